@@ -1,0 +1,307 @@
+"""
+``image.verdict.v1``: the one terminal answer to an upload event, with the evidence and every version behind it.
+
+Volatile fields, which differ between two runs at equal versions and are outside every comparison: ``timing``,
+``cache``, ``input.attempt``, ``versions.worker`` and ``versions.decoder``.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field
+
+from schemas.errors import ErrorClass, ErrorCode, Stage
+from schemas.wire import Milliseconds, Number, Outgoing, Sha256, UnitNumber
+
+TYPE = "image.verdict.v1"
+
+Mode = Literal["live", "shadow", "replay", "scan"]
+Status = Literal["decided", "abstained", "failed"]
+Envelope = Literal["binary", "structured", "bare"]
+CacheStatus = Literal["hit", "miss", "coalesced", "bypass", "disabled", "not_reached"]
+
+
+class Action(StrEnum):
+    """
+    What the policy recommends; Touchstone enforces nothing.
+    """
+
+    NONE = "none"
+    ALLOW = "allow"
+    LABEL = "label"
+    LIMIT = "limit"
+    REVIEW = "review"
+    BLOCK = "block"
+
+
+class ReasonCode(StrEnum):
+    """
+    Why the judgement came out as it did. Open: consumers treat an unknown code as information.
+    """
+
+    NEAREST_NEIGHBOURS = "NEAREST_NEIGHBOURS"
+    EXACT_MATCH = "EXACT_MATCH"
+    LOW_COVERAGE = "LOW_COVERAGE"
+    LOW_MARGIN = "LOW_MARGIN"
+    BELOW_THRESHOLD = "BELOW_THRESHOLD"
+    IMAGE_TOO_SMALL = "IMAGE_TOO_SMALL"
+    ASPECT_EXTREME = "ASPECT_EXTREME"
+    FAILED = "FAILED"
+
+
+class Reason(Outgoing):
+    """
+    One reason, for machines (``code``) and for people (``message``).
+    """
+
+    code: ReasonCode
+    message: str = Field(max_length=512)
+
+
+class Input(Outgoing):
+    """
+    Which event this verdict answers.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    event_id: str
+    event_source: str
+    event_time: AwareDatetime | None
+    envelope: Envelope
+    attempt: int = Field(default=1, ge=1)
+
+
+class OutcomeV1(Outgoing):
+    """
+    The judgement: decided (with a label), abstained (the model looked and could not tell) or failed (it never looked).
+    """
+
+    status: Status
+    label: str | None = Field(description="One of the bank's labels; null unless decided.")
+    action: Action
+    score: UnitNumber | None = Field(description="The rule's weight of the bank's positive label; null when failed.")
+    probability: UnitNumber | None = Field(description="Calibrated; null while the bank carries no calibration.")
+    margin: Number | None = Field(description="Lead of the first label over the second, in score.")
+    reasons: tuple[Reason, ...]
+
+
+class Thresholds(Outgoing):
+    """
+    The numbers that turned the score into the outcome, as the policy had them.
+    """
+
+    rule: Literal["soft_vote", "nearest_neighbour"]
+    labels: dict[str, UnitNumber] = Field(description="Per label, the least score that decides for it.")
+    min_margin: UnitNumber
+    min_similarity: Number = Field(description="Coverage: the k-th neighbour must be at least this similar.")
+    k: int = Field(ge=1)
+    temperature: Annotated[Number, Field(gt=0)]
+    calibration_id: str | None = None
+
+
+class ScoreComponent(Outgoing):
+    """
+    One number that a head contributed.
+    """
+
+    name: str
+    value: Number
+    version: str
+
+
+class NeighbourV1(Outgoing):
+    """
+    One reference of the bank, near to the upload.
+    """
+
+    rank: int = Field(ge=1)
+    entry_id: str
+    label: str
+    generator: str | None
+    source: str | None
+    similarity: Number = Field(description="Cosine, -1 to 1.")
+    weight: UnitNumber = Field(description="This neighbour's share in the vote.")
+    exact: bool = Field(description="The reference has the very bytes of the upload.")
+
+
+class LabelEvidence(Outgoing):
+    """
+    How one label's references stand to the upload.
+    """
+
+    entries: int = Field(ge=0, description="References of this label in the bank.")
+    votes: int = Field(ge=0, description="Of these, how many are among the neighbours that voted.")
+    share: UnitNumber = Field(description="This label's weight in the class-weighted soft vote.")
+    max_similarity: Number | None
+    mean_similarity: Number | None = Field(description="Over the neighbours that voted.")
+
+
+class Evidence(Outgoing):
+    """
+    What the judgement rests on.
+    """
+
+    metric: Literal["cosine"] = "cosine"
+    voted: int = Field(ge=0, description="Neighbours that took part in the vote.")
+    coverage: Number = Field(description="Similarity of the k-th nearest reference, whatever its label.")
+    neighbours: tuple[NeighbourV1, ...]
+    per_label: dict[str, LabelEvidence]
+
+
+class ImageFacts(Outgoing):
+    """
+    What the decoder found in the bytes; null fields were not reached.
+    """
+
+    sha256: Sha256
+    byte_length: int = Field(ge=0)
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    mode: str | None = None
+    frames_total: int | None = None
+    frames_scored: tuple[int, ...] = ()
+    orientation: int | None = Field(default=None, description="EXIF orientation that was undone; 1 is upright.")
+    alpha: Literal["none", "opaque", "composited"] | None = None
+    pdq: str | None = Field(
+        default=None, description="PDQ hash, 64 hex digits, of the picture reduced to at most 512 px; a hint only."
+    )
+    pdq_quality: int | None = None
+    media_type_mismatch: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+class EncoderVersion(Outgoing):
+    """
+    The frozen encoder, to the hash of its weights.
+    """
+
+    model: str
+    architecture_sha256: Sha256
+    weights_sha256: Sha256
+    precision: str
+    dim: int = Field(ge=1)
+    fingerprint: Sha256
+
+
+class PreprocessVersion(Outgoing):
+    """
+    How a picture becomes the encoder's input.
+    """
+
+    sha256: Sha256
+    size: int = Field(ge=1)
+
+
+class BankVersion(Outgoing):
+    """
+    The references that were asked.
+    """
+
+    id: str
+    version: str
+    manifest_sha256: Sha256
+    entries: int = Field(ge=1)
+    index: str
+
+
+class PolicyVersion(Outgoing):
+    """
+    The thresholds and actions that were applied, and for which surface.
+    """
+
+    id: str
+    version: str
+    sha256: Sha256
+    surface: str
+
+
+class Versions(Outgoing):
+    """
+    Everything needed to reproduce the verdict from the same bytes.
+    """
+
+    schema_version: str = Field(alias="schema", serialization_alias="schema")
+    worker: str
+    encoder: EncoderVersion
+    preprocess: PreprocessVersion
+    bank: BankVersion
+    policy: PolicyVersion
+    decoder: dict[str, str]
+
+
+class CacheProvenance(Outgoing):
+    """
+    Where the embedding came from: computed now (miss), recalled (hit), or computed for a twin in flight (coalesced).
+    """
+
+    status: CacheStatus
+    tier: Literal["process", "redis"] | None = None
+
+
+class Timing(Outgoing):
+    """
+    When, and how long each stage took for this upload.
+    """
+
+    received_at: AwareDatetime
+    produced_at: AwareDatetime
+    event_age_ms: Milliseconds | None = Field(description="From the event's own time to the verdict.")
+    total_ms: Milliseconds
+    fetch_ms: Milliseconds | None = None
+    decode_ms: Milliseconds | None = None
+    encode_ms: Milliseconds | None = Field(default=None, description="Of the whole micro-batch.")
+    search_ms: Milliseconds | None = Field(default=None, description="Of the whole search batch.")
+    batch_size: int | None = Field(default=None, ge=1)
+
+
+class ErrorV1(Outgoing):
+    """
+    Why there is no judgement.
+    """
+
+    code: ErrorCode
+    error_class: ErrorClass = Field(alias="class", serialization_alias="class")
+    retryable: bool
+    stage: Stage
+    detail: str = Field(max_length=512)
+    http_status: int | None = None
+
+
+class Audit(Outgoing):
+    """
+    What a statement of reasons asks (DSA, article 17): was it automated, and must a person look.
+    """
+
+    automated_detection: Literal[True] = True
+    human_review_required: bool
+
+
+class ImageVerdictV1(Outgoing):
+    """
+    One verdict. Exactly one per consumed event and set of versions: duplicates share ``verdict_id``.
+    """
+
+    verdict_id: UUID = Field(description="From the event and the versions: duplicates collapse on it.")
+    decision_id: UUID = Field(description="From the content and the versions: equal for re-uploads of the same bytes.")
+    mode: Mode
+    run_id: str | None = None
+    supersedes: UUID | None = None
+    content_id: str
+    revision: int = Field(ge=0)
+    tenant_id: str | None
+    attributes: dict[str, str]
+    input: Input
+    outcome: OutcomeV1
+    thresholds: Thresholds
+    scores: tuple[ScoreComponent, ...]
+    evidence: Evidence | None
+    image: ImageFacts | None
+    versions: Versions
+    cache: CacheProvenance
+    timing: Timing
+    error: ErrorV1 | None
+    audit: Audit

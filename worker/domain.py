@@ -1,0 +1,350 @@
+"""
+The values that pass between the stages, in the order in which they arise.
+
+All are frozen. A constructor checks its invariant; after that nobody checks again. The wire types of ``schemas`` begin
+where a value leaves the process, and nowhere earlier.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, NewType, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.dead_letter import ImageDeadLetterV1
+from schemas.uploaded import ImageUploadedV1
+from schemas.verdict import (
+    Action,
+    CacheStatus,
+    Envelope,
+    Evidence,
+    ImageFacts,
+    ImageVerdictV1,
+    Reason,
+    ScoreComponent,
+    Thresholds,
+)
+
+ContentHash = NewType("ContentHash", str)
+"""sha256 of an image's bytes, 64 hex digits: who the bytes are."""
+
+Label = NewType("Label", str)
+"""One of the labels that a bank's manifest declares, such as ``real`` or ``ai_generated``."""
+
+Pixels = NDArray[np.uint8]
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Partition:
+    """
+    One partition of one topic.
+    """
+
+    topic: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class RawEvent:
+    """
+    One record of the upload topic, as it lay there.
+
+    ``received_at_s`` is the worker's clock (seconds since the epoch) when it was polled.
+    """
+
+    partition: Partition
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    timestamp_ms: int | None = None
+    received_at_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EventIdentity:
+    """
+    Who an event is, from its CloudEvents envelope or, without one, from where it lay.
+    """
+
+    id: str
+    source: str
+    time: datetime | None
+    envelope: Envelope
+    correlation_id: str | None = None
+    trace: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """
+    A readable upload event.
+    """
+
+    raw: RawEvent
+    identity: EventIdentity
+    data: ImageUploadedV1
+
+    @property
+    def key(self) -> bytes:
+        """
+        The key of every outcome of this upload: the event's own, so that order per key holds from topic to topic.
+        """
+        return self.raw.key if self.raw.key is not None else self.data.content_id.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedUpload:
+    """
+    An upload with its bytes, and who they are.
+    """
+
+    upload: Upload
+    data: bytes = field(repr=False)
+    content_hash: ContentHash
+    fetch_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class PreprocessSpec:
+    """
+    How a decoded RGB picture becomes the encoder's input: resize, crop, then ``(x / 255 - mean) / std``.
+
+    ``sha256`` identifies all of it, this module's version of the rules included.
+    """
+
+    size: int
+    resize_mode: Literal["shortest", "longest", "squash"]
+    interpolation: Literal["bicubic", "bilinear"]
+    fill_color: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """
+    A decoded picture at the encoder's input size: ``pixels`` is uint8[size, size, 3], RGB, before normalisation.
+    """
+
+    content_hash: ContentHash
+    pixels: Pixels = field(repr=False)
+    facts: ImageFacts
+    decode_ms: float
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:  # noqa: PLR2004 - H, W, RGB
+            raise ValueError(f"pixels are {self.pixels.dtype}{list(self.pixels.shape)}, want uint8[size, size, 3]")
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderFingerprint:
+    """
+    What makes two encoders the same: architecture, weights, preprocessing and precision.
+
+    ``space`` is the sha256 over architecture, weights and preprocessing: vectors of one space may be compared (a bank
+    checks with its probe that the precisions agree well enough). ``id`` adds the precision: vectors of one id are
+    equal.
+    """
+
+    model: str
+    architecture_sha256: str
+    weights_sha256: str
+    preprocess: PreprocessSpec
+    precision: str
+    dim: int
+    space: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """
+    A unit vector, float32[d], exactly as the cache and the bank can hold it.
+
+    Build it with ``Embedding.from_features``: every vector is rounded through float16 once, so that an embedding that
+    was recalled equals the one that was computed, bit for bit, and so do the verdicts.
+    """
+
+    vector: Vector = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.vector.dtype != np.float32 or self.vector.ndim != 1:
+            raise ValueError(f"vector is {self.vector.dtype}{list(self.vector.shape)}, want float32[d]")
+        norm = float(np.linalg.norm(self.vector))
+        if not abs(norm - 1.0) < 1e-3:  # noqa: PLR2004 - float16 rounding moves a norm by less; NaN fails this too
+            raise ValueError(f"vector has norm {norm}, want 1")
+
+    @classmethod
+    def from_features(cls, features: NDArray[np.floating]) -> Self:
+        """
+        The unit vector in the direction of raw encoder features.
+
+        Raises ``ValueError`` when the features are not finite or have no direction.
+        """
+        raw = np.asarray(features, dtype=np.float32)
+        norm = float(np.linalg.norm(raw))
+        if not np.isfinite(norm) or norm < 1e-12:  # noqa: PLR2004 - no direction
+            raise ValueError(f"features have norm {norm}, want a finite number above 0")
+        return cls.from_half((raw / norm).astype(np.float16))
+
+    @classmethod
+    def from_half(cls, half: NDArray[np.float16]) -> Self:
+        """
+        The embedding that was stored as float16[d].
+        """
+        return cls(half.astype(np.float32))
+
+    def as_half(self) -> NDArray[np.float16]:
+        """
+        The embedding as float16[d]; nothing is lost.
+        """
+        return self.vector.astype(np.float16)
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """
+    What is known of some bytes: where they lie in the encoder's space, and what the decoder found.
+    """
+
+    embedding: Embedding
+    facts: ImageFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """
+    How a sighting came to an upload: computed, recalled, or shared with a twin in flight.
+    """
+
+    status: CacheStatus
+    tier: Literal["process", "redis"] | None = None
+    decode_ms: float | None = None
+    encode_ms: float | None = None
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BankEntry:
+    """
+    One labelled reference: ``sha256`` is that of its image's bytes.
+    """
+
+    id: str
+    label: Label
+    generator: str | None
+    source: str | None
+    licence: str | None
+    sha256: str
+    format: str | None
+    width: int | None
+    height: int | None
+    byte_length: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """
+    One reference near to an upload; ``similarity`` is the cosine, -1 to 1.
+    """
+
+    entry: BankEntry
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """
+    The nearest references of each label, nearest first; every label of the bank is a key.
+
+    ``sizes`` holds how many references each label has in the whole bank: votes are weighted with it.
+    """
+
+    nearest: Mapping[Label, tuple[Neighbour, ...]]
+    sizes: Mapping[Label, int]
+
+
+@dataclass(frozen=True, slots=True)
+class BankIdentity:
+    """
+    Which references were asked, and which of their labels ``score`` speaks of.
+    """
+
+    id: str
+    version: str
+    manifest_sha256: str
+    entries: int
+    index: str
+    sizes: Mapping[Label, int]
+    positive: Label
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """
+    What a policy makes of a neighbourhood.
+    """
+
+    status: Literal["decided", "abstained"]
+    label: Label | None
+    action: Action
+    score: float
+    margin: float
+    reasons: tuple[Reason, ...]
+    thresholds: Thresholds
+    scores: tuple[ScoreComponent, ...]
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictIssued:
+    """
+    The terminal outcome of a readable upload.
+    """
+
+    key: bytes
+    identity: EventIdentity
+    verdict: ImageVerdictV1
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLettered:
+    """
+    The terminal outcome of a record that is no upload event.
+    """
+
+    key: bytes | None
+    dead_letter: ImageDeadLetterV1
+    trace: tuple[tuple[str, bytes], ...] = ()
+
+
+Outcome = VerdictIssued | DeadLettered
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """
+    An outcome, serialised for the topic it belongs to.
+    """
+
+    topic: str
+    key: bytes | None
+    value: bytes = field(repr=False)
+    headers: tuple[tuple[str, bytes], ...]
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """
+    A message that its partition's line has released, with the position that it answers.
+    """
+
+    partition: Partition
+    offset: int
+    message: Message

@@ -1,0 +1,94 @@
+"""
+The ways in which Touchstone refuses or fails.
+
+An upload that cannot be judged is no exception outside its stage: it ends as an `UploadFailed` that becomes a failed
+verdict. Everything else in this file ends the process, each with an exit code of its own.
+"""
+
+from schemas.errors import ErrorCode
+
+EXIT_OK = 0
+EXIT_FOUND = 1
+EXIT_USAGE = 2
+EXIT_CANNOT_START = 3
+EXIT_CRASHED = 4
+
+
+class TouchstoneError(Exception):
+    """
+    Something an operator must read: the message says what was found, what was expected and what to do next.
+    """
+
+    exit_code = EXIT_CRASHED
+
+
+class ConfigInvalid(TouchstoneError):
+    """
+    The configuration, the policy or the command line does not say what it must.
+    """
+
+    exit_code = EXIT_USAGE
+
+
+class CannotStart(TouchstoneError):
+    """
+    The configuration is well formed, but what it names is not there or does not fit together.
+    """
+
+    exit_code = EXIT_CANNOT_START
+
+
+class BankInvalid(CannotStart):
+    """
+    A bank directory is incomplete, damaged, or was not made for this encoder.
+    """
+
+
+class EncoderInvalid(CannotStart):
+    """
+    Weights, architecture or preprocessing are not what the configuration declared.
+    """
+
+
+class WorkerCrashed(TouchstoneError):
+    """
+    A thread died or a dependency broke while the worker ran; nothing unfinished was committed.
+    """
+
+
+class PublishFailed(WorkerCrashed):
+    """
+    The broker did not acknowledge an outcome; its event stays uncommitted and is read again.
+    """
+
+
+class ProducerFenced(WorkerCrashed):
+    """
+    Another worker took over this worker's transactional id; going on could publish twice.
+    """
+
+
+class UploadFailed(Exception):
+    """
+    One upload cannot be judged, for the stated reason; it becomes a failed verdict.
+
+    ``code`` is stable and part of the contract. ``detail`` is for people: at most 512 characters, never a signed URL's
+    query and never image bytes.
+    """
+
+    def __init__(self, code: ErrorCode, detail: str, *, http_status: int | None = None) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail[:512]
+        self.http_status = http_status
+
+
+class EventUnreadable(Exception):
+    """
+    A record of the upload topic is no upload event; it becomes a dead letter.
+    """
+
+    def __init__(self, code: ErrorCode, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail[:512]

@@ -1,0 +1,234 @@
+"""
+The seams: what the core needs from the outside, each with a real side in ``adapters`` and an in-memory one in tests.
+
+Each method says whether it blocks, which thread may call it, how it fails and who retries.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NewType, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.uploaded import UploadedImage
+from schemas.verdict import ImageFacts
+from worker.domain import (
+    BankIdentity,
+    ContentHash,
+    Embedding,
+    EncoderFingerprint,
+    Neighbourhood,
+    Partition,
+    Pixels,
+    RawEvent,
+    Release,
+    Sighting,
+)
+from worker.metric_names import MetricName
+
+GroupMembership = NewType("GroupMembership", object)
+"""The consumer's place in its group at one moment; opaque outside the Kafka adapters."""
+
+PositionDone = tuple[Partition, int]
+
+
+class Clock(Protocol):
+    """
+    Time as a value.
+    """
+
+    def monotonic_s(self) -> float:
+        """
+        Seconds on a clock that never goes back; for ages and deadlines.
+        """
+
+    def wall_s(self) -> float:
+        """
+        Seconds since the epoch; for time stamps.
+        """
+
+
+class EventSource(Protocol):
+    """
+    Where upload events come from. Every method is called by the one thread that owns the source.
+    """
+
+    def poll(self, *, room: int, wait_s: float) -> Sequence[RawEvent]:
+        """
+        At most ``room`` events, in order within each partition, waiting at most ``wait_s`` for the first.
+
+        With ``room`` 0 nothing is taken and the partitions are paused, but membership in the group is kept alive.
+        Raises ``WorkerCrashed`` when the source is lost for good.
+        """
+
+    def take_revoked(self) -> frozenset[Partition]:
+        """
+        The partitions that were taken away since the last call. Never blocks.
+        """
+
+    def commit(self, offsets: Mapping[Partition, int]) -> bool:
+        """
+        Store for each partition the offset of the next event to read; blocks for one round trip.
+
+        False when the group refused because it is rebalancing: harmless, the offsets are committed later or the events
+        are read again by their new owner.
+        """
+
+    def membership(self) -> GroupMembership:
+        """
+        The consumer's place in its group now, to be sent within a transaction. Never blocks.
+        """
+
+    @property
+    def exhausted(self) -> bool:
+        """
+        True when no event will ever come again; a Kafka topic never is.
+        """
+
+    def close(self) -> None:
+        """
+        Leave the group and release what is held. Commits nothing.
+        """
+
+
+class Outbox(Protocol):
+    """
+    Where outcomes go. ``publish`` and ``transact`` are called by the consumer thread only, and never both.
+    """
+
+    def publish(self, releases: Sequence[Release]) -> None:
+        """
+        Hand the messages over, in order; returns before they are acknowledged. Blocks only when the buffer is full.
+        """
+
+    def take_acknowledged(self) -> Sequence[PositionDone]:
+        """
+        The positions whose messages the broker has acknowledged since the last call. Never blocks.
+
+        Raises ``PublishFailed`` as soon as one message was not acknowledged in time.
+        """
+
+    def transact(
+        self, releases: Sequence[Release], offsets: Mapping[Partition, int], membership: GroupMembership
+    ) -> bool:
+        """
+        All messages and the offsets in one transaction; blocks until it is committed.
+
+        False when the group refused the offsets because it rebalanced: the transaction was aborted, none of the
+        messages will be seen by a read_committed reader. Raises ``ProducerFenced`` or ``PublishFailed``.
+        """
+
+    def flush(self, timeout_s: float) -> None:
+        """
+        Block until everything published is acknowledged. Raises ``PublishFailed`` after ``timeout_s``.
+        """
+
+    def close(self) -> None:
+        """
+        Release what is held; what was not acknowledged may or may not arrive.
+        """
+
+
+class ImageStore(Protocol):
+    """
+    Where the bytes of an upload are. Called by many threads at once.
+    """
+
+    def read(self, image: UploadedImage) -> bytes:
+        """
+        The image's bytes, whole, within the configured limits of size and time.
+
+        Blocks. Raises ``UploadFailed`` with a stable code; nothing else means anything to the caller.
+        """
+
+
+class EmbeddingCache(Protocol):
+    """
+    What is known of bytes that were seen before. Called by the recall and the remember thread.
+    """
+
+    def recall(self, hashes: Sequence[ContentHash]) -> Mapping[ContentHash, Sighting] | None:
+        """
+        What is known of these bytes, in one round trip; unknown, damaged or foreign values are simply absent.
+
+        None when the cache could not be asked. Blocks for at most the configured time-out; never raises.
+        """
+
+    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> None:
+        """
+        Keep these sightings for later, best effort. Blocks for at most the configured time-out; never raises.
+        """
+
+    def close(self) -> None:
+        """
+        Release the connection.
+        """
+
+
+class Encoder(Protocol):
+    """
+    The frozen vision encoder. Called by the encoder thread only.
+    """
+
+    @property
+    def fingerprint(self) -> EncoderFingerprint:
+        """
+        What makes this encoder this encoder.
+        """
+
+    def encode(self, pixels: Sequence[Pixels]) -> NDArray[np.float32]:
+        """
+        Raw features, float32[n, dim], of n pictures of uint8[size, size, 3], in order.
+
+        Blocks. The features of a picture do not depend on its companions beyond the stated tolerance. Out of device
+        memory, the batch is halved until it fits. Raises ``UploadFailed`` (ENCODE_OUT_OF_MEMORY) when not even one
+        picture fits; any other exception is a fault of the device and ends the process.
+        """
+
+
+class Bank(Protocol):
+    """
+    The labelled references. Read-only after it was opened; called by the judge thread.
+    """
+
+    @property
+    def identity(self) -> BankIdentity:
+        """
+        Which references these are.
+        """
+
+    def nearest(self, embeddings: Sequence[Embedding], k: int) -> Sequence[Neighbourhood]:
+        """
+        For each embedding and for each label of the bank, its ``k`` nearest references (fewer where there are fewer).
+
+        The adapter asks each label on its own, so that a small class is never crowded out by a large one.
+        """
+
+
+class Recorder(Protocol):
+    """
+    Counts what happens; never fails and never blocks. Called by any thread.
+    """
+
+    def count(self, name: MetricName, amount: float = 1, **labels: str) -> None:
+        """
+        Add to a counter.
+        """
+
+    def observe(self, name: MetricName, value: float, **labels: str) -> None:
+        """
+        Record one measured value.
+        """
+
+
+class PictureDecoder(Protocol):
+    """
+    Bytes to pixels. Called by many threads at once.
+    """
+
+    def decode(self, data: bytes) -> tuple[Pixels, ImageFacts]:
+        """
+        The picture at the encoder's input size, uint8[size, size, 3], and what was found in the bytes.
+
+        Blocks. Raises ``UploadFailed`` with a stable code.
+        """
