@@ -5,7 +5,7 @@ An upload that cannot be judged is no exception outside its stage: it ends as an
 verdict. Everything else in this file ends the process, each with an exit code of its own.
 """
 
-from schemas.errors import ErrorCode
+from schemas.errors import ErrorCode, Stage, stage_of
 
 EXIT_OK = 0
 EXIT_FOUND = 1
@@ -73,13 +73,16 @@ class UploadFailed(Exception):
     One upload cannot be judged, for the stated reason; it becomes a failed verdict.
 
     ``code`` is stable and part of the contract. ``detail`` is for people: at most 512 characters, never a signed URL's
-    query and never image bytes.
+    query and never image bytes. ``stage`` is the code's own unless something better is known.
     """
 
-    def __init__(self, code: ErrorCode, detail: str, *, http_status: int | None = None) -> None:
+    def __init__(
+        self, code: ErrorCode, detail: str, *, stage: Stage | None = None, http_status: int | None = None
+    ) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail[:512]
+        self.stage = stage if stage is not None else stage_of(code)
         self.http_status = http_status
 
 

@@ -5,6 +5,7 @@ Each method says whether it blocks, which thread may call it, how it fails and w
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NewType, Protocol
 
 import numpy as np
@@ -48,22 +49,34 @@ class Clock(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """
+    What one poll of an event source found, to be handled in this order: forget ``revoked``, admit ``events``, publish.
+
+    The three parts are one consistent view. Whatever is revoked after it was taken comes with the next poll, and until
+    then ``membership`` protects a transaction: it was captured before the revocations were, so either the broker
+    finds it stale and refuses, or the transaction is pending before the partition's next owner reads its offset.
+    Each event was read under its partition's present assignment: none is left over from before a revocation.
+    """
+
+    revoked: frozenset[Partition]
+    events: Sequence[RawEvent]
+    membership: GroupMembership
+
+
 class EventSource(Protocol):
     """
     Where upload events come from. Every method is called by the one thread that owns the source.
     """
 
-    def poll(self, *, room: int, wait_s: float) -> Sequence[RawEvent]:
+    def poll(self, *, room: int, wait_s: float) -> Polled:
         """
-        At most ``room`` events, in order within each partition, waiting at most ``wait_s`` for the first.
+        At most ``room`` events, in order within each partition, waiting at most ``wait_s`` for the first; the
+        partitions that were taken away since the last poll; and the present membership.
 
         With ``room`` 0 nothing is taken and the partitions are paused, but membership in the group is kept alive.
         Raises ``WorkerCrashed`` when the source is lost for good.
-        """
-
-    def take_revoked(self) -> frozenset[Partition]:
-        """
-        The partitions that were taken away since the last call. Never blocks.
         """
 
     def commit(self, offsets: Mapping[Partition, int]) -> bool:
@@ -72,11 +85,6 @@ class EventSource(Protocol):
 
         False when the group refused because it is rebalancing: harmless, the offsets are committed later or the events
         are read again by their new owner.
-        """
-
-    def membership(self) -> GroupMembership:
-        """
-        The consumer's place in its group now, to be sent within a transaction. Never blocks.
         """
 
     @property
@@ -226,9 +234,9 @@ class PictureDecoder(Protocol):
     Bytes to pixels. Called by many threads at once.
     """
 
-    def decode(self, data: bytes) -> tuple[Pixels, ImageFacts]:
+    def decode(self, data: bytes, content_hash: ContentHash) -> tuple[Pixels, ImageFacts]:
         """
         The picture at the encoder's input size, uint8[size, size, 3], and what was found in the bytes.
 
-        Blocks. Raises ``UploadFailed`` with a stable code.
+        ``content_hash`` is that of ``data``, for the facts. Blocks. Raises ``UploadFailed`` with a stable code.
         """

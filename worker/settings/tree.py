@@ -4,22 +4,49 @@ Every setting, its type, its bounds and its default. Values only: nothing here o
 The defaults are those of ``config/worker.toml``, where each is explained; a test holds the two together.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+
+def _not_empty(value: object) -> object:
+    """
+    The value itself. ``Path("")`` would be the working directory, which nobody means: raises ``ValueError``.
+    """
+    if value == "":
+        raise ValueError("a path is not empty")
+    return value
+
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Seconds = Annotated[float, Field(gt=0)]
+FilePath = Annotated[Path, BeforeValidator(_not_empty)]
+# Of a secret address the host is shown, and the rest is not; of any other secret, nothing is.
+SecretUrl = Annotated[SecretStr, Field(json_schema_extra={"format": "uri"})]
 
 
 class Section(BaseModel):
     """
-    A frozen part of the tree; an unknown key is an error.
+    A frozen part of the tree; an unknown key is an error, and no error repeats a value, which might be a secret.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    def _contradictions(self) -> Iterator[str]:
+        """
+        One line for each pair of values that cannot both be meant; asked once every value is right by itself.
+        """
+        yield from ()
+
+    @model_validator(mode="after")
+    def _values_agree(self) -> Self:
+        found = list(self._contradictions())
+        if found:
+            raise ValueError("\n".join(found))
+        return self
 
 
 class ServiceSettings(Section):
@@ -40,11 +67,10 @@ class TopicSettings(Section):
     verdicts: Topic = "moderation-verdicts"
     dead_letters: Topic = "moderation-dead-letters"
 
-    @model_validator(mode="after")
-    def _topics_differ(self) -> Self:
-        if len({self.uploads, self.verdicts, self.dead_letters}) < 3:  # noqa: PLR2004 - three topics
-            raise ValueError("uploads, verdicts and dead_letters must be three different topics")
-        return self
+    def _contradictions(self) -> Iterator[str]:
+        names = [self.uploads, self.verdicts, self.dead_letters]
+        if len(set(names)) < len(names):
+            yield "uploads, verdicts and dead_letters must be three different topics"
 
 
 class KafkaSettings(Section):
@@ -57,7 +83,7 @@ class KafkaSettings(Section):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
-    ssl_cafile: Path | None = None
+    ssl_cafile: FilePath | None = None
     group_id: Annotated[str, Field(min_length=1)] = "touchstone"
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
     static_membership: bool = False
@@ -71,21 +97,24 @@ class KafkaSettings(Section):
     max_event_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
     topics: TopicSettings = TopicSettings()
 
-    @model_validator(mode="after")
-    def _related_limits(self) -> Self:
-        if self.sasl_mechanism is not None and (self.sasl_username is None or self.sasl_password is None):
-            raise ValueError("sasl_mechanism needs sasl_username and sasl_password")
+    def _contradictions(self) -> Iterator[str]:
+        protocol, sasl = self.security_protocol, self.sasl_mechanism is not None
+        if protocol.startswith("SASL_") != sasl:
+            yield f"security_protocol {protocol} {'does not use' if sasl else 'needs'} sasl_mechanism"
+        if sasl and (self.sasl_username is None or self.sasl_password is None):
+            yield "sasl_mechanism needs sasl_username and sasl_password"
+        if self.ssl_cafile is not None and not protocol.endswith("SSL"):
+            yield f"security_protocol {protocol} does not use ssl_cafile"
         if self.session_timeout_s >= self.max_poll_interval_s:
-            raise ValueError(
+            yield (
                 f"session_timeout_s ({self.session_timeout_s}) must be below max_poll_interval_s "
                 f"({self.max_poll_interval_s})"
             )
         if self.transaction_interval_s >= self.transaction_timeout_s:
-            raise ValueError(
+            yield (
                 f"transaction_interval_s ({self.transaction_interval_s}) must be below transaction_timeout_s "
                 f"({self.transaction_timeout_s})"
             )
-        return self
 
 
 class RedisSettings(Section):
@@ -94,7 +123,7 @@ class RedisSettings(Section):
     """
 
     enabled: bool = True
-    url: SecretStr = SecretStr("redis://localhost:6379/0")
+    url: SecretUrl = SecretStr("redis://localhost:6379/0")
     namespace: Name = "default"
     connect_timeout_s: Seconds = 0.2
     timeout_s: Seconds = 0.05
@@ -114,6 +143,10 @@ class S3Profile(Section):
     secret_access_key: SecretStr | None = None
     buckets: tuple[str, ...] = ()
 
+    def _contradictions(self) -> Iterator[str]:
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            yield "access_key_id and secret_access_key go together: give both or neither"
+
 
 class FetchSettings(Section):
     """
@@ -128,21 +161,19 @@ class FetchSettings(Section):
     max_redirects: Annotated[int, Field(ge=0, le=10)] = 3
     allow_http: bool = False
     allow_private_addresses: bool = False
-    ca_file: Path | None = None
-    file_root: Path | None = None
+    ca_file: FilePath | None = None
+    file_root: FilePath | None = None
     s3_default_profile: Name | None = None
-    s3: dict[str, S3Profile] = Field(default_factory=dict)
+    s3: dict[Name, S3Profile] = Field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _related_limits(self) -> Self:
+    def _contradictions(self) -> Iterator[str]:
         if self.total_timeout_s < max(self.connect_timeout_s, self.read_timeout_s):
-            raise ValueError(
+            yield (
                 f"total_timeout_s ({self.total_timeout_s}) must not be below connect_timeout_s "
                 f"({self.connect_timeout_s}) or read_timeout_s ({self.read_timeout_s})"
             )
         if self.s3_default_profile is not None and self.s3_default_profile not in self.s3:
-            raise ValueError(f"s3_default_profile names {self.s3_default_profile!r}, configured are {sorted(self.s3)}")
-        return self
+            yield f"s3_default_profile names {self.s3_default_profile!r}, configured are {sorted(self.s3)}"
 
 
 class DecodeSettings(Section):
@@ -162,19 +193,17 @@ class EncoderSettings(Section):
     """
 
     model: Annotated[str, Field(min_length=1)] = "ViT-L-14-quickgelu/openai"
-    checkpoint: Path | None = None
+    checkpoint: FilePath | None = None
     checkpoint_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     offline: bool = False
 
-    @model_validator(mode="after")
-    def _checkpoint_is_verified(self) -> Self:
+    def _contradictions(self) -> Iterator[str]:
         local = self.checkpoint is not None or self.model.startswith("local-dir:")
         if local and self.checkpoint_sha256 is None:
-            raise ValueError("a local checkpoint needs checkpoint_sha256 (sha256sum FILE prints it)")
-        return self
+            yield "a local checkpoint needs checkpoint_sha256 (sha256sum FILE prints it)"
 
 
 class BatchSettings(Section):
@@ -191,18 +220,16 @@ class BankSettings(Section):
     The references, and how they are searched.
     """
 
-    path: Path = Path("bank")
+    path: FilePath = Path("bank")
     index: Literal["flat", "hnsw", "ivf"] = "flat"
     hnsw_links: Annotated[int, Field(ge=4, le=128)] = 32
     hnsw_ef_search: Annotated[int, Field(ge=1)] = 64
     ivf_lists: Annotated[int, Field(ge=1)] = 1024
     ivf_probes: Annotated[int, Field(ge=1)] = 16
 
-    @model_validator(mode="after")
-    def _probes_fit(self) -> Self:
+    def _contradictions(self) -> Iterator[str]:
         if self.ivf_probes > self.ivf_lists:
-            raise ValueError(f"ivf_probes ({self.ivf_probes}) must not exceed ivf_lists ({self.ivf_lists})")
-        return self
+            yield f"ivf_probes ({self.ivf_probes}) must not exceed ivf_lists ({self.ivf_lists})"
 
 
 class PolicySettings(Section):
@@ -210,7 +237,7 @@ class PolicySettings(Section):
     Where the thresholds and actions stand.
     """
 
-    path: Path = Path("config/policy.toml")
+    path: FilePath = Path("config/policy.toml")
 
 
 class FlowSettings(Section):
@@ -251,24 +278,22 @@ class Settings(Section):
     flow: FlowSettings = FlowSettings()
     log: LogSettings = LogSettings()
 
-    @model_validator(mode="after")
-    def _related_limits(self) -> Self:
+    def _contradictions(self) -> Iterator[str]:
         if self.batch.size > self.flow.max_in_flight:
-            raise ValueError(
+            yield (
                 f"batch.size ({self.batch.size}) must not exceed flow.max_in_flight ({self.flow.max_in_flight}): "
                 "a batch could never fill"
             )
         if self.fetch.max_image_bytes > self.flow.max_in_flight_bytes:
-            raise ValueError(
+            yield (
                 f"fetch.max_image_bytes ({self.fetch.max_image_bytes}) must not exceed flow.max_in_flight_bytes "
                 f"({self.flow.max_in_flight_bytes}): one image could never be taken"
             )
         worst_step_s = self.fetch.total_timeout_s + self.kafka.publish_timeout_s
         if worst_step_s >= self.kafka.max_poll_interval_s:
-            raise ValueError(
+            yield (
                 f"fetch.total_timeout_s + kafka.publish_timeout_s ({worst_step_s}) must be below "
                 f"kafka.max_poll_interval_s ({self.kafka.max_poll_interval_s}): the group would expel the worker"
             )
         if self.kafka.static_membership and self.service.instance_id is None:
-            raise ValueError("kafka.static_membership needs service.instance_id, the same after each restart")
-        return self
+            yield "kafka.static_membership needs service.instance_id, the same after each restart"

@@ -1,0 +1,55 @@
+# Touchstone: `make` alone prints this help.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+IMAGES ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check run format lock schemas clean
+
+help: ## print this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## virtual environment with locked dependencies in .venv; leaves .venv/bin/touchstone
+
+# uv installs several times faster than pip; it is itself verified against the lock before it is used.
+$(STAMP): requirements-dev.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13), f"Python 3.11 to 3.13 wanted, found {sys.version}"'
+	@awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' requirements-dev.lock > $(VENV)/uv.lock.txt
+	$(BIN)/python -m pip install --quiet --require-hashes -r $(VENV)/uv.lock.txt
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements-dev.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: setup ## the main job on real servers, in about a minute (IMAGES=folder for your own pictures)
+	@$(BIN)/touchstone demo $(if $(IMAGES),--images "$(IMAGES)")
+
+test: setup ## all tests, on real Kafka and Redis
+	$(BIN)/python -m pytest
+
+check: setup ## format, lint, types and the fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/touchstone schemas export --check
+	$(BIN)/python -m pytest -q tests/unit tests/property tests/architecture
+
+run: setup ## the worker, with config/worker.toml and config/local.toml
+	$(BIN)/touchstone run --overlay config/local.toml
+
+format: setup ## format and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+schemas: setup ## write schemas/json anew from the models
+	$(BIN)/touchstone schemas export
+
+lock: setup ## resolve the dependencies anew; versions and hashes only, no registry address
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev --extra test pyproject.toml -o requirements-dev.lock
+
+clean: ## remove the virtual environment and all caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -1,0 +1,158 @@
+"""
+Connections to hosts that an uploader named: resolved once, every address checked, connected to exactly what was checked.
+
+Also the wall-clock limit under which a whole fetch stands: the sockets that are made here keep to it on every read, so
+that a peer which drips its headers or its body gains nothing. No HTTP lives here; see ``https_store.py``.
+"""
+
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.errors import ErrorCode
+from worker.adapters.address_guard import is_public
+from worker.errors import UploadFailed
+
+Resolve = Callable[[str, int], Sequence[str]]
+"""Host and port to numeric addresses, in the order in which to try them; raises ``OSError``."""
+
+_deadline_s: ContextVar[float] = ContextVar("deadline_s")
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """
+    Within it, this thread's reads through sockets of this module end with ``TimeoutError`` once ``seconds`` are over.
+    """
+    token = _deadline_s.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline_s.reset(token)
+
+
+def within_limit(timeout_s: float | None) -> float | None:
+    """
+    The time-out, cut to what is left of the time limit. Raises ``TimeoutError`` when nothing is left.
+    """
+    deadline_s = _deadline_s.get(None)
+    if deadline_s is None:
+        return timeout_s
+    left_s = deadline_s - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError("the time limit of the fetch is over")
+    return left_s if timeout_s is None else min(timeout_s, left_s)
+
+
+class LimitedSocket(socket.socket):
+    """
+    A socket whose reads keep to the time limit. Its time-out only ever shrinks within one limit.
+    """
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:  # noqa: ANN401 - passed through as they come
+        """
+        As ``socket.recv_into``; it is what every buffered read of ``http.client`` ends in.
+        """
+        self.settimeout(within_limit(self.gettimeout()))
+        return super().recv_into(*args, **kwargs)
+
+
+class LimitedTlsSocket(ssl.SSLSocket):
+    """
+    The same above TLS.
+    """
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:  # noqa: ANN401 - passed through as they come
+        """
+        As ``SSLSocket.recv_into``.
+        """
+        self.settimeout(within_limit(self.gettimeout()))
+        return super().recv_into(*args, **kwargs)
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """
+    TLS 1.2 or later with the system's certificate authorities, and those of ``ca_file`` beside them.
+
+    Raises ``OSError`` (``ssl.SSLError`` is one) when the file cannot be read as certificates.
+    """
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(cafile=ca_file)
+    context.sslsocket_class = LimitedTlsSocket
+    return context
+
+
+def resolve_by_system(host: str, port: int) -> Sequence[str]:
+    """
+    The addresses that the system's resolver knows.
+
+    Known hole: how long it may take is the resolver's business (``options timeout`` of resolv.conf), not ours; the
+    time limit is looked at before and after.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(socket_address[0]) for _, _, _, _, socket_address in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialer:
+    """
+    Opens connections to allowed addresses only. ``allowed`` judges one numeric address.
+    """
+
+    resolve: Resolve = resolve_by_system
+    allowed: Callable[[str], bool] = is_public
+
+    def connect(self, host: str, port: int, timeout_s: float) -> LimitedSocket:
+        """
+        A connection to an address of ``host``, tried in order; ``timeout_s`` is for all of them together.
+
+        One address that is not allowed condemns the name, for nobody knows which of its addresses comes next. Raises
+        ``UploadFailed``: REF_FORBIDDEN, FETCH_UPSTREAM, or FETCH_TIMEOUT.
+        """
+        addresses = self._checked_addresses(host, port)
+        deadline_s = time.monotonic() + timeout_s
+        problem: OSError = OSError("no address")
+        for position, address in enumerate(addresses):
+            # Each address gets its share, so that a dead first one (IPv6, often) leaves time for the next.
+            share_s = (deadline_s - time.monotonic()) / (len(addresses) - position)
+            try:
+                return _connected(address, port, max(share_s, 0.001))
+            except OSError as error:
+                problem = error
+        if isinstance(problem, TimeoutError):
+            raise UploadFailed(ErrorCode.FETCH_TIMEOUT, f"no connection to {host}:{port} within {timeout_s} s")
+        raise UploadFailed(
+            ErrorCode.FETCH_UPSTREAM, f"no connection to {host}:{port}: {problem.strerror or type(problem).__name__}"
+        )
+
+    def _checked_addresses(self, host: str, port: int) -> Sequence[str]:
+        try:
+            addresses = self.resolve(host, port)
+        except (OSError, UnicodeError) as error:  # a label that is no IDNA raises the latter
+            raise UploadFailed(ErrorCode.FETCH_UPSTREAM, f"host name {host} does not resolve") from error
+        if not all(self.allowed(address) for address in addresses):
+            raise UploadFailed(
+                ErrorCode.REF_FORBIDDEN, f"{host} resolves to an address outside the public Internet, which is refused"
+            )
+        return addresses
+
+
+def _connected(address: str, port: int, timeout_s: float) -> LimitedSocket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    connection = LimitedSocket(family, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(within_limit(timeout_s))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.connect((address, port))
+        # The TLS handshake that may follow stands under the time-out that the socket has now.
+        connection.settimeout(within_limit(timeout_s))
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,226 @@
+"""
+The one thread that owns the consumer: polls, gives out slots, releases outcomes, commits behind them.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from worker.domain import DeadLettered, Message, Outcome, Partition, Release
+from worker.flow.delivery import Delivery
+from worker.flow.lines import Lines, Slot
+from worker.ports import Clock, EventSource, Recorder
+from worker.telemetry.log import log_batch_released
+
+log = structlog.get_logger(__name__)
+
+BUSY_WAIT_S = 0.005
+"""How long a poll may wait while outcomes are under way: each waits at most so long for its release."""
+
+IDLE_WAIT_S = 0.1
+"""How long a poll may wait while nothing is under way: how late a signal is seen."""
+
+FINISH_SHARE = 0.2
+"""How much of the drain's time is kept back for the last acknowledgements and commits."""
+
+
+class Flow(Protocol):
+    """
+    What the loop needs of the pipeline.
+    """
+
+    def submit(self, slot: Slot) -> None:
+        """
+        Start an upload on its way; never blocks.
+        """
+
+    def take_settled(self) -> Sequence[tuple[Slot, Outcome]]:
+        """
+        The outcomes that have arrived since the last call, in the order of their arrival; never blocks.
+        """
+
+    @property
+    def has_room(self) -> bool:
+        """
+        False while so many bytes are held that no more should be taken.
+        """
+
+    def check(self) -> None:
+        """
+        Raise if one of the pipeline's threads has died.
+        """
+
+    def close(self, timeout_s: float) -> None:
+        """
+        Stop the threads.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class LoopLimits:
+    """
+    How much may be under way, and how long a drain may last.
+    """
+
+    max_in_flight: int
+    resume_below: float
+    drain_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoopReport:
+    """
+    What a run amounted to. ``abandoned`` uploads were under way when the drain's time was up: they are read again.
+    """
+
+    consumed: int
+    released: int
+    abandoned: int
+    by_status: Counter[str]
+
+
+class Loop:
+    """
+    Runs until drained, exhausted or broken; see ``step`` for all that happens.
+    """
+
+    def __init__(
+        self,
+        source: EventSource,
+        flow: Flow,
+        delivery: Delivery,
+        *,
+        serialise: Callable[[Outcome], Message],
+        limits: LoopLimits,
+        clock: Clock,
+        recorder: Recorder,
+    ) -> None:
+        self._source = source
+        self._flow = flow
+        self._delivery = delivery
+        self._serialise = serialise
+        self._limits = limits
+        self._clock = clock
+        self._recorder = recorder
+        self._lines = Lines()
+        self._draining = threading.Event()
+        self._paused = False
+        self._consumed = 0
+        self._released: Counter[str] = Counter()
+
+    def drain(self) -> None:
+        """
+        Take nothing new, finish what is under way, commit, leave. Safe in a signal handler; returns at once.
+        """
+        self._draining.set()
+
+    def run(self) -> LoopReport:
+        """
+        Step until there is nothing left to do.
+
+        Raises what broke: a thread that died, a broker that is lost, an outcome that was not acknowledged. Nothing
+        unfinished is committed then.
+        """
+        give_up_s: float | None = None
+        while True:
+            self.step()
+            if self._done():
+                break
+            if self._draining.is_set():
+                now_s = self._clock.monotonic_s()
+                if give_up_s is None:
+                    give_up_s = now_s + self._limits.drain_timeout_s
+                    log.info("worker.draining", in_flight=self.in_flight, timeout_s=self._limits.drain_timeout_s)
+                if now_s >= give_up_s - self._finish_s:
+                    break
+        return self._finish()
+
+    def _done(self) -> bool:
+        return (self._draining.is_set() or self._source.exhausted) and self.in_flight == 0
+
+    @property
+    def in_flight(self) -> int:
+        """
+        Uploads that are taken and whose outcomes are not acknowledged.
+        """
+        return self._lines.waiting + self._delivery.unsettled
+
+    def step(self) -> None:
+        """
+        Take what there is room for, release what is ready, commit what is acknowledged.
+        """
+        self._flow.check()
+        polled = self._source.poll(room=self._room(), wait_s=BUSY_WAIT_S if self.in_flight else IDLE_WAIT_S)
+        # Forgotten before the new events are admitted: they may be of a partition that went and came back.
+        self._forget(polled.revoked)
+        for event in polled.events:
+            self._flow.submit(self._lines.take(event))
+        self._consumed += len(polled.events)
+        if polled.events:
+            self._recorder.count("events_consumed_total", len(polled.events))
+        for slot, outcome in self._flow.take_settled():
+            self._lines.settle(slot, outcome)
+        self._release()
+        self._delivery.advance(self._clock.monotonic_s(), polled.membership)
+
+    def _room(self) -> int:
+        if self._draining.is_set():
+            return 0
+        room = self._limits.max_in_flight - self.in_flight
+        if self._paused:
+            self._paused = self.in_flight > self._limits.max_in_flight * self._limits.resume_below
+        elif room <= 0 or not self._flow.has_room:
+            self._paused = True
+            self._recorder.count("pauses_total")
+        if self._paused or not self._flow.has_room:
+            return 0
+        return room
+
+    def _forget(self, revoked: frozenset[Partition]) -> None:
+        if not revoked:
+            return
+        forgotten = self._lines.forget(revoked)
+        self._delivery.forget(revoked)
+        self._recorder.count("uploads_forgotten_total", forgotten)
+        names = sorted(f"{partition.topic}-{partition.number}" for partition in revoked)
+        log.info("partitions.revoked", partitions=names, forgotten=forgotten)
+
+    def _release(self) -> None:
+        slots = self._lines.release(self._limits.max_in_flight)
+        if not slots:
+            return
+        releases = []
+        outcomes = []
+        for slot in slots:
+            outcome = slot.outcome
+            assert outcome is not None  # noqa: S101 - Lines.release returns settled slots only
+            outcomes.append(outcome)
+            releases.append(Release(slot.event.partition, slot.event.offset, self._serialise(outcome)))
+            self._account(outcome)
+        self._delivery.accept(releases, self._clock.monotonic_s())
+        log_batch_released(releases, outcomes, in_flight=self.in_flight)
+
+    def _account(self, outcome: Outcome) -> None:
+        if isinstance(outcome, DeadLettered):
+            code = outcome.dead_letter.error.code
+            self._released["dead_letters"] += 1
+            self._recorder.count("dead_letters_total", code=code)
+        else:
+            status = outcome.verdict.outcome.status
+            self._released[status] += 1
+            self._recorder.count("verdicts_total", status=status)
+
+    @property
+    def _finish_s(self) -> float:
+        return self._limits.drain_timeout_s * FINISH_SHARE
+
+    def _finish(self) -> LoopReport:
+        polled = self._source.poll(room=0, wait_s=0.0)
+        self._forget(polled.revoked)
+        abandoned = self._lines.waiting
+        self._delivery.finish(self._clock.monotonic_s(), polled.membership, self._finish_s)
+        return LoopReport(self._consumed, self._released.total(), abandoned, self._released)

@@ -1,0 +1,75 @@
+"""
+Micro-batches: closed by size or by deadline, whichever is first.
+"""
+
+import threading
+from collections import deque
+from typing import Generic, Literal, TypeVar
+
+from worker.ports import Clock
+
+T = TypeVar("T")
+
+CloseReason = Literal["size", "deadline", "drain"]
+
+
+class MicroBatcher(Generic[T]):
+    """
+    Collects items from many threads and hands them to one, a micro-batch at a time, in the order of arrival.
+
+    While the taker is busy the next batch goes on filling, up to ``size``: it is always ready when the taker comes
+    back, and a deadline that passed meanwhile costs nobody anything.
+    """
+
+    def __init__(self, *, size: int, deadline_s: float, clock: Clock) -> None:
+        self._size = size
+        self._deadline_s = deadline_s
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._items: deque[tuple[float, T]] = deque()
+        self._closed = False
+
+    def put(self, item: T) -> None:
+        """
+        Add an item; never blocks, because the slots bound how many there can be.
+        """
+        with self._changed:
+            self._items.append((self._clock.monotonic_s(), item))
+            if len(self._items) == 1 or len(self._items) >= self._size:
+                self._changed.notify()
+
+    def close(self) -> None:
+        """
+        Let the taker have what is left, at once, and then None.
+        """
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def due(self, now_s: float) -> CloseReason | None:
+        """
+        Why the batch that is filling closes now, or None while it stays open.
+        """
+        if len(self._items) >= self._size:
+            return "size"
+        if self._items and self._closed:
+            return "drain"
+        if self._items and now_s - self._items[0][0] >= self._deadline_s:
+            return "deadline"
+        return None
+
+    def take(self) -> tuple[list[T], CloseReason] | None:
+        """
+        The next micro-batch, of 1 to ``size`` items, and why it closed; blocks. None when all is taken and closed.
+        """
+        with self._changed:
+            while True:
+                now_s = self._clock.monotonic_s()
+                reason = self.due(now_s)
+                if reason is not None:
+                    count = min(self._size, len(self._items))
+                    return [self._items.popleft()[1] for _ in range(count)], reason
+                if self._closed:
+                    return None
+                wait_s = self._items[0][0] + self._deadline_s - now_s if self._items else None
+                self._changed.wait(wait_s)

@@ -1,0 +1,65 @@
+"""
+The same bytes twice in flight are embedded once.
+"""
+
+import threading
+from collections import OrderedDict
+from enum import Enum
+from typing import Generic, TypeVar
+
+from worker.domain import ContentHash, Sighting
+
+P = TypeVar("P")
+
+
+class Boarding(Enum):
+    """
+    What a passenger has to do: compute the embedding for all, or wait for it.
+    """
+
+    LEADER = "leader"
+    FOLLOWER = "follower"
+
+
+class SingleFlight(Generic[P]):
+    """
+    One flight per content hash, from its first passenger to its landing; any thread may call.
+
+    Landed sightings stay known for the next ``recent`` hashes, so that a twin which boards in the moment between
+    landing and the cache's write is not embedded again, with or without a cache.
+    """
+
+    def __init__(self, *, recent: int) -> None:
+        self._recent = recent
+        self._landed: OrderedDict[ContentHash, Sighting] = OrderedDict()
+        self._flights: dict[ContentHash, list[P]] = {}
+        self._lock = threading.Lock()
+
+    def board(self, content_hash: ContentHash, passenger: P) -> Boarding | Sighting:
+        """
+        Join the flight of these bytes, or get the sighting at once if it landed lately.
+        """
+        with self._lock:
+            landed = self._landed.get(content_hash)
+            if landed is not None:
+                self._landed.move_to_end(content_hash)
+                return landed
+            followers = self._flights.get(content_hash)
+            if followers is not None:
+                followers.append(passenger)
+                return Boarding.FOLLOWER
+            self._flights[content_hash] = []
+            return Boarding.LEADER
+
+    def land(self, content_hash: ContentHash, sighting: Sighting | None) -> list[P]:
+        """
+        End the flight; the followers, in the order in which they boarded, are now the caller's to serve.
+
+        With a sighting it is kept for twins to come; None means that the leader failed.
+        """
+        with self._lock:
+            if sighting is not None:
+                self._landed[content_hash] = sighting
+                if len(self._landed) > self._recent:
+                    self._landed.popitem(last=False)
+            return self._flights.pop(content_hash)
