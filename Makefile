@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 IMAGES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check run format lock schemas clean
+.PHONY: help setup demo test lint check run format lock schemas clean
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,11 +30,15 @@ demo: setup ## the main job on real servers, in about a minute (IMAGES=folder fo
 test: setup ## all tests, on real Kafka and Redis
 	$(BIN)/python -m pytest
 
-check: setup ## format, lint, types and the fast tests
+lint: setup ## format, lint, types, drift of the exported schemas
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/touchstone schemas export --check
+	$(BIN)/yamllint --strict docker
+	$(BIN)/hadolint docker/Dockerfile
+
+check: lint ## all of lint, and the fast tests
 	$(BIN)/python -m pytest -q tests/unit tests/property tests/architecture
 
 run: setup ## the worker, with config/worker.toml and config/local.toml

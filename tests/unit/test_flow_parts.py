@@ -170,8 +170,12 @@ def test_the_door_is_shut_while_too_many_bytes_are_held() -> None:
     budget = ByteBudget(10)
     budget.hold(10)
     through = threading.Event()
-    waiter = threading.Thread(target=lambda: (budget.pass_door(), through.set()))
-    waiter.start()
+
+    def wait_at_the_door() -> None:
+        budget.pass_door()
+        through.set()
+
+    threading.Thread(target=wait_at_the_door).start()
 
     assert budget.full
     assert not through.is_set()
@@ -230,7 +234,11 @@ def test_a_thread_that_ends_well_is_no_fault_and_one_that_hangs_is_named() -> No
     crew = Crew()
     release = threading.Event()
     crew.start("good", lambda: None)
-    crew.start("hangs", lambda: release.wait() and None)
+
+    def hang() -> None:
+        release.wait()
+
+    crew.start("hangs", hang)
     left = crew.join(0.2)
     release.set()
 

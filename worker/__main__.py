@@ -1,0 +1,8 @@
+"""
+``python -m worker`` is ``touchstone``.
+"""
+
+from worker.cli import main
+
+if __name__ == "__main__":
+    main()

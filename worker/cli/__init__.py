@@ -1,0 +1,83 @@
+"""
+The command ``touchstone``: one file per command, and one place where an error becomes a message and an exit code.
+
+Exit codes: 0 done; 1 done, and something was found (a failed image, a drift, a difference); 2 the command line or the
+configuration is wrong; 3 something that is needed is missing or does not fit; 4 it broke while running; 130 and 143
+stopped by a second SIGINT or SIGTERM before the drain was over.
+"""
+
+import importlib
+import sys
+
+import click
+
+from worker import __version__
+from worker.errors import TouchstoneError
+
+COMMANDS = {
+    "run": "the worker: upload events in, verdicts out",
+    "demo": "the main job on real servers, in about a minute",
+    "scan": "judge files: the same pipeline, no servers",
+    "bank": "build, extend, inspect and verify banks of references",
+    "topics": "plan and apply the Kafka topics",
+    "schemas": "export the contract as JSON Schema and AsyncAPI",
+    "config": "show the effective configuration and where it came from",
+    "dev": "a real Kafka and a real Redis in the foreground",
+}
+
+
+class LazyGroup(click.Group):
+    """
+    A group whose commands are imported when they are called: ``--help`` does not wait for torch.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """
+        All commands, in the order in which one meets them.
+        """
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """
+        The command of ``worker/cli/<name>.py``.
+        """
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"worker.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - likewise
+        """
+        The list in ``--help``, without importing anything.
+        """
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(__version__, prog_name="touchstone")
+def touchstone() -> None:
+    """
+    Tells a platform which uploaded images are AI-generated, and why.
+    """
+
+
+def main() -> None:
+    """
+    Run the command line; every error of ours ends as one message and its own exit code.
+    """
+    try:
+        code = touchstone.main(standalone_mode=False)
+    except TouchstoneError as error:
+        click.echo(f"touchstone: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        click.echo("touchstone: interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
