@@ -14,7 +14,7 @@ from worker.domain import DeadLettered, Message, Outcome, Partition, Release
 from worker.flow.delivery import Delivery
 from worker.flow.lines import Lines, Slot
 from worker.ports import Clock, EventSource, Recorder
-from worker.telemetry.log import log_batch_released
+from worker.telemetry.log import log_batch_released, log_dead_letter, log_upload_failed
 
 log = structlog.get_logger(__name__)
 
@@ -206,13 +206,16 @@ class Loop:
 
     def _account(self, outcome: Outcome) -> None:
         if isinstance(outcome, DeadLettered):
-            code = outcome.dead_letter.error.code
             self._released["dead_letters"] += 1
-            self._recorder.count("dead_letters_total", code=code)
-        else:
-            status = outcome.verdict.outcome.status
-            self._released[status] += 1
-            self._recorder.count("verdicts_total", status=status)
+            self._recorder.count("dead_letters_total", code=outcome.dead_letter.error.code)
+            log_dead_letter(outcome)
+            return
+        verdict = outcome.verdict
+        self._released[verdict.outcome.status] += 1
+        self._recorder.count("verdicts_total", status=verdict.outcome.status)
+        if verdict.error is not None:
+            self._recorder.count("failures_total", stage=verdict.error.stage, code=verdict.error.code)
+            log_upload_failed(outcome)
 
     @property
     def _finish_s(self) -> float:

@@ -209,7 +209,7 @@ class Pipeline:
         passenger = unknown.fetched.passenger
         began_s = self._clock.monotonic_s()
         try:
-            pixels, facts = self._stages.decoder.decode(unknown.fetched.data)
+            pixels, facts = self._stages.decoder.decode(unknown.fetched.data, passenger.content_hash)
         except Exception as fault:  # noqa: BLE001 - one picture's fault is that upload's failed verdict
             self._crash_land(passenger, _as_failure(fault, Stage.DECODE))
         else:

@@ -1,0 +1,250 @@
+"""
+The composition root: the only place that builds adapters and puts them together.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from schemas.verdict import Mode
+from worker import __version__
+from worker.adapters.clip_encoder import load_encoder
+from worker.adapters.faiss_bank import FaissBank
+from worker.adapters.file_source import FileSource
+from worker.adapters.image_store import build_image_store
+from worker.adapters.kafka_outbox import KafkaOutbox
+from worker.adapters.kafka_source import KafkaEventSource
+from worker.adapters.line_outbox import LineOutbox
+from worker.adapters.perceptual_hash import pdq
+from worker.adapters.redis_cache import RedisCache
+from worker.adapters.sighting_codec import SightingScope
+from worker.adapters.system_clock import SystemClock
+from worker.bank.files import load_bank
+from worker.bank.fit import check_fit
+from worker.domain import Message
+from worker.flow.bank_judge import BankJudge
+from worker.flow.delivery import AtLeastOnce, Delivery, ExactlyOnce
+from worker.flow.loop import Loop, LoopLimits, LoopReport
+from worker.flow.pipeline import Pipeline, PipelineLimits, StageSet
+from worker.policy import Policy, check_policy_fits, load_policy
+from worker.ports import Bank, Clock, EmbeddingCache, Encoder, EventSource, ImageStore, Outbox, PictureDecoder, Recorder
+from worker.settings.tree import KafkaSettings, Settings
+from worker.stages.decode import DecodeLimits, PillowDecoder, decoder_versions
+from worker.stages.fetch import fetch_upload
+from worker.stages.intake import read_event
+from worker.stages.report import PolicyIdentity, RunVersions
+from worker.stages.serialise import Route, source_of, to_message
+from worker.telemetry.metrics import InMemoryRecorder
+
+log = structlog.get_logger(__name__)
+
+THREADS_END_S = 5.0
+"""How long the pipeline's threads may take to end once nothing is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruments:
+    """
+    All that a judgement is made with, opened once and checked against each other.
+    """
+
+    encoder: Encoder
+    decoder: PictureDecoder
+    bank: Bank
+    policy: Policy
+
+    def versions(self, mode: Mode) -> RunVersions:
+        """
+        What the verdicts of a run say of them.
+        """
+        return RunVersions(
+            encoder=self.encoder.fingerprint,
+            bank=self.bank.identity,
+            policy=PolicyIdentity(self.policy.id, self.policy.version, self.policy.sha256),
+            worker=__version__,
+            decoders=decoder_versions(),
+            mode=mode,
+        )
+
+
+def open_decoder(settings: Settings, encoder: Encoder) -> PillowDecoder:
+    """
+    The decoder that makes this encoder's input, under the configured limits.
+    """
+    limits = DecodeLimits(formats=settings.decode.formats, max_pixels=settings.decode.max_pixels)
+    perceptual_hash = pdq if settings.decode.perceptual_hash else None
+    return PillowDecoder(encoder.fingerprint.preprocess, limits, perceptual_hash=perceptual_hash)
+
+
+def open_instruments(settings: Settings, recorder: Recorder) -> Instruments:
+    """
+    Policy, encoder, decoder and bank, in this order: what is cheap to refuse is looked at first.
+
+    Raises ``ConfigInvalid``, ``EncoderInvalid`` or ``BankInvalid``.
+    """
+    policy = load_policy(settings.policy.path)
+    stored = load_bank(settings.bank.path)
+    check_policy_fits(policy, stored.identity(settings.bank.index))
+    encoder = load_encoder(settings.encoder, recorder=recorder)
+    decoder = open_decoder(settings, encoder)
+    check_fit(stored, encoder, decoder)
+    return Instruments(encoder, decoder, FaissBank(stored, settings.bank), policy)
+
+
+@contextmanager
+def running_pipeline(
+    settings: Settings, instruments: Instruments, versions: RunVersions, *, store: ImageStore, recorder: Recorder
+) -> Iterator[Pipeline]:
+    """
+    The pipeline, its threads running inside; Redis is asked only by a live worker.
+    """
+    clock = SystemClock()
+    cache = _open_cache(settings, instruments, recorder=recorder, clock=clock) if versions.mode == "live" else None
+    stages = StageSet(
+        read_event=partial(read_event, max_event_bytes=settings.kafka.max_event_bytes),
+        fetch=partial(fetch_upload, store=store, clock=clock, max_image_bytes=settings.fetch.max_image_bytes),
+        cache=cache,
+        decoder=instruments.decoder,
+        encoder=instruments.encoder,
+        judge=BankJudge(instruments.bank, instruments.policy, versions, clock, recorder),
+    )
+    limits = PipelineLimits(
+        fetch_threads=settings.fetch.threads,
+        decode_threads=settings.decode.threads,
+        batch_size=settings.batch.size,
+        batch_deadline_s=settings.batch.deadline_ms / 1000,
+        max_bytes=settings.flow.max_in_flight_bytes,
+        recent_embeddings=settings.flow.recent_embeddings,
+    )
+    pipeline = Pipeline(stages, limits, clock=clock, recorder=recorder)
+    pipeline.start()
+    try:
+        yield pipeline
+    finally:
+        pipeline.close(THREADS_END_S)
+        if cache is not None:
+            cache.close()
+
+
+def _open_cache(
+    settings: Settings, instruments: Instruments, *, recorder: Recorder, clock: Clock
+) -> EmbeddingCache | None:
+    if not settings.redis.enabled:
+        return None
+    fingerprint = instruments.encoder.fingerprint
+    scope = SightingScope.of(fingerprint, perceptual_hash=settings.decode.perceptual_hash)
+    return RedisCache(settings.redis, scope, recorder=recorder, clock=clock)
+
+
+def build_loop(
+    settings: Settings, source: EventSource, outbox: Outbox, pipeline: Pipeline, *, recorder: Recorder
+) -> Loop:
+    """
+    The loop over a source and an outbox, with the configured promise of delivery.
+    """
+    route = Route(
+        verdicts=settings.kafka.topics.verdicts,
+        dead_letters=settings.kafka.topics.dead_letters,
+        source=source_of(settings.service.name),
+    )
+    limits = LoopLimits(
+        max_in_flight=settings.flow.max_in_flight,
+        resume_below=settings.flow.resume_below,
+        drain_timeout_s=settings.flow.drain_timeout_s,
+    )
+    return Loop(
+        source,
+        pipeline,
+        _delivery(settings.kafka, source, outbox),
+        serialise=partial(to_message, route=route),
+        limits=limits,
+        clock=SystemClock(),
+        recorder=recorder,
+    )
+
+
+def _delivery(settings: KafkaSettings, source: EventSource, outbox: Outbox) -> Delivery:
+    if settings.delivery == "exactly_once":
+        return ExactlyOnce(
+            source,
+            outbox,
+            interval_s=settings.transaction_interval_s,
+            max_messages=settings.transaction_max_messages,
+        )
+    return AtLeastOnce(source, outbox, commit_interval_s=settings.commit_interval_s)
+
+
+def run_worker(settings: Settings, *, instance_id: str, on_loop: Callable[[Loop], None]) -> LoopReport:
+    """
+    The worker, from start to drained; ``on_loop`` is given the loop before its first step, to drain it by signal.
+
+    The model and the bank are loaded before the group is joined: a member that loads for a minute stalls its group.
+    Raises what broke; see ``Loop.run``.
+    """
+    recorder = InMemoryRecorder()
+    instruments = open_instruments(settings, recorder)
+    versions = instruments.versions("live")
+    exactly_once = settings.kafka.delivery == "exactly_once"
+    transactional_id = f"{settings.kafka.group_id}-{instance_id}" if exactly_once else None
+    store = build_image_store(settings.fetch)
+    outbox = KafkaOutbox(settings.kafka, recorder, client_id=instance_id, transactional_id=transactional_id)
+    source = None
+    try:
+        static_id = instance_id if settings.kafka.static_membership else None
+        source = KafkaEventSource(settings.kafka, recorder, client_id=instance_id, instance_id=static_id)
+        with running_pipeline(settings, instruments, versions, store=store, recorder=recorder) as pipeline:
+            loop = build_loop(settings, source, outbox, pipeline, recorder=recorder)
+            on_loop(loop)
+            log.info("worker.started", instance=instance_id, delivery=settings.kafka.delivery, **_names(versions))
+            report = loop.run()
+        log.info(
+            "worker.stopped",
+            consumed=report.consumed,
+            released=report.released,
+            abandoned=report.abandoned,
+            **report.by_status,
+            metrics=recorder.snapshot(),
+        )
+        return report
+    finally:
+        if source is not None:
+            source.close()
+        outbox.close()
+        store.close()
+
+
+def _names(versions: RunVersions) -> dict[str, str]:
+    return {
+        "encoder": f"{versions.encoder.model} {versions.encoder.id[:12]}",
+        "bank": f"{versions.bank.id} {versions.bank.version}",
+        "policy": f"{versions.policy.id} {versions.policy.version}",
+    }
+
+
+def scan_files(
+    settings: Settings, files: Sequence[Path], *, surface: str | None, write: Callable[[Message], None]
+) -> LoopReport:
+    """
+    The same pipeline over files: one message per file, in their order, handed to ``write`` as it is released.
+
+    No Kafka and no Redis. Raises what open_instruments raises, and what broke.
+    """
+    recorder = InMemoryRecorder()
+    clock = SystemClock()
+    instruments = open_instruments(settings, recorder)
+    # Whoever can type the command may read the files it names; no event can.
+    store = build_image_store(settings.fetch.model_copy(update={"file_root": Path("/")}))
+    source = FileSource(files, surface=surface, clock=clock)
+    at_least_once = settings.model_copy(
+        update={"kafka": settings.kafka.model_copy(update={"delivery": "at_least_once"})}
+    )
+    versions = instruments.versions("scan")
+    with running_pipeline(settings, instruments, versions, store=store, recorder=recorder) as pipeline:
+        loop = build_loop(at_least_once, source, LineOutbox(write), pipeline, recorder=recorder)
+        report = loop.run()
+    store.close()
+    return report

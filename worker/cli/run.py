@@ -1,0 +1,54 @@
+"""
+``touchstone run``: the worker.
+"""
+
+import os
+import signal
+import socket
+from types import FrameType
+from uuid import uuid4
+
+import click
+
+from worker.cli.options import settings_options
+from worker.settings.load import LoadedSettings
+
+
+@click.command()
+@settings_options
+def run(loaded: LoadedSettings) -> None:
+    """
+    Consume upload events, judge them, publish verdicts, until SIGTERM or SIGINT.
+
+    The first signal drains within flow.drain_timeout_s, commits and leaves with exit code 0; a second one leaves at
+    once, without a commit, with 130 or 143. What was not committed is read again by whoever comes next.
+    """
+    from worker.app import run_worker  # noqa: PLC0415 - torch takes seconds to import; --help must not
+    from worker.flow.loop import Loop  # noqa: PLC0415 - likewise
+
+    loops: list[Loop] = []
+    signals: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signals.append(number)
+        if len(signals) > 1:
+            os._exit(128 + number)
+        for loop in loops:
+            loop.drain()
+
+    def on_loop(loop: Loop) -> None:
+        loops.append(loop)
+        if signals:
+            loop.drain()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    run_worker(loaded.settings, instance_id=instance_id(loaded), on_loop=on_loop)
+
+
+def instance_id(loaded: LoadedSettings) -> str:
+    """
+    Who this worker is: as configured, else unique, so that two workers on one host never fence each other.
+    """
+    service = loaded.settings.service
+    return service.instance_id or f"{service.name}-{socket.gethostname()[:32]}-{uuid4().hex[:8]}"

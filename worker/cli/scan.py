@@ -1,0 +1,88 @@
+"""
+``touchstone scan``: files in, verdicts out, through the same pipeline and without servers.
+"""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from schemas.verdict import ImageVerdictV1
+from worker.cli.options import settings_options
+from worker.domain import Message
+from worker.errors import EXIT_FOUND
+from worker.settings.load import LoadedSettings
+
+COLOURS = {"decided": "green", "abstained": "yellow", "failed": "red"}
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--surface", help="Surface of the policy to judge under; default: the policy's own.")
+@click.option("--json", "as_json", is_flag=True, help="One verdict per line, as published to Kafka.")
+@settings_options
+def scan(paths: tuple[Path, ...], surface: str | None, *, as_json: bool, loaded: LoadedSettings) -> int:
+    """
+    Judge files, or all files below folders; one verdict per file, also for files that fail.
+
+    Exit code 1 when any file failed.
+    """
+    from worker.adapters.file_source import list_files  # noqa: PLC0415 - likewise
+    from worker.app import scan_files  # noqa: PLC0415 - torch takes seconds to import; --help must not
+
+    files = list_files(paths)
+    verdicts: list[ImageVerdictV1] = []
+    with _progress(len(files), shown=not as_json) as progress:
+        task = progress.add_task("judging", total=len(files))
+
+        def write(message: Message) -> None:
+            if as_json:
+                sys.stdout.buffer.write(message.value + b"\n")
+                sys.stdout.buffer.flush()
+            verdicts.append(ImageVerdictV1.model_validate_json(message.value))
+            progress.advance(task)
+
+        report = scan_files(loaded.settings, files, surface=surface, write=write)
+    if not as_json:
+        _show(verdicts)
+    return EXIT_FOUND if report.by_status["failed"] else 0
+
+
+def _progress(total: int, *, shown: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal and total))
+
+
+def _show(verdicts: list[ImageVerdictV1]) -> None:
+    table = Table(title=f"{len(verdicts)} verdicts")
+    for column in ("file", "status", "label", "score", "action", "why"):
+        table.add_column(column, overflow="fold")
+    for verdict in verdicts:
+        outcome = verdict.outcome
+        why = verdict.error.detail if verdict.error else outcome.reasons[0].message
+        code = verdict.error.code if verdict.error else outcome.reasons[0].code
+        table.add_row(
+            plain(verdict.content_id),
+            Text(outcome.status, COLOURS[outcome.status]),
+            plain(outcome.label or ""),
+            "" if outcome.score is None else f"{outcome.score:.3f}",
+            outcome.action,
+            plain(f"{code}: {why}"),
+        )
+    console = Console()
+    console.print(table)
+    counts = Counter(verdict.outcome.status for verdict in verdicts)
+    console.print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+
+
+def plain(text: str) -> Text:
+    """
+    Text for a terminal from a source that one does not trust, such as a file's name: no markup, no control codes.
+    """
+    return Text("".join(character if character.isprintable() else "\ufffd" for character in text))
