@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted([*(ROOT / "worker").rglob("*.py"), *(ROOT / "schemas").rglob("*.py")])
 
 CLIENTS = {
-    "kafka": {"worker/adapters/kafka_"},
-    "redis": {"worker/adapters/redis_cache.py", "worker/dev/"},
+    "kafka": {"worker/adapters/kafka_", "worker/dev/probes.py"},
+    "redis": {"worker/adapters/redis_cache.py", "worker/dev/probes.py"},
     "faiss": {"worker/adapters/faiss_bank.py"},
     "torch": {"worker/adapters/clip_", "worker/dev/small_encoder.py"},
     "torchvision": {"worker/adapters/clip_"},

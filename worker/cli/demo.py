@@ -1,0 +1,197 @@
+"""
+``touchstone demo``: the main job on real servers, and what one sees of it.
+"""
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from worker.cli.scan import COLOURS, plain
+from worker.dev import demo as stage
+from worker.dev.servers import KafkaAt, RedisAt, kafka_for, redis_for
+from worker.settings.load import LoadedSettings, load_settings
+
+PARTITIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """
+    The servers of this run.
+    """
+
+    kafka: KafkaAt
+    redis: RedisAt
+
+
+@click.command()
+@click.option(
+    "--images",
+    type=click.Path(exists=True, path_type=Path),
+    help="Judge the pictures below this folder instead of those that ship with packages.",
+)
+@click.option("--json", "as_json", is_flag=True, help="End with one JSON object on standard output.")
+def demo(images: Path | None, *, as_json: bool) -> None:
+    """
+    Build a small bank, start a worker, publish uploads, and watch the verdicts arrive.
+
+    Uses the Kafka and Redis that KAFKA_BOOTSTRAP_SERVERS and REDIS_URL name, else brings its own.
+    """
+    began_s = time.monotonic()
+    console = Console(stderr=as_json)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="touchstone-demo-")))
+        with console.status("starting Kafka and Redis"):
+            kafka = stack.enter_context(kafka_for(os.environ))
+            redis = stack.enter_context(redis_for(os.environ))
+        servers = Servers(kafka, redis)
+        console.print(f"Kafka {kafka.version} ({kafka.kind}) at {kafka.bootstrap_servers}")
+        console.print(f"Redis {redis.version} ({redis.kind})")
+        loaded, sets = _prepared(servers, folder, images, console)
+        uploads = stage.folder_uploads(images) if images else stage.shipped_uploads(folder / "uploads")
+        seen = stack.enter_context(_topics(loaded)) and _watch(loaded, sets, folder, uploads, console)
+    summary = _summary(servers, len(uploads), seen, time.monotonic() - began_s)
+    _show_summary(console, summary)
+    if as_json:
+        json.dump(summary, sys.stdout)
+        sys.stdout.write("\n")
+
+
+def _prepared(
+    servers: Servers, folder: Path, images: Path | None, console: Console
+) -> tuple[LoadedSettings, Sequence[str]]:
+    """
+    The demo's own configuration: its encoder, its bank, and topics that nobody else uses.
+    """
+    from worker.dev.demo_bank import build_demo_bank  # noqa: PLC0415 - torch takes seconds to import; --help must not
+
+    (folder / "uploads").mkdir()
+    with console.status("making a small encoder and a bank"):
+        made = build_demo_bank(folder)
+    console.print(
+        f"Bank of {made.entries} references: photographs from scikit-image beside images generated here.\n"
+        "[bold]No pretrained weights are at hand: the encoder is small and untrained. "
+        "These verdicts demonstrate the pipeline, not accuracy.[/bold]"
+    )
+    run = uuid4().hex[:8]
+    sets = [
+        f"service.name=demo-{run}",
+        f"kafka.bootstrap_servers={json.dumps(servers.kafka.bootstrap_servers)}",
+        f"kafka.group_id=touchstone-demo-{run}",
+        f"kafka.topics.uploads=touchstone-demo-{run}-uploads",
+        f"kafka.topics.verdicts=touchstone-demo-{run}-verdicts",
+        f"kafka.topics.dead_letters=touchstone-demo-{run}-dead-letters",
+        f"redis.url={json.dumps(servers.redis.url)}",
+        f"redis.namespace=demo-{run}",
+        "redis.ttl_s=3600",
+        f"fetch.file_root={json.dumps(str((images or folder / 'uploads').resolve()))}",
+        f"encoder.model={json.dumps(made.model)}",
+        f"encoder.checkpoint_sha256={made.checkpoint_sha256}",
+        f"bank.path={json.dumps(str(made.bank))}",
+        f"policy.path={json.dumps(str(stage.shipped_policy()))}",
+        "log.format=json",
+    ]
+    return load_settings(config=None, overlay=None, environ={}, sets=sets), sets
+
+
+@contextmanager
+def _topics(loaded: LoadedSettings) -> Iterator[bool]:
+    from worker.adapters.kafka_topics import create_for_a_while  # noqa: PLC0415 - kafka-python loads slowly
+
+    with create_for_a_while(loaded.settings.kafka, partitions=PARTITIONS):
+        yield True
+
+
+def _watch(
+    loaded: LoadedSettings,
+    sets: Sequence[str],
+    folder: Path,
+    uploads: Sequence[stage.DemoUpload],
+    console: Console,
+) -> list[stage.DemoOutcome]:
+    seen = []
+    truths = {upload.name[-256:]: upload.truth for upload in uploads}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with (
+        stage.running_worker(sets, folder / "worker.log") as process,
+        Progress(*columns, console=console, transient=True) as progress,
+    ):
+        task = progress.add_task("verdicts", total=len(uploads))
+        stage.publish(loaded.settings, uploads)
+        for outcome in stage.outcomes(loaded.settings, len(uploads), process, on_wait=progress.refresh):
+            progress.advance(task)
+            seen.append(outcome)
+    _show(console, seen, truths)
+    return seen
+
+
+def _show(console: Console, seen: Sequence[stage.DemoOutcome], truths: dict[str, str]) -> None:
+    table = Table(title="verdicts, in the order of their arrival")
+    for column in (
+        "upload",
+        "what it is",
+        "outcome",
+        "label",
+        "score",
+        "action",
+        "cache",
+        "nearest reference or reason",
+    ):
+        table.add_column(column, overflow="fold")
+    for one in seen:
+        verdict = one.verdict
+        if verdict is None:
+            table.add_row(
+                "-", truths.get(one.name, ""), Text("dead letter", "red"), "", "", "", "", "kept byte for byte"
+            )
+            continue
+        outcome, neighbours = verdict.outcome, verdict.evidence.neighbours if verdict.evidence else ()
+        near = f"{neighbours[0].entry_id} {neighbours[0].similarity:.3f}" if neighbours else ""
+        table.add_row(
+            plain(one.name),
+            plain(truths.get(one.name, "")),
+            Text(outcome.status, COLOURS[outcome.status]),
+            outcome.label or "",
+            "" if outcome.score is None else f"{outcome.score:.3f}",
+            outcome.action,
+            verdict.cache.status,
+            plain(str(verdict.error.code) if verdict.error else near),
+        )
+    console.print(table)
+
+
+def _summary(servers: Servers, uploads: int, seen: Sequence[stage.DemoOutcome], wall_s: float) -> dict[str, object]:
+    statuses = Counter(one.verdict.outcome.status for one in seen if one.verdict is not None)
+    return {
+        "kafka": {"kind": servers.kafka.kind, "version": servers.kafka.version},
+        "redis": {"kind": servers.redis.kind, "version": servers.redis.version},
+        "uploads": uploads,
+        "verdicts": statuses.total(),
+        "decided": statuses["decided"],
+        "abstained": statuses["abstained"],
+        "failed": statuses["failed"],
+        "dead_letters": sum(one.verdict is None for one in seen),
+        "wall_s": round(wall_s, 1),
+    }
+
+
+def _show_summary(console: Console, summary: dict[str, object]) -> None:
+    console.print(
+        f"{summary['uploads']} uploads: {summary['verdicts']} verdicts "
+        f"({summary['decided']} decided, {summary['abstained']} abstained, {summary['failed']} failed), "
+        f"{summary['dead_letters']} dead letters, in {summary['wall_s']} s."
+    )
