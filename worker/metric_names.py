@@ -13,7 +13,8 @@ MetricName = Literal[
     "dead_letters_total",
     # Counter, labels stage and code: uploads that ended as failed verdicts.
     "failures_total",
-    # Counter, label result: hit, miss, invalid (damaged or foreign value), error (Redis down or slow), skipped (breaker open).
+    # Counter, label result: hit, miss, invalid (damaged or foreign value), error (Redis down or slow),
+    # skipped (breaker open).
     "cache_requests_total",
     # Counter, label result: stored, error, skipped.
     "cache_writes_total",

@@ -27,7 +27,7 @@ CLIENTS = {
 RINGS = ["contract", "core", "stages", "flow", "edges", "root"]
 """Inner to outer; a ring may import itself and those before it, but for the exceptions below."""
 
-CORE = {"domain", "errors", "ports", "metric_names", "__init__"}
+CORE = {"domain", "errors", "fingerprint", "ports", "metric_names", "__init__"}
 EDGES = {"adapters", "bank", "telemetry", "settings"}
 
 

@@ -2,6 +2,7 @@
 ``touchstone scan``: files in, verdicts out, through the same pipeline and without servers.
 """
 
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -17,6 +18,7 @@ from worker.cli.options import settings_options
 from worker.domain import Message
 from worker.errors import EXIT_FOUND
 from worker.settings.load import LoadedSettings
+from worker.telemetry.log import configure_logging
 
 COLOURS = {"decided": "green", "abstained": "yellow", "failed": "red"}
 
@@ -25,8 +27,9 @@ COLOURS = {"decided": "green", "abstained": "yellow", "failed": "red"}
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--surface", help="Surface of the policy to judge under; default: the policy's own.")
 @click.option("--json", "as_json", is_flag=True, help="One verdict per line, as published to Kafka.")
+@click.option("--verbose", is_flag=True, help="Log as the worker does, not only warnings.")
 @settings_options
-def scan(paths: tuple[Path, ...], surface: str | None, *, as_json: bool, loaded: LoadedSettings) -> int:
+def scan(paths: tuple[Path, ...], surface: str | None, *, as_json: bool, verbose: bool, loaded: LoadedSettings) -> int:
     """
     Judge files, or all files below folders; one verdict per file, also for files that fail.
 
@@ -35,6 +38,8 @@ def scan(paths: tuple[Path, ...], surface: str | None, *, as_json: bool, loaded:
     from worker.adapters.file_source import list_files  # noqa: PLC0415 - likewise
     from worker.app import scan_files  # noqa: PLC0415 - torch takes seconds to import; --help must not
 
+    if not verbose:
+        configure_logging(loaded.settings.log.model_copy(update={"level": "error"}))
     files = list_files(paths)
     verdicts: list[ImageVerdictV1] = []
     with _progress(len(files), shown=not as_json) as progress:
@@ -61,19 +66,20 @@ def _progress(total: int, *, shown: bool) -> Progress:
 
 def _show(verdicts: list[ImageVerdictV1]) -> None:
     table = Table(title=f"{len(verdicts)} verdicts")
-    for column in ("file", "status", "label", "score", "action", "why"):
+    for column in ("file", "status", "label", "score", "action", "why", "nearest reference"):
         table.add_column(column, overflow="fold")
+    above = os.path.commonpath([str(Path(verdict.content_id).parent) for verdict in verdicts]) if verdicts else ""
     for verdict in verdicts:
         outcome = verdict.outcome
-        why = verdict.error.detail if verdict.error else outcome.reasons[0].message
-        code = verdict.error.code if verdict.error else outcome.reasons[0].code
+        neighbours = verdict.evidence.neighbours if verdict.evidence else ()
         table.add_row(
-            plain(verdict.content_id),
+            plain(verdict.content_id.removeprefix(above).removeprefix(os.sep)),
             Text(outcome.status, COLOURS[outcome.status]),
             plain(outcome.label or ""),
             "" if outcome.score is None else f"{outcome.score:.3f}",
             outcome.action,
-            plain(f"{code}: {why}"),
+            verdict.error.code if verdict.error else outcome.reasons[0].code,
+            plain(f"{neighbours[0].entry_id} ({neighbours[0].similarity:.3f})" if neighbours else ""),
         )
     console = Console()
     console.print(table)

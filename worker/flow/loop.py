@@ -202,7 +202,7 @@ class Loop:
             releases.append(Release(slot.event.partition, slot.event.offset, self._serialise(outcome)))
             self._account(outcome)
         self._delivery.accept(releases, self._clock.monotonic_s())
-        log_batch_released(releases, outcomes, in_flight=self.in_flight)
+        log_batch_released(releases, outcomes, now_s=self._clock.wall_s(), in_flight=self.in_flight)
 
     def _account(self, outcome: Outcome) -> None:
         if isinstance(outcome, DeadLettered):

@@ -201,9 +201,9 @@ class EncoderSettings(Section):
     offline: bool = False
 
     def _contradictions(self) -> Iterator[str]:
-        local = self.checkpoint is not None or self.model.startswith("local-dir:")
-        if local and self.checkpoint_sha256 is None:
-            yield "a local checkpoint needs checkpoint_sha256 (sha256sum FILE prints it)"
+        local = f"model {self.model!r}" if self.checkpoint is None else f"checkpoint {str(self.checkpoint)!r}"
+        if self.checkpoint_sha256 is None and (self.checkpoint is not None or self.model.startswith("local-dir:")):
+            yield f"{local} is local and needs checkpoint_sha256 (sha256sum FILE prints it)"
 
 
 class BatchSettings(Section):

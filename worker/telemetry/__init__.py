@@ -1,0 +1,3 @@
+"""
+What the worker says of itself: its log and its counters, and what may be said at all.
+"""
