@@ -5,10 +5,12 @@ The original is carried as base64 inside a JSON event, so that each message on o
 and the original headers (their order, repeats and nulls) survive beside our own.
 """
 
+from base64 import b64decode
+
 from pydantic import AwareDatetime, Field
 
 from schemas.errors import ErrorClass, ErrorCode, Stage
-from schemas.wire import Outgoing
+from schemas.wire import Outgoing, Sha256
 
 TYPE = "image.dead_letter.v1"
 
@@ -34,6 +36,31 @@ class Original(Outgoing):
     key_base64: str | None
     value_base64: str | None
     headers: tuple[OriginalHeader, ...]
+    value_byte_length: int | None = Field(default=None, ge=0, description="Of the whole value; null for a null value.")
+    value_sha256: Sha256 | None = Field(default=None, description="Of the whole value; null for a null value.")
+    truncated: bool = Field(
+        default=False,
+        description="The record was too large to be kept whole: the key, then the headers, then the value were kept as "
+        "far as there was room. The whole record lies at topic, partition and offset.",
+    )
+
+    def key_bytes(self) -> bytes | None:
+        """
+        The original key.
+        """
+        return _bytes(self.key_base64)
+
+    def value_bytes(self) -> bytes | None:
+        """
+        The original value; only its beginning when ``truncated``.
+        """
+        return _bytes(self.value_base64)
+
+    def header_items(self) -> tuple[tuple[str, bytes | None], ...]:
+        """
+        The original headers, in their order.
+        """
+        return tuple((header.name, _bytes(header.value_base64)) for header in self.headers)
 
 
 class DeadLetterError(Outgoing):
@@ -44,7 +71,7 @@ class DeadLetterError(Outgoing):
     code: ErrorCode
     error_class: ErrorClass = Field(alias="class", serialization_alias="class")
     stage: Stage
-    detail: str = Field(max_length=512)
+    detail: str = Field(max_length=512, description="For people: which field, what was found, what was expected.")
 
 
 class ImageDeadLetterV1(Outgoing):
@@ -59,3 +86,7 @@ class ImageDeadLetterV1(Outgoing):
     failed_at: AwareDatetime
     schema_version: str = Field(alias="schema", serialization_alias="schema")
     worker: str
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else b64decode(text, validate=True)

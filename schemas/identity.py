@@ -1,5 +1,5 @@
 """
-The two ids of a verdict: pure functions, so that duplicates collapse and replays compare.
+The ids of our events: pure functions, so that duplicates collapse and replays compare.
 """
 
 import json
@@ -13,12 +13,16 @@ NAMESPACE = UUID("6f1d2b1e-6a0c-5c5e-9d0a-7a5d3c1e4b20")
 @dataclass(frozen=True, slots=True)
 class DecisionVersions:
     """
-    The versions that a judgement depends on; each a sha256 in hex, but for the major of the schema.
+    The versions that a judgement depends on: sha256 in hex, but for the index and the major of the schema.
+
+    ``index`` is the kind of index, with its parameters, in which the bank is searched: an approximate one can miss a
+    neighbour that an exact one finds.
     """
 
     encoder: str
     preprocess: str
     bank: str
+    index: str
     policy: str
     schema_major: str
 
@@ -28,7 +32,14 @@ def _uuid(*parts: object) -> UUID:
 
 
 def _versions(versions: DecisionVersions) -> list[str]:
-    return [versions.encoder, versions.preprocess, versions.bank, versions.policy, versions.schema_major]
+    return [
+        versions.encoder,
+        versions.preprocess,
+        versions.bank,
+        versions.index,
+        versions.policy,
+        versions.schema_major,
+    ]
 
 
 def verdict_id(
@@ -36,6 +47,9 @@ def verdict_id(
 ) -> UUID:
     """
     The id of the verdict on one event: the same however often the event is delivered under these versions.
+
+    Where verdicts are delivered at least once and a transient failure was published just before a crash, the second
+    delivery may answer otherwise under the same id; the later one is the better informed.
     """
     return _uuid("verdict", event_source, event_id, mode, run_id, _versions(versions))
 
@@ -46,10 +60,21 @@ def decision_id(
     """
     The id of the judgement on one content: the same for re-uploads, cache hits and replays.
 
-    ``content`` is (tenant_id, content_id, revision); ``evidence`` is the sha256 of the bytes or, without bytes, the
-    error code.
+    ``content`` is (tenant_id, content_id, revision); ``evidence`` comes from ``evidence_of``.
     """
     return _uuid("decision", list(content), surface, evidence, _versions(versions))
+
+
+def evidence_of(sha256: str | None, error_code: str | None) -> str:
+    """
+    What a decision rests on: the sha256 of the bytes, an error code, or both where fetched bytes could not be judged.
+
+    Raises ``ValueError`` when there is neither.
+    """
+    parts = [part for part in (sha256, error_code) if part is not None]
+    if not parts:
+        raise ValueError("a decision rests on bytes or on an error; found neither")
+    return "/".join(parts)
 
 
 def dead_letter_id(topic: str, partition: int, offset: int) -> UUID:
@@ -62,5 +87,7 @@ def dead_letter_id(topic: str, partition: int, offset: int) -> UUID:
 def bare_event_id(topic: str, partition: int, offset: int) -> UUID:
     """
     The event id of a record without a CloudEvents envelope: where it lies is who it is.
+
+    A topic that is deleted and made again starts over at offset 0, and so do these ids.
     """
     return _uuid("bare_event", topic, partition, offset)

@@ -5,13 +5,14 @@
 from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
+from pydantic_core import to_json
 
-from schemas.wire import Incoming, Sha256
+from schemas.wire import Incoming, Line, Sha256
 
 TYPE = "image.uploaded.v1"
 MAX_INLINE_BASE64_CHARS = 350_000  # 256 KiB of image, as base64
 MAX_ATTRIBUTES = 32
-MAX_ATTRIBUTES_CHARS = 4096
+MAX_ATTRIBUTES_BYTES = 4096
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -74,7 +75,7 @@ class UploadedImage(Incoming):
 
 class Declared(Incoming):
     """
-    What the uploader or the platform says about the origin; carried as evidence, never decisive here.
+    What the uploader or the platform says about the origin; echoed into the verdict, never decisive here.
     """
 
     ai_disclosed: bool | None = None
@@ -87,7 +88,7 @@ class Context(Incoming):
     """
 
     surface: Name | None = None
-    created_at: AwareDatetime | None = None
+    created_at: AwareDatetime | None = Field(default=None, description="When the content was made; echoed.")
 
 
 class ImageUploadedV1(Incoming):
@@ -95,19 +96,22 @@ class ImageUploadedV1(Incoming):
     One upload. ``content_id`` with ``revision`` names the asset; the Kafka key orders its uploads.
     """
 
-    content_id: str = Field(min_length=1, max_length=256)
+    content_id: Line = Field(min_length=1, max_length=256)
     revision: int = Field(default=0, ge=0, lt=2**63)
-    tenant_id: str | None = Field(default=None, min_length=1, max_length=64)
+    tenant_id: Annotated[Line, Field(min_length=1, max_length=64)] | None = None
     image: UploadedImage
     declared: Declared | None = None
     context: Context | None = None
     attributes: dict[str, str] = Field(
-        default_factory=dict, max_length=MAX_ATTRIBUTES, description="Echoed into the verdict, never read or logged."
+        default_factory=dict,
+        max_length=MAX_ATTRIBUTES,
+        description=f"Echoed into the verdict, never read or logged; at most {MAX_ATTRIBUTES_BYTES} bytes as JSON.",
     )
 
     @model_validator(mode="after")
     def _attributes_are_small(self) -> Self:
-        size = sum(len(name) + len(value) for name, value in self.attributes.items())
-        if size > MAX_ATTRIBUTES_CHARS:
-            raise ValueError(f"attributes hold {size} characters, at most {MAX_ATTRIBUTES_CHARS} are echoed")
+        if self.attributes:
+            size = len(to_json(self.attributes))
+            if size > MAX_ATTRIBUTES_BYTES:
+                raise ValueError(f"attributes: found {size} bytes as JSON, expected at most {MAX_ATTRIBUTES_BYTES}")
         return self

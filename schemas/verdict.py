@@ -6,12 +6,13 @@ Volatile fields, which differ between two runs at equal versions and are outside
 """
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, ConfigDict, Field, model_validator
 
 from schemas.errors import ErrorClass, ErrorCode, Stage
+from schemas.versions import Versions
 from schemas.wire import Milliseconds, Number, Outgoing, Sha256, UnitNumber
 
 TYPE = "image.verdict.v1"
@@ -149,6 +150,9 @@ class Evidence(Outgoing):
     coverage: Number = Field(description="Similarity of the k-th nearest reference, whatever its label.")
     neighbours: tuple[NeighbourV1, ...]
     per_label: dict[str, LabelEvidence]
+    truncated: bool = Field(
+        default=False, description="Neighbours (the farthest first) were left out to keep the message small."
+    )
 
 
 class ImageFacts(Outgoing):
@@ -174,65 +178,6 @@ class ImageFacts(Outgoing):
     warnings: tuple[str, ...] = ()
 
 
-class EncoderVersion(Outgoing):
-    """
-    The frozen encoder, to the hash of its weights.
-    """
-
-    model: str
-    architecture_sha256: Sha256
-    weights_sha256: Sha256
-    precision: str
-    dim: int = Field(ge=1)
-    fingerprint: Sha256
-
-
-class PreprocessVersion(Outgoing):
-    """
-    How a picture becomes the encoder's input.
-    """
-
-    sha256: Sha256
-    size: int = Field(ge=1)
-
-
-class BankVersion(Outgoing):
-    """
-    The references that were asked.
-    """
-
-    id: str
-    version: str
-    manifest_sha256: Sha256
-    entries: int = Field(ge=1)
-    index: str
-
-
-class PolicyVersion(Outgoing):
-    """
-    The thresholds and actions that were applied, and for which surface.
-    """
-
-    id: str
-    version: str
-    sha256: Sha256
-    surface: str
-
-
-class Versions(Outgoing):
-    """
-    Everything needed to reproduce the verdict from the same bytes.
-    """
-
-    schema_version: str = Field(alias="schema", serialization_alias="schema")
-    worker: str
-    encoder: EncoderVersion
-    preprocess: PreprocessVersion
-    bank: BankVersion
-    policy: PolicyVersion
-    decoder: dict[str, str]
-
-
 class CacheProvenance(Outgoing):
     """
     Where the embedding came from: computed now (miss), recalled (hit), or computed for a twin in flight (coalesced).
@@ -249,7 +194,7 @@ class Timing(Outgoing):
 
     received_at: AwareDatetime
     produced_at: AwareDatetime
-    event_age_ms: Milliseconds | None = Field(description="From the event's own time to the verdict.")
+    event_age_ms: Milliseconds | None = Field(description="Since the event's own time, else the record's.")
     total_ms: Milliseconds
     fetch_ms: Milliseconds | None = None
     decode_ms: Milliseconds | None = None
@@ -267,8 +212,17 @@ class ErrorV1(Outgoing):
     error_class: ErrorClass = Field(alias="class", serialization_alias="class")
     retryable: bool
     stage: Stage
-    detail: str = Field(max_length=512)
+    detail: str = Field(max_length=512, description="For people; never a signed URL's query, never image bytes.")
     http_status: int | None = None
+
+
+class DeclaredOrigin(Outgoing):
+    """
+    What the producer said about the origin, echoed; it was not weighed.
+    """
+
+    ai_disclosed: bool | None = None
+    digital_source_type: str | None = None
 
 
 class Audit(Outgoing):
@@ -277,13 +231,32 @@ class Audit(Outgoing):
     """
 
     automated_detection: Literal[True] = True
-    human_review_required: bool
+    human_review_required: bool = Field(description="The recommended action is a review by a person.")
+
+
+_NULL: Final = {"type": "null"}
+_NOT_NULL: Final = {"not": _NULL}
+
+
+def _when(status: Status, outcome: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
+    named = {"outcome": {"properties": {"status": {"const": status}}}}
+    return {"if": {"properties": named}, "then": {"properties": {"outcome": {"properties": outcome}, **rest}}}
 
 
 class ImageVerdictV1(Outgoing):
     """
     One verdict. Exactly one per consumed event and set of versions: duplicates share ``verdict_id``.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                _when("decided", {"label": _NOT_NULL, "score": _NOT_NULL}, {"evidence": _NOT_NULL, "error": _NULL}),
+                _when("abstained", {"label": _NULL, "score": _NOT_NULL}, {"evidence": _NOT_NULL, "error": _NULL}),
+                _when("failed", {"label": _NULL, "score": _NULL}, {"evidence": _NULL, "error": _NOT_NULL}),
+            ]
+        }
+    )
 
     verdict_id: UUID = Field(description="From the event and the versions: duplicates collapse on it.")
     decision_id: UUID = Field(description="From the content and the versions: equal for re-uploads of the same bytes.")
@@ -294,6 +267,8 @@ class ImageVerdictV1(Outgoing):
     revision: int = Field(ge=0)
     tenant_id: str | None
     attributes: dict[str, str]
+    declared: DeclaredOrigin | None = None
+    content_created_at: AwareDatetime | None = Field(default=None, description="The producer's word for it.")
     input: Input
     outcome: OutcomeV1
     thresholds: Thresholds
@@ -305,3 +280,14 @@ class ImageVerdictV1(Outgoing):
     timing: Timing
     error: ErrorV1 | None
     audit: Audit
+
+    @model_validator(mode="after")
+    def _outcome_is_whole(self) -> Self:
+        status, failed = self.outcome.status, self.outcome.status == "failed"
+        if (self.error is not None) != failed:
+            raise ValueError(f"a verdict has an error if and only if it failed; this one is {status}")
+        if (self.evidence is None) != failed or (self.outcome.score is None) != failed:
+            raise ValueError(f"a verdict has evidence and a score unless it failed; this one is {status}")
+        if (self.outcome.label is not None) != (status == "decided"):
+            raise ValueError(f"a verdict has a label if and only if it is decided; this one is {status}")
+        return self

@@ -1,0 +1,84 @@
+"""
+Colour: from any of Pillow's modes to 8-bit sRGB, with nothing clipped and nothing hidden.
+
+Pillow's own ``convert("RGB")`` clips 16-bit grey to white, shows what lies hidden under full transparency, and knows
+no profiles. Nothing here changes a picture's size.
+"""
+
+import io
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+AlphaFact = Literal["none", "opaque", "composited"]
+
+MAX_PROFILE_BYTES: Final = 4 * 1024 * 1024
+"""Larger profiles are dropped: the largest honest ones, for printing presses, hold about 3 MB."""
+
+_SRGB: Final = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+_PLAIN_MODES: Final = ("L", "RGB", "CMYK")
+
+
+class ProfileUnusable(Exception):
+    """
+    An embedded ICC profile is damaged, too large, or of another colour space than the picture.
+    """
+
+
+def flattened(picture: Image.Image) -> tuple[Image.Image, AlphaFact]:
+    """
+    The picture as it looks on white paper, in mode L, RGB or CMYK, and what became of its alpha channel.
+
+    What lies under full transparency has no influence at all on the result.
+    """
+    if picture.mode.startswith(("I", "F")):
+        return _rescaled(picture)
+    if not picture.has_transparency_data:
+        return (picture if picture.mode in _PLAIN_MODES else picture.convert("RGB")), "none"
+    picture = picture.convert("RGBA")
+    alpha = picture.getchannel("A")
+    if alpha.getextrema()[0] == 255:  # noqa: PLR2004 - opaque everywhere
+        return picture.convert("RGB"), "opaque"
+    paper = Image.new("RGB", picture.size, "white")
+    paper.paste(picture, mask=alpha)
+    return paper, "composited"
+
+
+def in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """
+    A picture in mode L, RGB or CMYK as RGB in the sRGB colour space.
+
+    ``profile`` is the ICC profile that its numbers mean, None for sRGB; CMYK without a profile is converted plainly.
+    Raises ``ProfileUnusable``.
+    """
+    if profile is None:
+        return picture.convert("RGB")
+    if len(profile) > MAX_PROFILE_BYTES:
+        raise ProfileUnusable(f"the ICC profile holds {len(profile)} bytes, at most {MAX_PROFILE_BYTES} are read")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(picture, source, _SRGB, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
+        raise ProfileUnusable(f"the ICC profile cannot be applied ({error})") from error
+    assert converted is not None  # noqa: S101 - for the type checker: None is returned only when converting in place
+    return converted
+
+
+def _rescaled(picture: Image.Image) -> tuple[Image.Image, AlphaFact]:
+    """
+    Grey of more than 8 bits, or of floating point, brought to 8 bits: white stays white and black stays black.
+
+    Integers are taken as 16 bits, which is all that PNG has; floats as 0 to 1, or as 0 to their maximum above that.
+    The one grey that a PNG may declare transparent becomes white, like the paper.
+    """
+    values = np.nan_to_num(np.asarray(picture).astype(np.float64))
+    white = 65_535.0 if picture.mode.startswith("I") else max(1.0, float(values.max(initial=0.0)))
+    eight_bits: NDArray[np.uint8] = np.clip(np.rint(values * (255.0 / white)), 0, 255).astype(np.uint8)
+    transparent = picture.info.get("transparency")
+    if not isinstance(transparent, int):
+        return Image.fromarray(eight_bits), "none"
+    hidden = values == transparent
+    eight_bits[hidden] = 255
+    return Image.fromarray(eight_bits), "composited" if hidden.any() else "opaque"

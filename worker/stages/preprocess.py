@@ -1,0 +1,125 @@
+"""
+From a decoded picture to the encoder's input size: exactly what open_clip's own transform does, in uint8.
+
+Resizing and cropping only, with Pillow; colour is ``worker/stages/colour.py``, and ``(x / 255 - mean) / std`` is the
+encoder's, on its device. Any change that moves a pixel changes ``RULES_VERSION``, and with it every fingerprint.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
+
+from PIL import Image
+
+from worker.domain import PreprocessSpec
+
+RULES_VERSION: Final = "touchstone-decode-1"
+"""
+The version of the rules of decode, colour and preprocess together.
+
+1: frame 0; EXIF orientation undone; alpha composited on white; 16 bits rescaled; resized; ICC to sRGB; cropped.
+"""
+
+MAX_ASPECT: Final = 20
+"""
+Of a longer picture only the middle is resized: the whole, 224 pixels high, could be gigabytes wide.
+
+The crop that follows shows none of the rest; open_clip resizes it all the same.
+"""
+
+_FILTERS: Final = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+def preprocess_spec(config: Mapping[str, object]) -> PreprocessSpec:
+    """
+    The spec that an open_clip preprocess configuration asks for (``model.visual.preprocess_cfg``).
+
+    Raises ``ValueError`` for what open_clip's inference transform would not do either, and for inputs not square.
+    """
+    size = config.get("size", 224)
+    sides = set(size) if isinstance(size, Sequence) else {size}
+    side = sides.pop()
+    if sides or not isinstance(side, int) or side < 1:
+        raise ValueError(f"the preprocess size is {size!r}, want one side in pixels: only square inputs are supported")
+    resize_mode = config.get("resize_mode") or "shortest"
+    if resize_mode not in ("shortest", "longest", "squash"):
+        raise ValueError(f"the preprocess resize_mode is {resize_mode!r}, want shortest, longest or squash")
+    interpolation = config.get("interpolation") or "bicubic"
+    if interpolation not in ("bicubic", "bilinear", "random"):
+        raise ValueError(f"the preprocess interpolation is {interpolation!r}, want bicubic or bilinear")
+    fill_color = config.get("fill_color") or 0
+    if not isinstance(fill_color, int):
+        raise ValueError(f"the preprocess fill_color is {fill_color!r}, want a number from 0 to 255")  # noqa: TRY004 - one way to fail
+    # "random" is a training augmentation; open_clip takes bicubic for it when it infers.
+    taken: Literal["bicubic", "bilinear"] = "bilinear" if interpolation == "bilinear" else "bicubic"
+    mean, std = _three(config.get("mean"), "mean"), _three(config.get("std"), "std")
+    parts = {
+        "size": side,
+        "resize_mode": resize_mode,
+        "interpolation": taken,
+        "fill_color": fill_color,
+        "mean": mean,
+        "std": std,
+    }
+    canonical = json.dumps({"rules": RULES_VERSION, **parts}, sort_keys=True, separators=(",", ":"))
+    return PreprocessSpec(
+        size=side,
+        resize_mode=resize_mode,
+        interpolation=taken,
+        fill_color=fill_color,
+        mean=mean,
+        std=std,
+        sha256=hashlib.sha256(canonical.encode()).hexdigest(),
+    )
+
+
+def resized(picture: Image.Image, spec: PreprocessSpec) -> Image.Image:
+    """
+    The picture at the scale of the encoder's input; its sides may still be longer or shorter than ``spec.size``.
+    """
+    if spec.resize_mode == "squash":
+        return _resize(picture, (spec.size, spec.size), spec)
+    picture = _without_far_ends(picture)
+    width, height = picture.size
+    if spec.resize_mode == "longest":
+        ratio = max(height / spec.size, width / spec.size)
+        return _resize(picture, (max(1, round(width / ratio)), max(1, round(height / ratio))), spec)
+    long_side = int(spec.size * max(width, height) / min(width, height))
+    return _resize(picture, (spec.size, long_side) if width <= height else (long_side, spec.size), spec)
+
+
+def framed(picture: Image.Image, spec: PreprocessSpec) -> Image.Image:
+    """
+    The middle of a resized picture, ``spec.size`` on each side, padded with ``spec.fill_color`` where it is shorter.
+    """
+    if picture.width < spec.size or picture.height < spec.size:
+        fill = spec.fill_color if len(picture.getbands()) == 1 else (spec.fill_color,) * len(picture.getbands())
+        canvas_size = (max(picture.width, spec.size), max(picture.height, spec.size))
+        canvas = Image.new(picture.mode, canvas_size, fill)
+        canvas.paste(picture, ((canvas.width - picture.width) // 2, (canvas.height - picture.height) // 2))
+        picture = canvas
+    left = round((picture.width - spec.size) / 2)
+    top = round((picture.height - spec.size) / 2)
+    return picture.crop((left, top, left + spec.size, top + spec.size))
+
+
+def _resize(picture: Image.Image, size: tuple[int, int], spec: PreprocessSpec) -> Image.Image:
+    return picture if picture.size == size else picture.resize(size, _FILTERS[spec.interpolation])
+
+
+def _without_far_ends(picture: Image.Image) -> Image.Image:
+    width, height = picture.size
+    most = MAX_ASPECT * min(width, height)
+    if max(width, height) <= most:
+        return picture
+    left, top = max(0, (width - most) // 2), max(0, (height - most) // 2)
+    return picture.crop((left, top, left + min(width, most), top + min(height, most)))
+
+
+def _three(value: object, name: str) -> tuple[float, float, float]:
+    given = value if isinstance(value, Sequence) else [value] * 3
+    numbers = [float(number) for number in given if isinstance(number, int | float)]
+    if len(given) != 3 or len(numbers) != 3:  # noqa: PLR2004 - RGB
+        raise ValueError(f"the preprocess {name} is {value!r}, want three numbers")
+    return numbers[0], numbers[1], numbers[2]

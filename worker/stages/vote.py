@@ -1,0 +1,151 @@
+"""
+The rules that turn a neighbourhood into one weight per label: class-weighted soft vote and nearest neighbour.
+
+Pure numbers; thresholds, actions and surfaces are in ``worker.policy`` and ``worker.stages.decide``.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+import numpy as np
+
+from worker.domain import Label, Neighbour, Neighbourhood
+
+RuleName = Literal["soft_vote", "nearest_neighbour"]
+
+RULE_VERSIONS: Final[Mapping[RuleName, str]] = MappingProxyType({"soft_vote": "1", "nearest_neighbour": "1"})
+"""Raise one when its arithmetic changes: it enters the policy's hash, and so the id of every verdict."""
+
+MAX_DEPTH: Final = 4096
+"""The most neighbours asked of one label, and the most that vote."""
+
+NO_NEIGHBOUR: Final = -1.0
+"""The similarity that stands for a label of which the index found nothing: the least that a cosine can be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voter:
+    """
+    A neighbour that took part in the vote; ``share`` is its part of the whole vote, 0 to 1.
+    """
+
+    label: Label
+    neighbour: Neighbour
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class SoftVote:
+    """
+    One share per label of the bank, which sum to 1, and who voted, most similar first.
+    """
+
+    shares: Mapping[Label, float]
+    voters: tuple[Voter, ...]
+
+
+def vote_depth(k: int, sizes: Mapping[Label, int]) -> int:
+    """
+    How many of the most similar references vote: ``k`` of the smallest label and its like of every other.
+
+    K = round(k * N / min N_c), so that k references of the smallest label are expected among them where the labels mix.
+    Beyond ``MAX_DEPTH`` (an imbalance over 450 : 1 at k = 9) the depth stays there: the weights 1 / N_c remain right,
+    but fewer references of the smallest label are expected to be seen, and its share gets coarse. Balance such a bank.
+    """
+    return min(round(k * sum(sizes.values()) / min(sizes.values())), MAX_DEPTH)
+
+
+def soft_vote(neighbourhood: Neighbourhood, *, k: int, temperature: float) -> SoftVote:
+    """
+    The class-weighted soft vote: label c gets the sum of exp(s / T) / N_c over its neighbours among the K most similar.
+
+    It is a ratio of kernel densities, one per label; 1 / N_c takes the bank's imbalance out (field study, detection
+    3.2 b). References as similar as the K-th vote with it, so that no order of labels or entries decides a tie. Each
+    label also gets one pseudo-neighbour at the K-th similarity, so that no share is 0 or 1 merely because all K agree;
+    it weighs 1 / min N_c for every label alike, so that it favours neither a small nor a large one.
+
+    Returns equal shares when there is no neighbour at all; ``decide`` abstains on it.
+    """
+    sizes = neighbourhood.sizes
+    voters = _nearest_of_all(neighbourhood, vote_depth(k, sizes))
+    if not voters:
+        return SoftVote(dict.fromkeys(sizes, 1 / len(sizes)), ())
+    labels = tuple(sizes)
+    number = {label: position for position, label in enumerate(labels)}
+    of_voter = np.array([number[label] for label, _ in voters])
+    log_sizes = np.log(np.array([sizes[label] for label in labels], dtype=np.float64))
+    similarity = np.array([neighbour.similarity for _, neighbour in voters], dtype=np.float64)
+    log_weight = similarity / temperature - log_sizes[of_voter]
+    log_pseudo = similarity[-1] / temperature - log_sizes.min()
+    peak = max(float(log_weight.max()), float(log_pseudo))  # the largest exponent is 0: nothing overflows
+    weight = np.exp(log_weight - peak)
+    sums = np.bincount(of_voter, weights=weight, minlength=len(labels)) + math.exp(log_pseudo - peak)
+    total = float(sums.sum())
+    return SoftVote(
+        {label: float(sums[position]) / total for label, position in number.items()},
+        tuple(
+            Voter(label, neighbour, float(part) / total)
+            for (label, neighbour), part in zip(voters, weight, strict=True)
+        ),
+    )
+
+
+def nearest_neighbour_weights(neighbourhood: Neighbourhood, *, temperature: float) -> Mapping[Label, float]:
+    """
+    The paper's rule as weights: p_c = softmax of the largest similarity of each label, over T.
+
+    The label of the one nearest reference wins (Ojha, Li and Lee, CVPR 2023, with k = 1), and for two labels p is a
+    growing function of the difference of their largest similarities, 1/2 where they are equal. The paper's rule for
+    more neighbours is not specified; this is k = 1. Bank sizes do not enter: it needs a balanced bank.
+    """
+    largest = {label: largest_similarity(neighbours) for label, neighbours in neighbourhood.nearest.items()}
+    found = {label: value for label, value in largest.items() if value is not None}
+    if not found:
+        return dict.fromkeys(largest, 1 / len(largest))
+    peak = max(found.values())
+    weight = {
+        label: math.exp((found[label] - peak) / temperature) if label in found else 0.0 for label in neighbourhood.sizes
+    }
+    total = math.fsum(weight.values())
+    return {label: part / total for label, part in weight.items()}
+
+
+def nearest_difference(neighbourhood: Neighbourhood, positive: Label) -> float:
+    """
+    The paper's score: largest similarity of the positive label minus the largest of any other, -2 to 2.
+    """
+    largest = {
+        label: NO_NEIGHBOUR if (value := largest_similarity(neighbours)) is None else value
+        for label, neighbours in neighbourhood.nearest.items()
+    }
+    return largest[positive] - max(value for label, value in largest.items() if label != positive)
+
+
+def coverage(neighbourhood: Neighbourhood, k: int) -> float:
+    """
+    The similarity of the ``k``-th nearest reference, whatever its label; of the last where there are fewer, -1 of none.
+    """
+    similarities = sorted(
+        (neighbour.similarity for neighbours in neighbourhood.nearest.values() for neighbour in neighbours[:k]),
+        reverse=True,
+    )
+    return similarities[:k][-1] if similarities else NO_NEIGHBOUR
+
+
+def largest_similarity(neighbours: tuple[Neighbour, ...]) -> float | None:
+    """
+    How similar the nearest one is; None of none.
+    """
+    return neighbours[0].similarity if neighbours else None
+
+
+def _nearest_of_all(neighbourhood: Neighbourhood, depth: int) -> list[tuple[Label, Neighbour]]:
+    union = [(label, neighbour) for label, neighbours in neighbourhood.nearest.items() for neighbour in neighbours]
+    union.sort(key=lambda pair: (-pair[1].similarity, pair[1].entry.id))
+    if len(union) <= depth:
+        return union
+    last = union[depth - 1][1].similarity
+    return [pair for pair in union if pair[1].similarity >= last]
