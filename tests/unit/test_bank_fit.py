@@ -73,7 +73,7 @@ def test_other_weights_are_refused_by_the_record(bank: StoredBank) -> None:
     """
     other = FakeEncoder(weights=2)
 
-    with pytest.raises(BankInvalid, match="weights is .*, the bank wants") as refusal:
+    with pytest.raises(BankInvalid, match=r"weights is .*, the bank wants") as refusal:
         check_fit(bank, other, fake_decoder())
     assert "architecture is" not in str(refusal.value)
     assert "preprocess is" not in str(refusal.value)

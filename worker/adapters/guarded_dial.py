@@ -1,5 +1,5 @@
 """
-Connections to hosts that an uploader named: resolved once, every address checked, connected to exactly what was checked.
+Connections to hosts that an uploader named: resolved once, every address checked, connected to what was checked.
 
 Also the wall-clock limit under which a whole fetch stands: the sockets that are made here keep to it on every read, so
 that a peer which drips its headers or its body gains nothing. No HTTP lives here; see ``https_store.py``.
@@ -136,6 +136,8 @@ class Dialer:
             addresses = self.resolve(host, port)
         except (OSError, UnicodeError) as error:  # a label that is no IDNA raises the latter
             raise UploadFailed(ErrorCode.FETCH_UPSTREAM, f"host name {host} does not resolve") from error
+        if not addresses:
+            raise UploadFailed(ErrorCode.FETCH_UPSTREAM, f"host name {host} has no address")
         if not all(self.allowed(address) for address in addresses):
             raise UploadFailed(
                 ErrorCode.REF_FORBIDDEN, f"{host} resolves to an address outside the public Internet, which is refused"

@@ -1,0 +1,68 @@
+"""
+What the tests of reading over https share: an authority of their own, short limits, and names that lead to loopback.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import trustme
+
+from schemas.uploaded import HttpsRef
+from worker.adapters.guarded_dial import Dialer
+from worker.adapters.https_store import HttpsStore
+from worker.errors import UploadFailed
+from worker.settings.tree import FetchSettings
+
+LIMIT_BYTES = 100_000
+IMAGE = bytes(range(256)) * 40
+SECRET = "s3cr3t-signature"  # noqa: S105 - a needle to search for
+
+
+@cache
+def authority() -> trustme.CA:
+    """
+    A certificate authority that only these tests trust.
+    """
+    return trustme.CA()
+
+
+def settings_trusting(ca_file: Path) -> FetchSettings:
+    """
+    Short times, a small limit, and our own authority, whose certificate is written to this file.
+    """
+    authority().cert_pem.write_to_path(str(ca_file))
+    return FetchSettings(
+        max_image_bytes=LIMIT_BYTES,
+        connect_timeout_s=2,
+        read_timeout_s=2,
+        total_timeout_s=5,
+        max_redirects=2,
+        ca_file=ca_file,
+    )
+
+
+def local_only(**names: str) -> Dialer:
+    """
+    A dialer for which 127.0.0.1 is the public Internet; other hosts are where ``names`` says (``_`` for ``.``).
+    """
+    addresses = {name.replace("_", "."): address for name, address in names.items()}
+    return Dialer(
+        resolve=lambda host, _: [addresses.get(host, "127.0.0.1")], allowed=lambda address: address == "127.0.0.1"
+    )
+
+
+def ref(url: str) -> HttpsRef:
+    """
+    A reference to an address.
+    """
+    return HttpsRef(kind="https", url=url)
+
+
+def failure_of(store: HttpsStore, url: str) -> UploadFailed:
+    """
+    How reading this address fails.
+    """
+    with pytest.raises(UploadFailed) as failed:
+        store.read(ref(url))
+    return failed.value

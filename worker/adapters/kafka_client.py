@@ -1,0 +1,165 @@
+"""
+What the Kafka adapters share: how to connect, what must hold at the start, kafka-python's errors in our terms.
+
+Consuming lives in ``kafka_source.py``, producing in ``kafka_outbox.py``, topics in ``kafka_topics.py``.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import kafka.errors as kafka_errors
+from kafka.admin import KafkaAdminClient
+from kafka.record import util as kafka_record_util
+
+from worker.errors import CannotStart, WorkerCrashed
+from worker.settings.tree import KafkaSettings
+
+START_TIMEOUT_S: Final = 15.0
+"""How long an unreachable Kafka is waited for when a worker starts."""
+
+CLOSE_TIMEOUT_S: Final = 5.0
+
+_ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (
+        kafka_errors.FencedInstanceIdError,
+        "another worker joined the group with the same service.instance_id; give each worker an id of its own",
+    ),
+    (
+        kafka_errors.InconsistentGroupProtocolError,
+        "the group has members that do not use cooperative-sticky assignment; stop them, or set another kafka.group_id",
+    ),
+    (
+        kafka_errors.InvalidSessionTimeoutError,
+        "set kafka.session_timeout_s within the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms",
+    ),
+    (
+        kafka_errors.InvalidTransactionTimeoutError,
+        "set kafka.transaction_timeout_s to at most the brokers' transaction.max.timeout.ms",
+    ),
+    (
+        kafka_errors.MessageSizeTooLargeError,
+        "the topic's max.message.bytes is too small; `touchstone topics plan` shows what it should be",
+    ),
+    (
+        kafka_errors.UnknownTopicOrPartitionError,
+        "a topic is gone; `touchstone topics apply` creates what is missing",
+    ),
+    (
+        kafka_errors.AuthorizationError,
+        "grant this user Read on the uploads topic and the group, Write on the other topics and the transactional id",
+    ),
+    (kafka_errors.SaslAuthenticationFailedError, "check kafka.sasl_username, kafka.sasl_password and the mechanism"),
+    (
+        kafka_errors.CorruptRecordError,
+        "a record fails its checksum; restore that log segment, or move the group's offset past it and restart",
+    ),
+)
+
+
+def require_crc32c() -> None:
+    """
+    The C codec of record checksums is installed; else raises ``CannotStart``.
+
+    Without it kafka-python reckons them in Python, 25 times slower, and says nothing.
+    """
+    if kafka_record_util.crc32c_c is None:
+        raise CannotStart(
+            "kafka-python has no C implementation of crc32c and would be 25 times slower without a word. "
+            'Install it: pip install "kafka-python[crc32c]"'
+        )
+
+
+def connection_config(settings: KafkaSettings) -> dict[str, Any]:
+    """
+    The arguments of every kafka-python client that say where the brokers are and who we are.
+
+    Raises ``CannotStart`` when the file of certificate authorities does not exist.
+    """
+    config: dict[str, Any] = {
+        "bootstrap_servers": [part.strip() for part in settings.bootstrap_servers.split(",") if part.strip()],
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.sasl_mechanism is not None and settings.sasl_password is not None:
+        config |= {
+            "sasl_mechanism": settings.sasl_mechanism,
+            "sasl_plain_username": settings.sasl_username,
+            "sasl_plain_password": settings.sasl_password.get_secret_value(),
+        }
+    if settings.ssl_cafile is not None:
+        if not settings.ssl_cafile.is_file():
+            raise CannotStart(f"kafka.ssl_cafile is {settings.ssl_cafile}, which is no file; name the PEM file")
+        config["ssl_cafile"] = str(settings.ssl_cafile)
+    return config
+
+
+@contextmanager
+def starting(settings: KafkaSettings, timeout_s: float) -> Iterator[None]:
+    """
+    Whatever goes wrong with Kafka inside is a ``CannotStart`` that says where we looked and what to do.
+    """
+    try:
+        yield
+    except kafka_errors.KafkaTimeoutError as error:
+        raise CannotStart(
+            f"No Kafka broker at {settings.bootstrap_servers} was ready within {timeout_s:g} s "
+            f"(security_protocol {settings.security_protocol}; {error}). "
+            "Start Kafka there, or correct kafka.bootstrap_servers and kafka.security_protocol; "
+            "`touchstone dev` brings up a Kafka for development."
+        ) from error
+    except (kafka_errors.KafkaError, OSError, ValueError) as error:
+        raise CannotStart(f"Kafka at {settings.bootstrap_servers} cannot be used: {told(error)}") from error
+
+
+def require_topics(settings: KafkaSettings, names: Sequence[str], *, timeout_s: float = START_TIMEOUT_S) -> None:
+    """
+    Kafka answers and has these topics; else raises ``CannotStart``.
+
+    Asked before a consumer or producer is made, because these wait for a missing topic without naming it.
+    """
+    with starting(settings, timeout_s), admin_client(settings, timeout_s=timeout_s) as admin:
+        described = admin.describe_topics(list(names))
+    found = {topic["name"]: kafka_errors.for_code(topic["error_code"]) for topic in described}
+    refused = {name: error for name, error in found.items() if issubclass(error, kafka_errors.AuthorizationError)}
+    for name, error in refused.items():
+        raise CannotStart(f"Kafka at {settings.bootstrap_servers} refused topic {name}: {told(error())}")
+    missing = sorted(name for name, error in found.items() if error is kafka_errors.UnknownTopicOrPartitionError)
+    if missing:
+        raise CannotStart(
+            f"Kafka at {settings.bootstrap_servers} has no topic {', '.join(missing)}. "
+            "Run `touchstone topics apply` to create it, or correct kafka.topics."
+        )
+
+
+@contextmanager
+def admin_client(settings: KafkaSettings, *, timeout_s: float = START_TIMEOUT_S) -> Iterator[Any]:
+    """
+    A kafka-python admin client, closed afterwards.
+    """
+    admin = KafkaAdminClient(
+        **connection_config(settings),
+        client_id="touchstone-admin",
+        bootstrap_timeout_ms=round(timeout_s * 1000),
+        request_timeout_ms=round(timeout_s * 1000),
+    )
+    try:
+        yield admin
+    finally:
+        admin.close()
+
+
+def crashed(error: Exception, doing: str) -> WorkerCrashed:
+    """
+    A failure of Kafka that no retry mends, as what ends the worker.
+    """
+    return WorkerCrashed(f"Kafka refused {doing}: {told(error)}")
+
+
+def told(error: Exception) -> str:
+    """
+    kafka-python's error in a sentence, with what to do about it where we know.
+    """
+    advice = next((advice for known, advice in _ADVICE if isinstance(error, known)), "")
+    # str() of these errors leaves out the name for some of them and the text for others.
+    text = f"{type(error).__name__}: {error}" if type(error).__name__ not in str(error) else str(error)
+    return f"{text}; {advice}" if advice else text

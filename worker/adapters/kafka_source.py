@@ -1,0 +1,235 @@
+"""
+Upload events from a Kafka topic, through a consumer group.
+
+What the group gives and takes is recorded in ``kafka_group.py``; producing lives in ``kafka_outbox.py``.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+import kafka.errors as kafka_errors
+from kafka import KafkaConsumer, TopicPartition
+from kafka.structs import MemberState, OffsetAndMetadata
+
+from worker.adapters.kafka_client import (
+    CLOSE_TIMEOUT_S,
+    START_TIMEOUT_S,
+    connection_config,
+    crashed,
+    require_crc32c,
+    require_topics,
+    starting,
+)
+from worker.adapters.kafka_group import GroupWatch, OwnedNowAssignor, remember_join
+from worker.domain import Partition, RawEvent
+from worker.errors import CannotStart
+from worker.ports import GroupMembership, Polled, Recorder
+from worker.settings.tree import KafkaSettings
+
+REJOIN_WAIT_S: Final = 0.5
+"""
+How long a poll waits for a rebalance that is under way.
+
+When a join is answered between two polls, kafka-python 3.0.12 throws the answer away and joins again, which makes
+every member join again: with polls shorter than a round trip the group would never settle.
+"""
+
+COMMIT_TIMEOUT_S: Final = 5.0
+HEARTBEATS_PER_SESSION: Final = 15
+
+_ISOLATION: Final = "read_committed"
+# An upload that was written in a transaction and aborted is no upload, whatever is promised about our own output. Also
+# makes kafka-python ask for stable offsets (KIP-447): a new owner waits for the transaction of the one before. Price:
+# a partition stands still while an uploader leaves a transaction open.
+_REFUSALS: Final = (
+    kafka_errors.CommitFailedError,
+    kafka_errors.IllegalGenerationError,
+    kafka_errors.RebalanceInProgressError,
+    kafka_errors.UnknownMemberIdError,
+)
+_Records = Mapping[TopicPartition, Sequence[Any]]
+
+
+class KafkaEventSource:
+    """
+    Implements ``worker.ports.EventSource``. Raises ``CannotStart`` within ``start_timeout_s`` when Kafka is not there.
+
+    Offsets are committed by ``commit`` and by transactions only. While the group rebalances, a poll waits for that and
+    finds nothing: kafka-python hands out no events then, not even of partitions that stay.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        recorder: Recorder,
+        *,
+        client_id: str,
+        instance_id: str | None = None,
+        start_timeout_s: float = START_TIMEOUT_S,
+    ) -> None:
+        require_crc32c()
+        require_topics(settings, [settings.topics.uploads], timeout_s=start_timeout_s)
+        self._recorder = recorder
+        self._watch = GroupWatch(recorder)
+        self._topic = settings.topics.uploads
+        config = consumer_config(settings, client_id=client_id, instance_id=instance_id)
+        with starting(settings, start_timeout_s):
+            self._consumer = KafkaConsumer(
+                **config,
+                partition_assignment_strategy=[OwnedNowAssignor(self._watch.owned)],
+                bootstrap_timeout_ms=round(start_timeout_s * 1000),
+            )
+            self._require_safe_offsets()
+            self._watch.watch(self._consumer)
+            self._consumer.subscribe([self._topic], listener=self._watch)
+            # Before the first join: a leader that does not know the topic's partitions assigns none, to nobody.
+            self._consumer.partitions_for_topic(self._topic)
+        self._place = self._consumer.group_metadata()
+
+    def _require_safe_offsets(self) -> None:
+        # kafka-python's own defaults, auto-commit on and latest, both lose uploads.
+        found = {name: self._consumer.config[name] for name in ("enable_auto_commit", "auto_offset_reset")}
+        if found != {"enable_auto_commit": False, "auto_offset_reset": "earliest"}:
+            raise CannotStart(f"kafka-python took {found}, want no auto-commit and earliest; use kafka-python 3")
+
+    def poll(self, *, room: int, wait_s: float) -> Polled:
+        """
+        At most ``room`` events; what was revoked; and the membership under which both are true.
+
+        ``membership`` is the place in the group whose assignment we have been told in full. It is not what kafka-python
+        knows: that moves on to the next generation before it tells what is revoked in it, and the broker would take
+        a transaction of that generation. Of ours the broker knows, by its generation, whether all that was revoked up
+        to now is in ``revoked``: either so, or the transaction is refused.
+        """
+        self._hold_or_take(room)
+        records = self._fetch(max(room, 1), wait_s)
+        if self._watch.expelled_unnoticed():
+            records = {}
+            self._join_afresh()
+        revoked = self._watch.take_revoked()
+        present = self._consumer.group_metadata()
+        if present.state == MemberState.STABLE:
+            self._place = present
+        return Polled(revoked, self._events(records, room), GroupMembership(self._place))
+
+    def _hold_or_take(self, room: int) -> None:
+        # From what the consumer has, each time: a partition may have come, or gone and come back, since the last poll.
+        if room > 0:
+            self._consumer.resume(*self._consumer.paused())
+        else:
+            self._consumer.pause(*self._consumer.assignment())
+
+    def _fetch(self, limit: int, wait_s: float) -> _Records:
+        try:
+            records = self._poll(limit, wait_s)
+            if not records and self._consumer.group_metadata().state != MemberState.STABLE:
+                # At once, so that the answer to a join falls into a poll and not between two.
+                records = self._poll(limit, REJOIN_WAIT_S)
+        except kafka_errors.KafkaError as error:
+            if not error.retriable:
+                raise crashed(error, f"to give events of {self._topic}") from error
+            # A broker that is away is waited for: the consumer reconnects by itself.
+            time.sleep(wait_s)
+            return {}
+        return records
+
+    def _poll(self, limit: int, wait_s: float) -> _Records:
+        remember_join(self._consumer)
+        records: _Records = self._consumer.poll(timeout_ms=wait_s * 1000, max_records=limit)
+        return records
+
+    def _events(self, records: _Records, room: int) -> list[RawEvent]:
+        if room == 0:
+            # Of a partition that was assigned within this very poll, and therefore not paused: put back.
+            for partition, taken in records.items():
+                self._consumer.seek(partition, taken[0].offset)
+            return []
+        now_s = time.time()
+        return [_event(record, now_s) for taken in records.values() for record in taken]
+
+    def _join_afresh(self) -> None:
+        self._watch.lose_all()
+        self._consumer.unsubscribe()
+        self._consumer.subscribe([self._topic], listener=self._watch)
+
+    def commit(self, offsets: Mapping[Partition, int]) -> bool:
+        """
+        Store the offsets of the partitions that are ours; False unless that was all of them and the group took them.
+
+        Raises ``WorkerCrashed`` when the group will never take them: no permission, or our instance id given away.
+        """
+        assigned = self._consumer.assignment()
+        ours = {
+            TopicPartition(partition.topic, partition.number): OffsetAndMetadata(offset, "", -1)
+            for partition, offset in offsets.items()
+            if TopicPartition(partition.topic, partition.number) in assigned
+        }
+        stored = self._store(ours) and len(ours) == len(offsets)
+        result: Literal["ok", "refused"] = "ok" if stored else "refused"
+        self._recorder.count("commits_total", result=result)
+        return stored
+
+    def _store(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> bool:
+        try:
+            self._consumer.commit(offsets, timeout_ms=COMMIT_TIMEOUT_S * 1000)
+        except _REFUSALS:
+            return False
+        except kafka_errors.KafkaError as error:
+            if error.retriable:
+                # It may have been stored all the same; storing it again does no harm.
+                return False
+            raise crashed(error, f"to commit offsets of {self._topic}") from error
+        return True
+
+    @property
+    def exhausted(self) -> bool:
+        """
+        Never: a topic goes on.
+        """
+        return False
+
+    def close(self) -> None:
+        """
+        Leave the group, within ``CLOSE_TIMEOUT_S`` for each step that needs the broker. Commits nothing.
+        """
+        try:
+            self._consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_S * 1000)
+        except kafka_errors.KafkaError:
+            # The broker did not hear us leave; the group notices when the session has run out.
+            return
+
+
+def consumer_config(settings: KafkaSettings, *, client_id: str, instance_id: str | None) -> dict[str, Any]:
+    """
+    kafka-python's arguments for the consumer of uploads. What would lose uploads if it were changed is no setting.
+    """
+    if settings.static_membership and instance_id is None:
+        raise CannotStart("kafka.static_membership needs an instance id; set service.instance_id")
+    session_ms = round(settings.session_timeout_s * 1000)
+    return connection_config(settings) | {
+        "client_id": client_id,
+        "group_id": settings.group_id,
+        "group_instance_id": instance_id if settings.static_membership else None,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "isolation_level": _ISOLATION,
+        "allow_auto_create_topics": False,
+        "session_timeout_ms": session_ms,
+        "heartbeat_interval_ms": max(1, session_ms // HEARTBEATS_PER_SESSION),
+        "max_poll_interval_ms": round(settings.max_poll_interval_s * 1000),
+        "max_partition_fetch_bytes": max(1_048_576, settings.max_event_bytes),
+    }
+
+
+def _event(record: Any, now_s: float) -> RawEvent:  # noqa: ANN401 - kafka-python is untyped
+    return RawEvent(
+        Partition(record.topic, record.partition),
+        record.offset,
+        key=record.key,
+        value=record.value,
+        headers=tuple(record.headers),
+        # -1 stands for none.
+        timestamp_ms=record.timestamp if record.timestamp is not None and record.timestamp >= 0 else None,
+        received_at_s=now_s,
+    )

@@ -1,0 +1,187 @@
+"""
+Sightings shared between workers and kept between runs, in Redis: the only module that touches redis.
+
+A Redis that is down, slow, full or wrong costs hits and counts in the metrics; it is never a failure. How a sighting
+lies in a value is in ``sighting_codec.py``.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from worker.adapters.circuit_breaker import CircuitBreaker
+from worker.adapters.sighting_codec import (
+    SightingScope,
+    embedding_key,
+    facts_key,
+    pack_embedding,
+    pack_facts,
+    unpack_embedding,
+    unpack_facts,
+)
+from worker.domain import ContentHash, Sighting
+from worker.errors import ConfigInvalid
+from worker.ports import Clock, Recorder
+from worker.settings.tree import RedisSettings
+
+JITTER = 10
+"""Times to live are longer by up to one part in so many, lest what was written together expires together."""
+
+
+class RedisCache:
+    """
+    The ``EmbeddingCache`` over Redis. Connects when first asked, so that a worker starts without it.
+
+    Time-outs hold for each read of the socket and nothing is tried twice. Raises ``ConfigInvalid`` for a URL that is
+    none.
+    """
+
+    def __init__(self, settings: RedisSettings, scope: SightingScope, *, recorder: Recorder, clock: Clock) -> None:
+        self._settings = settings
+        self._scope = scope
+        self._recorder = recorder
+        self._breaker = CircuitBreaker(clock, failures=settings.breaker_failures, open_s=settings.breaker_open_s)
+        self._redis = _client(settings)
+
+    def recall(self, hashes: Sequence[ContentHash]) -> Mapping[ContentHash, Sighting] | None:
+        """
+        What is known of these bytes, in one round trip; None when Redis could not be asked. Never raises.
+
+        Where values were damaged or foreign, a second round trip removes them, so that good ones can take their place.
+        """
+        if not hashes:
+            return {}
+        if not self._breaker.allows():
+            self._count_requests(len(hashes), "skipped")
+            return None
+        keys = [key for content_hash in hashes for key in self._keys(content_hash)]
+        try:
+            values = self._values(keys)
+        except (RedisError, OSError):
+            self._breaker.failed()
+            self._count_requests(len(hashes), "error")
+            return None
+        self._breaker.succeeded()
+        return self._understood(hashes, values)
+
+    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> None:
+        """
+        Keep these sightings, in one round trip; an embedding that is there already stays, so that twins agree.
+
+        Never raises.
+        """
+        if not sightings:
+            return
+        if not self._breaker.allows():
+            self._recorder.count("cache_writes_total", len(sightings), result="skipped")
+            return
+        try:
+            self._write(sightings)
+        except (RedisError, OSError):
+            self._breaker.failed()
+            self._recorder.count("cache_writes_total", len(sightings), result="error")
+        else:
+            self._breaker.succeeded()
+            self._recorder.count("cache_writes_total", len(sightings), result="stored")
+
+    def close(self) -> None:
+        """
+        Release the connections.
+        """
+        self._redis.close()
+
+    def _keys(self, content_hash: ContentHash) -> tuple[str, str]:
+        namespace = self._settings.namespace
+        return (
+            embedding_key(content_hash, self._scope, namespace=namespace),
+            facts_key(content_hash, self._scope, namespace=namespace),
+        )
+
+    def _values(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """
+        What lies under these keys, in order. Raises ``RedisError`` also for an answer that is none to this question.
+        """
+        values: object = self._redis.mget(keys)  # whatever the server sends
+        if not isinstance(values, list) or len(values) != len(keys):
+            raise RedisError(f"MGET of {len(keys)} keys was answered with {type(values).__name__}")
+        return [value if isinstance(value, bytes) else None for value in values]
+
+    def _understood(
+        self, hashes: Sequence[ContentHash], values: Sequence[bytes | None]
+    ) -> Mapping[ContentHash, Sighting]:
+        """
+        The sightings among the values of an MGET, two for each hash. Counts, and removes what is invalid.
+        """
+        known: dict[ContentHash, Sighting] = {}
+        invalid: list[str] = []
+        tally = {"hit": 0, "miss": 0, "invalid": 0}
+        for content_hash, half, text in _pairs(hashes, values):
+            embedding = None if half is None else unpack_embedding(half, content_hash, self._scope)
+            facts = None if text is None else unpack_facts(text, content_hash, self._scope)
+            at_embedding, at_facts = self._keys(content_hash)
+            damaged = [
+                key
+                for key, value, meaning in ((at_embedding, half, embedding), (at_facts, text, facts))
+                if value is not None and meaning is None
+            ]
+            invalid += damaged
+            if embedding is not None and facts is not None:
+                known[content_hash] = Sighting(embedding, facts)
+            tally["hit" if content_hash in known else "invalid" if damaged else "miss"] += 1
+        for result, number in tally.items():
+            self._count_requests(number, result)
+        if invalid:
+            self._remove(invalid)
+        return known
+
+    def _write(self, sightings: Mapping[ContentHash, Sighting]) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        for content_hash, sighting in sightings.items():
+            at_embedding, at_facts = self._keys(content_hash)
+            ttl_s = self._ttl_s(content_hash)
+            embedding = pack_embedding(sighting.embedding, content_hash, self._scope)
+            pipeline.set(at_embedding, embedding, ex=ttl_s, nx=True)
+            pipeline.set(at_facts, pack_facts(sighting.facts, content_hash, self._scope), ex=ttl_s)
+        pipeline.execute()
+
+    def _remove(self, keys: Sequence[str]) -> None:
+        try:
+            self._redis.unlink(*keys)
+        except (RedisError, OSError):
+            self._breaker.failed()
+
+    def _ttl_s(self, content_hash: ContentHash) -> int:
+        ttl_s = self._settings.ttl_s
+        return ttl_s + int(content_hash[:8], 16) % (ttl_s // JITTER + 1)
+
+    def _count_requests(self, number: int, result: str) -> None:
+        if number:
+            self._recorder.count("cache_requests_total", number, result=result)
+
+
+def _pairs(
+    hashes: Sequence[ContentHash], values: Sequence[bytes | None]
+) -> Iterator[tuple[ContentHash, bytes | None, bytes | None]]:
+    return zip(hashes, values[0::2], values[1::2], strict=True)
+
+
+def _client(settings: RedisSettings) -> Redis:
+    url = settings.url.get_secret_value()
+    try:
+        return Redis.from_url(
+            url,
+            socket_connect_timeout=settings.connect_timeout_s,
+            socket_timeout=settings.timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            # RESP2 and no CLIENT SETINFO: a new connection costs no round trips before the first question.
+            protocol=2,
+            driver_info=None,
+        )
+    except ValueError as error:
+        # The text of the error may hold the URL, and the URL a password.
+        raise ConfigInvalid(
+            "redis.url is no Redis address; write redis://, rediss:// or unix://, such as redis://localhost:6379/0"
+        ) from error
