@@ -63,7 +63,8 @@ def demo(images: Path | None, *, as_json: bool) -> None:
         console.print(f"Redis {redis.version} ({redis.kind})")
         loaded, sets = _prepared(servers, folder, images, console)
         uploads = stage.folder_uploads(images) if images else stage.shipped_uploads(folder / "uploads")
-        seen = stack.enter_context(_topics(loaded)) and _watch(loaded, sets, folder, uploads, console)
+        stack.enter_context(_topics(loaded))
+        seen = _watch(loaded, sets, folder, uploads, console)
     summary = _summary(servers, len(uploads), seen, time.monotonic() - began_s)
     _show_summary(console, summary)
     if as_json:
@@ -109,11 +110,11 @@ def _prepared(
 
 
 @contextmanager
-def _topics(loaded: LoadedSettings) -> Iterator[bool]:
+def _topics(loaded: LoadedSettings) -> Iterator[None]:
     from worker.adapters.kafka_topics import create_for_a_while  # noqa: PLC0415 - kafka-python loads slowly
 
     with create_for_a_while(loaded.settings.kafka, partitions=PARTITIONS):
-        yield True
+        yield
 
 
 def _watch(

@@ -68,12 +68,13 @@ def _show(verdicts: list[ImageVerdictV1]) -> None:
     table = Table(title=f"{len(verdicts)} verdicts")
     for column in ("file", "status", "label", "score", "action", "why", "nearest reference"):
         table.add_column(column, overflow="fold")
-    above = os.path.commonpath([str(Path(verdict.content_id).parent) for verdict in verdicts]) if verdicts else ""
-    for verdict in verdicts:
+    places = [Path(os.path.abspath(verdict.content_id)) for verdict in verdicts]  # noqa: PTH100 - links stay as typed
+    above = os.path.commonpath([place.parent for place in places]) if places else ""
+    for place, verdict in zip(places, verdicts, strict=True):
         outcome = verdict.outcome
         neighbours = verdict.evidence.neighbours if verdict.evidence else ()
         table.add_row(
-            plain(verdict.content_id.removeprefix(above).removeprefix(os.sep)),
+            plain(str(place.relative_to(above))),
             Text(outcome.status, COLOURS[outcome.status]),
             plain(outcome.label or ""),
             "" if outcome.score is None else f"{outcome.score:.3f}",

@@ -1,0 +1,202 @@
+"""
+The manifest of a bank directory: what the bank asks, what it holds, and which encoder made it.
+
+Models and their canonical form only; reading and writing directories is ``worker.bank.files``.
+"""
+
+import hashlib
+import json
+import re
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from schemas.wire import Sha256
+from worker.domain import EncoderFingerprint
+from worker.errors import ConfigInvalid
+
+FORMAT_VERSION: Final = 1
+MANIFEST: Final = "manifest.json"
+VECTORS: Final = "vectors.safetensors"
+ENTRIES: Final = "entries.jsonl"
+PROBE: Final = "probe.png"
+CHECKED_FILES: Final = (VECTORS, ENTRIES, PROBE)
+"""Every file beside the manifest; each has its sha256 in it."""
+
+NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Part(BaseModel):
+    """
+    A frozen part of the manifest; an unknown key is an error, for it would not be understood.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Question(Part):
+    """
+    What the bank is asked: its labels, and the one that a verdict's ``score`` speaks of.
+    """
+
+    labels: tuple[Name, ...] = Field(min_length=2)
+    positive: Name
+
+    @model_validator(mode="after")
+    def _labels_are_a_set_with_the_positive(self) -> Self:
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"labels {', '.join(self.labels)} must differ from each other")
+        if self.positive not in self.labels:
+            raise ValueError(f"positive is {self.positive!r}, expected one of {', '.join(self.labels)}")
+        return self
+
+
+GENERATED: Final = Question(labels=("real", "ai_generated"), positive="ai_generated")
+"""The question that Touchstone ships."""
+
+
+class Counts(Part):
+    """
+    How many references there are, per label, and per label and named generator.
+    """
+
+    entries: Annotated[int, Field(ge=1)]
+    per_label: dict[Name, Annotated[int, Field(ge=1)]]
+    per_generator: dict[Name, dict[str, Annotated[int, Field(ge=1)]]]
+
+    @model_validator(mode="after")
+    def _sums_agree(self) -> Self:
+        if sum(self.per_label.values()) != self.entries:
+            raise ValueError(f"per_label sums to {sum(self.per_label.values())}, expected entries = {self.entries}")
+        return self
+
+
+class EncoderRecord(Part):
+    """
+    The encoder that made the vectors; see ``worker.domain.EncoderFingerprint``.
+    """
+
+    model: str
+    architecture_sha256: Sha256
+    weights_sha256: Sha256
+    precision: str
+    dim: Annotated[int, Field(ge=1)]
+    space: Sha256
+    id: Sha256
+
+
+class PreprocessRecord(Part):
+    """
+    How a picture became the encoder's input; see ``worker.domain.PreprocessSpec``.
+    """
+
+    size: Annotated[int, Field(ge=1)]
+    resize_mode: Literal["shortest", "longest", "squash"]
+    interpolation: Literal["bicubic", "bilinear"]
+    fill_color: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    sha256: Sha256
+
+
+class SourceRecord(Part):
+    """
+    One listing that references came from; ``encoder_id`` tells the precision that embedded them.
+    """
+
+    kind: Literal["folder", "csv"]
+    name: str
+    listed: Count
+    added: Count
+    duplicates: Count
+    skipped: Count
+    encoder_id: Sha256
+    added_at: AwareDatetime
+
+
+class BankManifest(Part):
+    """
+    Everything about a bank but its vectors and entries.
+    """
+
+    format_version: Literal[1] = FORMAT_VERSION
+    id: Name
+    version: Name
+    question: Question
+    counts: Counts
+    encoder: EncoderRecord
+    preprocess: PreprocessRecord
+    checksums: dict[str, Sha256]
+    created_at: AwareDatetime
+    built_by: str
+    sources: tuple[SourceRecord, ...]
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if set(self.counts.per_label) != set(self.question.labels):
+            raise ValueError(
+                f"counts.per_label has {', '.join(self.counts.per_label)}, expected {', '.join(self.question.labels)}"
+            )
+        if not set(self.counts.per_generator) <= set(self.question.labels):
+            raise ValueError(f"counts.per_generator has labels other than {', '.join(self.question.labels)}")
+        if set(self.checksums) != set(CHECKED_FILES):
+            raise ValueError(f"checksums cover {', '.join(self.checksums)}, expected {', '.join(CHECKED_FILES)}")
+        return self
+
+
+def check_name(what: str, name: str) -> None:
+    """
+    Refuse an id or version that no manifest could carry, before any work. Raises ``ConfigInvalid``.
+    """
+    if re.search(NAME_PATTERN, name) is None:
+        raise ConfigInvalid(
+            f"{what} is {name!r}; expected at most 64 letters, digits, dots, dashes and underscores, "
+            "a letter or digit first"
+        )
+
+
+def canonical_bytes(manifest: BankManifest) -> bytes:
+    """
+    The manifest as it is written: JSON with sorted keys, so that ``sha256sum manifest.json`` prints its hash.
+    """
+    return (json.dumps(manifest.model_dump(mode="json"), sort_keys=True, indent=2) + "\n").encode()
+
+
+def manifest_sha256(manifest: BankManifest) -> str:
+    """
+    The hash that names this bank in every verdict: over the canonical bytes, so not over the file's white space.
+    """
+    return hashlib.sha256(canonical_bytes(manifest)).hexdigest()
+
+
+def encoder_record(fingerprint: EncoderFingerprint) -> EncoderRecord:
+    """
+    What the manifest keeps of an encoder.
+    """
+    return EncoderRecord(
+        model=fingerprint.model,
+        architecture_sha256=fingerprint.architecture_sha256,
+        weights_sha256=fingerprint.weights_sha256,
+        precision=fingerprint.precision,
+        dim=fingerprint.dim,
+        space=fingerprint.space,
+        id=fingerprint.id,
+    )
+
+
+def preprocess_record(fingerprint: EncoderFingerprint) -> PreprocessRecord:
+    """
+    What the manifest keeps of an encoder's preprocessing.
+    """
+    spec = fingerprint.preprocess
+    return PreprocessRecord(
+        size=spec.size,
+        resize_mode=spec.resize_mode,
+        interpolation=spec.interpolation,
+        fill_color=spec.fill_color,
+        mean=spec.mean,
+        std=spec.std,
+        sha256=spec.sha256,
+    )

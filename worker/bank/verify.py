@@ -1,0 +1,198 @@
+"""
+Is a bank what its manifest says, and can it be believed: every check, each finding one line.
+
+Searching is done by whoever opens the bank (a callable), so that nothing here knows FAISS.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.bank.files import StoredBank, load_bank
+from worker.bank.fit import check_fit
+from worker.bank.survey import Progress, no_progress
+from worker.domain import Embedding, Label
+from worker.errors import BankInvalid
+from worker.ports import Bank, Encoder, PictureDecoder
+
+NEAR_DUPLICATE: Final = 0.999
+"""Cosine from which on two references are taken for one picture."""
+
+MIN_RECALL: Final = 0.95
+"""Of the true nearest references, the share that the configured index must find."""
+
+RECALL_K: Final = 10
+SAMPLE: Final = 500
+"""References asked for in the recall check; brute force over a million takes a minute or two with these."""
+
+_BATCH: Final = 256
+_ROWS_AT_ONCE: Final = 65_536
+_NAMED: Final = 20
+_SEED: Final = 7
+_ROUNDING: Final = 1e-5
+
+OpenBank = Callable[[StoredBank], Bank]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """
+    Something wrong; ``check`` names the check, ``message`` says what was found.
+    """
+
+    check: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """
+    What was checked, what was measured, and what is wrong; without findings the bank is sound.
+    """
+
+    checks: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    recall: float | None = None
+    self_retrieval: float | None = None
+    probe_cosine: float | None = None
+
+
+def verify_bank(
+    path: Path,
+    *,
+    open_bank: OpenBank,
+    encoder: tuple[Encoder, PictureDecoder] | None = None,
+    progress: Progress = no_progress,
+) -> Verification:
+    """
+    Every check of a bank directory: files, repeated and doubtful references, the index, and the probe with an encoder.
+
+    Blocks; the check for near duplicates searches for all references but those of the largest label. Never raises for
+    what is wrong with the bank: it is in the findings.
+    """
+    try:
+        bank = load_bank(path)
+    except BankInvalid as fault:
+        return Verification(("files",), tuple(Finding("files", line) for line in str(fault).splitlines()))
+    searched = open_bank(bank)
+    recall, self_retrieval = _recall(bank, searched)
+    findings = [
+        *_repeated(bank),
+        *_near_duplicates(bank, searched, progress),
+        *_index_findings(searched.identity.index, recall, self_retrieval),
+    ]
+    checks, cosine = ["files", "repeated references", "near duplicates", "index"], None
+    if encoder is not None:
+        checks.append("probe")
+        try:
+            cosine = check_fit(bank, *encoder)
+        except BankInvalid as fault:
+            findings.append(Finding("probe", str(fault)))
+    return Verification(tuple(checks), tuple(findings), recall, self_retrieval, cosine)
+
+
+def _repeated(bank: StoredBank) -> Iterator[Finding]:
+    first: dict[str, tuple[str, Label]] = {}
+    for entry in bank.entries:
+        if entry.sha256 not in first:
+            first[entry.sha256] = (entry.id, entry.label)
+            continue
+        id_, label = first[entry.sha256]
+        if label == entry.label:
+            yield Finding("repeated references", f"{id_} and {entry.id} are the same bytes and vote twice")
+        else:
+            yield Finding(
+                "repeated references", f"{id_} is {label} and {entry.id} is {entry.label}, but they are the same bytes"
+            )
+
+
+def _near_duplicates(bank: StoredBank, searched: Bank, progress: Progress) -> Iterator[Finding]:
+    """
+    Pairs of references with different labels that are one picture to the encoder, each pair once.
+    """
+    sizes = bank.sizes
+    largest = max(sizes, key=sizes.__getitem__)
+    rows = np.concatenate([bank.entries.rows_of(label) for label in sizes if label != largest])
+    pairs: dict[tuple[str, str], str] = {}
+    for start in range(0, len(rows), _BATCH):
+        some = rows[start : start + _BATCH]
+        progress("near duplicates", start, len(rows))
+        for row, neighbourhood in zip(some, searched.nearest(_embeddings(bank, some), 1), strict=True):
+            entry = bank.entries.entry(int(row))
+            for label, neighbours in neighbourhood.nearest.items():
+                if label == entry.label or not neighbours or neighbours[0].similarity < NEAR_DUPLICATE:
+                    continue
+                other = neighbours[0].entry
+                one, two = sorted((f"{entry.id} is {entry.label}", f"{other.id} is {other.label}"))
+                pairs.setdefault((one, two), f"{one} and {two}, with cosine {neighbours[0].similarity:.4f}")
+    progress("near duplicates", len(rows), len(rows))
+    for message in list(pairs.values())[:_NAMED]:
+        yield Finding("near duplicates", message)
+    if len(pairs) > _NAMED:
+        yield Finding("near duplicates", f"and {len(pairs) - _NAMED} more pairs of one picture under two labels")
+
+
+def _recall(bank: StoredBank, searched: Bank) -> tuple[float, float]:
+    """
+    Over a fixed sample of references: the share of the true nearest that is found, and of those that find themselves.
+
+    Found is whoever is as similar as the true k-th, so that equal references may stand in for each other.
+    """
+    count = len(bank.entries)
+    sample = np.sort(np.random.default_rng(_SEED).permutation(count)[:SAMPLE])
+    found = searched.nearest(_embeddings(bank, sample), RECALL_K)
+    hits = wanted = selves = 0
+    for label in bank.sizes:
+        rows = bank.entries.rows_of(label)
+        depth = min(RECALL_K, len(rows))
+        least = _kth_similarity(bank.vectors, rows, sample, depth)
+        for at, row in enumerate(sample):
+            similarities = [neighbour.similarity for neighbour in found[at].nearest[label]]
+            wanted += depth
+            hits += min(depth, sum(similarity >= least[at] - _ROUNDING for similarity in similarities))
+            if bank.entries.entry(int(row)).label == label:
+                selves += bool(similarities) and similarities[0] >= 1 - _ROUNDING
+    return hits / wanted, selves / len(sample)
+
+
+def _kth_similarity(
+    vectors: NDArray[np.float16], rows: NDArray[np.int64], sample: NDArray[np.int64], depth: int
+) -> NDArray[np.float64]:
+    """
+    By brute force: for each sampled row the cosine of its ``depth``-th nearest among ``rows``.
+    """
+    queries = _unit(vectors[sample])
+    best = np.empty((len(sample), 0), dtype=np.float32)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        block = queries @ _unit(vectors[rows[start : start + _ROWS_AT_ONCE]]).T
+        best = np.concatenate([best, block], axis=1)
+        if best.shape[1] > depth:
+            best = np.partition(best, best.shape[1] - depth, axis=1)[:, -depth:]
+    least: NDArray[np.float64] = best.min(axis=1).astype(np.float64)
+    return least
+
+
+def _index_findings(index: str, recall: float, self_retrieval: float) -> Iterator[Finding]:
+    remedy = "raise bank.hnsw_ef_search or bank.ivf_probes, or set bank.index to flat"
+    if recall < MIN_RECALL:
+        yield Finding(
+            "index", f"{index} finds {recall:.1%} of the {RECALL_K} nearest, wanted {MIN_RECALL:.0%}: {remedy}"
+        )
+    if self_retrieval < MIN_RECALL:
+        yield Finding(
+            "index", f"through {index} {self_retrieval:.1%} find themselves, wanted {MIN_RECALL:.0%}: {remedy}"
+        )
+
+
+def _embeddings(bank: StoredBank, rows: NDArray[np.int64]) -> list[Embedding]:
+    return [Embedding.from_half(bank.vectors[row]) for row in rows]
+
+
+def _unit(vectors: NDArray[np.float16]) -> NDArray[np.float32]:
+    single = vectors.astype(np.float32)
+    unit: NDArray[np.float32] = single / np.linalg.norm(single, axis=1, keepdims=True)
+    return unit
