@@ -17,9 +17,9 @@ from uuid import uuid4
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
+from schemas.verdict import ImageVerdictV1
 from worker.cli.scan import COLOURS, plain
 from worker.dev import demo as stage
 from worker.dev.servers import KafkaAt, RedisAt, kafka_for, redis_for
@@ -125,7 +125,6 @@ def _watch(
     console: Console,
 ) -> list[stage.DemoOutcome]:
     seen = []
-    truths = {upload.name[-256:]: upload.truth for upload in uploads}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         stage.running_worker(sets, folder / "worker.log") as process,
@@ -133,46 +132,44 @@ def _watch(
     ):
         task = progress.add_task("verdicts", total=len(uploads))
         stage.publish(loaded.settings, uploads)
+        console.print(f"\n{len(uploads)} uploads published. The verdicts, as they arrive:\n")
+        console.print(_row("upload", Text("verdict"), "score", "cache", "why"), style="bold")
         for outcome in stage.outcomes(loaded.settings, len(uploads), process, on_wait=progress.refresh):
             progress.advance(task)
+            progress.console.print(_told(outcome), highlight=False)
             seen.append(outcome)
-    _show(console, seen, truths)
     return seen
 
 
-def _show(console: Console, seen: Sequence[stage.DemoOutcome], truths: dict[str, str]) -> None:
-    table = Table(title="verdicts, in the order of their arrival")
-    for column in (
-        "upload",
-        "what it is",
-        "outcome",
-        "label",
-        "score",
-        "action",
-        "cache",
-        "nearest reference or reason",
-    ):
-        table.add_column(column, overflow="fold")
-    for one in seen:
-        verdict = one.verdict
-        if verdict is None:
-            table.add_row(
-                "-", truths.get(one.name, ""), Text("dead letter", "red"), "", "", "", "", "kept byte for byte"
-            )
-            continue
-        outcome, neighbours = verdict.outcome, verdict.evidence.neighbours if verdict.evidence else ()
-        near = f"{neighbours[0].entry_id} {neighbours[0].similarity:.3f}" if neighbours else ""
-        table.add_row(
-            plain(one.name),
-            plain(truths.get(one.name, "")),
-            Text(outcome.status, COLOURS[outcome.status]),
-            outcome.label or "",
-            "" if outcome.score is None else f"{outcome.score:.3f}",
-            outcome.action,
-            verdict.cache.status,
-            plain(str(verdict.error.code) if verdict.error else near),
-        )
-    console.print(table)
+def _told(one: stage.DemoOutcome) -> Text:
+    verdict = one.verdict
+    if verdict is None:
+        return _row("-", Text("dead letter", "red"), "", "", "kept byte for byte")
+    outcome = verdict.outcome
+    return _row(
+        one.name,
+        Text(outcome.label or outcome.status, COLOURS[outcome.status]),
+        "" if outcome.score is None else f"{outcome.score:.3f}",
+        verdict.cache.status.replace("not_reached", ""),
+        _grounds(verdict),
+    )
+
+
+def _row(upload: str, verdict: Text, score: str, cache: str, why: str) -> Text:
+    row = Text()
+    for cell, width in ((plain(upload), 24), (verdict, 14), (Text(score), 7), (Text(cache), 11), (plain(why), 24)):
+        cell.truncate(width - 1, overflow="ellipsis", pad=True)
+        row.append_text(cell).append(" ")
+    return row
+
+
+def _grounds(verdict: ImageVerdictV1) -> str:
+    if verdict.error is not None:
+        return verdict.error.code
+    neighbours = verdict.evidence.neighbours if verdict.evidence else ()
+    if verdict.outcome.status != "decided" or not neighbours:
+        return verdict.outcome.reasons[0].code
+    return f"near {neighbours[0].generator or neighbours[0].label} {neighbours[0].similarity:.3f}"
 
 
 def _summary(servers: Servers, uploads: int, seen: Sequence[stage.DemoOutcome], wall_s: float) -> dict[str, object]:

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -43,11 +43,10 @@ PATIENCE_S = 60.0
 @dataclass(frozen=True, slots=True)
 class DemoUpload:
     """
-    One upload that the demo publishes; ``truth`` is what we know of it, for the eye only.
+    One upload that the demo publishes.
     """
 
     name: str
-    truth: str
     event: PublishedEvent
 
 
@@ -80,9 +79,9 @@ def shipped_uploads(root: Path) -> list[DemoUpload]:
     pictures = [*photographs(crops=UPLOAD_CROPS, seed=UPLOAD_SEED), *generated(each=UPLOAD_EACH, seed=UPLOAD_SEED)]
     uploads = [_upload_of(picture, root) for picture in pictures]
     twin = pictures[0]
-    uploads.append(_upload_of(DemoPicture(f"again-{twin.name}", twin.label, twin.generator, twin.data), root))
-    uploads.append(_upload_of(DemoPicture("torn.jpg", "torn file", None, twin.data[: len(twin.data) // 2]), root))
-    uploads.append(DemoUpload("no-event", "not an event", PublishedEvent(b"no-event", b"{ this is no JSON", ())))
+    uploads.append(_upload_of(replace(twin, name=f"again-{twin.name}"), root))
+    uploads.append(_upload_of(replace(twin, name="torn.jpg", data=twin.data[: len(twin.data) // 2]), root))
+    uploads.append(DemoUpload("no-event", PublishedEvent(b"no-event", b"{ this is no JSON", ())))
     return uploads
 
 
@@ -95,8 +94,7 @@ def folder_uploads(folder: Path) -> list[DemoUpload]:
         raise ConfigInvalid(f"{folder} holds no files; name a folder of pictures")
     names = [file.relative_to(folder).as_posix() if folder.is_dir() else file.name for file in files]
     return [
-        _upload(name, "yours", {"kind": "file", "path": str(file.resolve())})
-        for name, file in zip(names, files, strict=True)
+        _upload(name, {"kind": "file", "path": str(file.resolve())}) for name, file in zip(names, files, strict=True)
     ]
 
 
@@ -107,10 +105,10 @@ def _upload_of(picture: DemoPicture, root: Path) -> DemoUpload:
     else:
         (root / picture.name).write_bytes(picture.data)
         ref = {"kind": "file", "path": picture.name}
-    return _upload(picture.name, picture.generator or picture.label, ref)
+    return _upload(picture.name, ref)
 
 
-def _upload(name: str, truth: str, ref: Mapping[str, str]) -> DemoUpload:
+def _upload(name: str, ref: Mapping[str, str]) -> DemoUpload:
     body = {"content_id": name[-256:], "image": {"ref": ref}, "context": {"surface": "post"}}
     headers = {
         "ce_specversion": "1.0",
@@ -122,7 +120,7 @@ def _upload(name: str, truth: str, ref: Mapping[str, str]) -> DemoUpload:
     event = PublishedEvent(
         name[-256:].encode(), json.dumps(body).encode(), tuple((key, value.encode()) for key, value in headers.items())
     )
-    return DemoUpload(name, truth, event)
+    return DemoUpload(name, event)
 
 
 def shipped_policy() -> Path:
