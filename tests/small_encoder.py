@@ -60,10 +60,10 @@ class CountingRecorder:
 
 def encoder_settings(small: SmallEncoder, **more: object) -> EncoderSettings:
     """
-    The settings that load a model folder on the CPU.
+    The settings that load a model folder on the CPU; one thread, so that tests side by side do not wait for each other.
     """
-    values = {"model": small.model, "checkpoint_sha256": small.checkpoint_sha256, "device": "cpu", **more}
-    return EncoderSettings.model_validate(values)
+    values = {"model": small.model, "checkpoint_sha256": small.checkpoint_sha256, "device": "cpu", "threads": 1}
+    return EncoderSettings.model_validate({**values, **more})
 
 
 def loaded(small: SmallEncoder, **more: object) -> ClipEncoder:

@@ -188,7 +188,7 @@ def test_threads_are_set_only_when_configured(small: SmallEncoder, monkeypatch: 
     """
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    loaded(small)
+    loaded(small, threads=0)
     loaded(small, threads=3)
 
     assert [3] == asked

@@ -106,7 +106,14 @@ def test_open_clips_own_forms_are_understood() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [{"size": (224, 336)}, {"size": 0}, {"resize_mode": "stretch"}, {"interpolation": "nearest"}, {"mean": (1, 2)}],
+    [
+        {"size": (224, 336)},
+        {"size": 0},
+        {"resize_mode": "stretch"},
+        {"interpolation": "nearest"},
+        {"mean": (1, 2)},
+        {"fill_color": 256},
+    ],
 )
 def test_what_open_clip_would_not_do_is_refused(config: dict[str, object]) -> None:
     """

@@ -104,7 +104,7 @@ def tensors_sha256(tower: torch.nn.Module) -> str:
         values = tensor.detach().cpu().contiguous().numpy()
         values = values.astype(values.dtype.newbyteorder("<"), copy=False)
         digest.update(json.dumps([name, values.dtype.str, list(values.shape)]).encode() + b"\0")
-        digest.update(values.tobytes() if values.ndim == 0 else memoryview(values).cast("B"))
+        digest.update(values.tobytes())
     return digest.hexdigest()
 
 

@@ -5,14 +5,13 @@ Resizing and cropping only, with Pillow; colour is ``worker/stages/colour.py``, 
 encoder's, on its device. Any change that moves a pixel changes ``RULES_VERSION``, and with it every fingerprint.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 from PIL import Image
 
 from worker.domain import PreprocessSpec
+from worker.fingerprint import canonical_sha256
 
 RULES_VERSION: Final = "touchstone-decode-1"
 """
@@ -37,11 +36,7 @@ def preprocess_spec(config: Mapping[str, object]) -> PreprocessSpec:
 
     Raises ``ValueError`` for what open_clip's inference transform would not do either, and for inputs not square.
     """
-    size = config.get("size", 224)
-    sides = set(size) if isinstance(size, Sequence) else {size}
-    side = sides.pop()
-    if sides or not isinstance(side, int) or side < 1:
-        raise ValueError(f"the preprocess size is {size!r}, want one side in pixels: only square inputs are supported")
+    side = _side(config.get("size", 224))
     resize_mode = config.get("resize_mode") or "shortest"
     if resize_mode not in ("shortest", "longest", "squash"):
         raise ValueError(f"the preprocess resize_mode is {resize_mode!r}, want shortest, longest or squash")
@@ -49,8 +44,8 @@ def preprocess_spec(config: Mapping[str, object]) -> PreprocessSpec:
     if interpolation not in ("bicubic", "bilinear", "random"):
         raise ValueError(f"the preprocess interpolation is {interpolation!r}, want bicubic or bilinear")
     fill_color = config.get("fill_color") or 0
-    if not isinstance(fill_color, int):
-        raise ValueError(f"the preprocess fill_color is {fill_color!r}, want a number from 0 to 255")  # noqa: TRY004 - one way to fail
+    if not isinstance(fill_color, int) or not 0 <= fill_color <= 255:  # noqa: PLR2004 - the range of uint8
+        raise ValueError(f"the preprocess fill_color is {fill_color!r}, want a number from 0 to 255")
     # "random" is a training augmentation; open_clip takes bicubic for it when it infers.
     taken: Literal["bicubic", "bilinear"] = "bilinear" if interpolation == "bilinear" else "bicubic"
     mean, std = _three(config.get("mean"), "mean"), _three(config.get("std"), "std")
@@ -62,7 +57,6 @@ def preprocess_spec(config: Mapping[str, object]) -> PreprocessSpec:
         "mean": mean,
         "std": std,
     }
-    canonical = json.dumps({"rules": RULES_VERSION, **parts}, sort_keys=True, separators=(",", ":"))
     return PreprocessSpec(
         size=side,
         resize_mode=resize_mode,
@@ -70,7 +64,7 @@ def preprocess_spec(config: Mapping[str, object]) -> PreprocessSpec:
         fill_color=fill_color,
         mean=mean,
         std=std,
-        sha256=hashlib.sha256(canonical.encode()).hexdigest(),
+        sha256=canonical_sha256({"rules": RULES_VERSION, **parts}),
     )
 
 
@@ -115,6 +109,14 @@ def _without_far_ends(picture: Image.Image) -> Image.Image:
         return picture
     left, top = max(0, (width - most) // 2), max(0, (height - most) // 2)
     return picture.crop((left, top, left + min(width, most), top + min(height, most)))
+
+
+def _side(size: object) -> int:
+    sides = set(size) if isinstance(size, Sequence) else {size}
+    side = sides.pop()
+    if sides or not isinstance(side, int) or side < 1:
+        raise ValueError(f"the preprocess size is {size!r}, want one side in pixels: only square inputs are supported")
+    return side
 
 
 def _three(value: object, name: str) -> tuple[float, float, float]:
