@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.fake_encoder import FakeEncoder
+from tests.fake_encoder import FakeEncoder, fake_embedder
+from worker.bank.build import AddPlan, BuildPlan, BuildReport, add_to_bank, build_bank
+from worker.bank.embedding import ReferenceEmbedder
 from worker.bank.entries import EntryTable
 from worker.bank.files import StoredBank, counts_of
 from worker.bank.manifest import (
@@ -24,6 +26,8 @@ from worker.bank.manifest import (
     manifest_sha256,
     preprocess_record,
 )
+from worker.bank.manifest import GENERATED as SHIPPED_QUESTION
+from worker.bank.sources import list_source
 from worker.domain import BankEntry, Label, Neighbour, Neighbourhood
 
 REAL = Label("real")
@@ -136,3 +140,37 @@ def a_source(root: Path, reals: int = 6, fakes: int = 4) -> Path:
     write_pictures(root, *(f"real/{number:03d}.png" for number in range(reals)))
     write_pictures(root, *(f"fake/mill/{number:03d}.png" for number in range(fakes)), first_seed=1000)
     return root
+
+
+def build_small(
+    source: Path,
+    out: Path,
+    embedder: ReferenceEmbedder | None = None,
+    **plan: Any,  # noqa: ANN401 - any field
+) -> BuildReport:
+    """
+    Build a bank of the shipped question.
+    """
+    fields = {"id": "small", "created_at": NOON, **plan}
+    listing = list_source(source, SHIPPED_QUESTION)
+    return build_bank(listing, out, embedder=embedder or fake_embedder(), plan=BuildPlan(**fields))
+
+
+def add_to_small(
+    bank: Path,
+    source: Path,
+    embedder: ReferenceEmbedder | None = None,
+    **plan: Any,  # noqa: ANN401 - any field
+) -> BuildReport:
+    """
+    Add to a bank.
+    """
+    listing = list_source(source, SHIPPED_QUESTION)
+    return add_to_bank(bank, listing, embedder=embedder or fake_embedder(), plan=AddPlan(created_at=NOON, **plan))
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """
+    Every file below, by name.
+    """
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

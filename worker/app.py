@@ -42,8 +42,8 @@ from worker.telemetry.metrics import InMemoryRecorder
 
 log = structlog.get_logger(__name__)
 
-THREADS_END_S = 5.0
-"""How long the pipeline's threads may take to end once nothing is under way."""
+THREADS_END_S = 1.0
+"""How long the pipeline's threads may take to end: the drain has waited for all that was worth waiting for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ Pure: the adapter of the encoder supplies the hashes of what it loaded.
 import hashlib
 import json
 
-from worker.domain import EncoderFingerprint, PreprocessSpec
+from worker.domain import PreprocessSpec
 
 
 def canonical_sha256(value: object) -> str:
@@ -30,16 +30,3 @@ def id_of(space: str, precision: str) -> str:
     The id of an encoder: its space, at one precision.
     """
     return canonical_sha256(["encoder", space, precision])
-
-
-def difference(expected: EncoderFingerprint, found: EncoderFingerprint) -> str | None:
-    """
-    In words, why vectors of two encoders may not be compared; None when they may.
-    """
-    if expected.space == found.space:
-        return None
-    if expected.architecture_sha256 != found.architecture_sha256:
-        return f"the architecture differs ({expected.model} against {found.model})"
-    if expected.weights_sha256 != found.weights_sha256:
-        return f"the weights differ ({expected.weights_sha256[:12]} against {found.weights_sha256[:12]})"
-    return f"the preprocessing differs ({expected.preprocess.sha256[:12]} against {found.preprocess.sha256[:12]})"

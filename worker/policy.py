@@ -11,16 +11,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.verdict import Action
 from worker.domain import BankIdentity
 from worker.errors import ConfigInvalid
-from worker.stages.vote import RULE_VERSIONS, RuleName
 
 DEFAULT_SURFACE: Final = "default"
+
+RuleName = Literal["soft_vote", "nearest_neighbour"]
+
+RULE_VERSIONS: Final[Mapping[RuleName, str]] = MappingProxyType({"soft_vote": "1", "nearest_neighbour": "1"})
+"""Raise one when its arithmetic changes: it enters the policy's hash, and so the id of every verdict."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Unit = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

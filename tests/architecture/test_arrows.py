@@ -27,7 +27,7 @@ CLIENTS = {
 RINGS = ["contract", "core", "stages", "flow", "edges", "root"]
 """Inner to outer; a ring may import itself and those before it, but for the exceptions below."""
 
-CORE = {"domain", "errors", "fingerprint", "ports", "metric_names", "__init__"}
+CORE = {"domain", "errors", "fingerprint", "ports", "policy", "metric_names", "__init__"}
 EDGES = {"adapters", "bank", "telemetry", "settings"}
 
 
@@ -41,9 +41,7 @@ def ring_of(module: str) -> str:
     room = parts[1] if len(parts) > 1 else "__init__"
     if room in CORE:
         return "core"
-    if room in {"stages", "policy"}:
-        return "stages"
-    if room == "flow":
+    if room in {"stages", "flow"}:
         return room
     return "edges" if room in EDGES else "root"
 

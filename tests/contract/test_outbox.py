@@ -179,9 +179,9 @@ def test_what_was_refused_does_not_come_with_the_next(world: World, reader: Read
     assert [world.committed(0), world.committed(1)] == [None, 1]
 
 
-def test_who_never_joined_is_refused(world: World) -> None:
+def test_who_left_is_refused(world: World) -> None:
     """
-    A membership from before the first assignment commits nothing.
+    The membership of a member that is gone commits nothing.
     """
     source = world.source()
     outbox = world.outbox("worker-1")

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from schemas.verdict import Action, ImageFacts
 from tests.bank_builders import GENERATED, a_neighbourhood, sha
 from worker.domain import Label, Neighbour, Neighbourhood
-from worker.policy import LabelRule, Rule, SurfacePolicy
+from worker.policy import LabelRule, Rule, RuleName, SurfacePolicy
 from worker.stages.decide import decide
-from worker.stages.vote import RuleName, nearest_neighbour_weights, soft_vote
+from worker.stages.vote import nearest_neighbour_weights, soft_vote
 
 FACTS = ImageFacts(sha256=sha("the upload"), byte_length=100, width=640, height=480)
 

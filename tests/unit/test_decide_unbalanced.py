@@ -15,11 +15,10 @@ from schemas.verdict import Action, ImageFacts
 from tests.bank_builders import GENERATED, REAL, a_stored_bank, sha, unit_rows
 from worker.adapters.faiss_bank import FaissBank
 from worker.domain import Embedding, Neighbourhood
-from worker.policy import LabelRule, Rule, SurfacePolicy
+from worker.policy import LabelRule, Rule, RuleName, SurfacePolicy
 from worker.settings.tree import BankSettings
 from worker.stages.decide import decide
 from worker.stages.match import find_neighbours
-from worker.stages.vote import RuleName
 
 DIM = 64
 CLUSTERS = 40

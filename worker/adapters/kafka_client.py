@@ -19,6 +19,7 @@ START_TIMEOUT_S: Final = 15.0
 """How long an unreachable Kafka is waited for when a worker starts."""
 
 CLOSE_TIMEOUT_S: Final = 5.0
+RECONNECT_AT_LATEST_MS: Final = 1_000
 
 _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (
@@ -79,6 +80,8 @@ def connection_config(settings: KafkaSettings) -> dict[str, Any]:
     config: dict[str, Any] = {
         "bootstrap_servers": [part.strip() for part in settings.bootstrap_servers.split(",") if part.strip()],
         "security_protocol": settings.security_protocol,
+        # With the default of 30 s a worker would come back so long after its broker did.
+        "reconnect_backoff_max_ms": RECONNECT_AT_LATEST_MS,
     }
     if settings.sasl_mechanism is not None and settings.sasl_password is not None:
         config |= {

@@ -40,8 +40,10 @@ _COMPRESSION: Final = None
 
 TRANSACTION_RETRY_BACKOFF_MS: Final = 5
 """
-kafka-python retries a request of a transaction after this, and there is one to retry in each: the previous transaction
-is just being completed. Measured: 6 ms per transaction of ten messages; 196 ms with the default of 100.
+kafka-python waits so long before it repeats a request of a transaction, as it must while the previous one completes.
+
+Measured for ten messages, one transaction after the other, on the mean: 7 ms; 33 ms, and 215 ms at worst, with its
+default of 100 ms; 196 ms if the messages are not flushed before the commit either, which sends it looking every 100 ms.
 """
 
 RETRY_BACKOFF_MS: Final = 100

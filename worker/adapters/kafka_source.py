@@ -86,6 +86,7 @@ class KafkaEventSource:
             # Before the first join: a leader that does not know the topic's partitions assigns none, to nobody.
             self._consumer.partitions_for_topic(self._topic)
         self._place = self._consumer.group_metadata()
+        self._expelled = False
 
     def _require_safe_offsets(self) -> None:
         # kafka-python's own defaults, auto-commit on and latest, both lose uploads.
@@ -104,9 +105,8 @@ class KafkaEventSource:
         """
         self._hold_or_take(room)
         records = self._fetch(max(room, 1), wait_s)
-        if self._watch.expelled_unnoticed():
+        if self._astray():
             records = {}
-            self._join_afresh()
         revoked = self._watch.take_revoked()
         present = self._consumer.group_metadata()
         if present.state == MemberState.STABLE:
@@ -148,10 +148,23 @@ class KafkaEventSource:
         now_s = time.time()
         return [_event(record, now_s) for taken in records.values() for record in taken]
 
-    def _join_afresh(self) -> None:
-        self._watch.lose_all()
-        self._consumer.unsubscribe()
-        self._consumer.subscribe([self._topic], listener=self._watch)
+    def _astray(self) -> bool:
+        """
+        Whether the consumer may be reading from old positions; if so, everything is told as lost.
+
+        It then joins afresh, but not before it has joined as it is: leaving would wait behind its pending join.
+        """
+        if self._watch.expelled_unnoticed():
+            self._watch.lose_all()
+            self._expelled = True
+        if not self._expelled:
+            return False
+        if self._consumer.group_metadata().state == MemberState.STABLE:
+            self._watch.lose_all()
+            self._consumer.unsubscribe()
+            self._consumer.subscribe([self._topic], listener=self._watch)
+            self._expelled = False
+        return True
 
     def commit(self, offsets: Mapping[Partition, int]) -> bool:
         """

@@ -150,7 +150,7 @@ def check_name(what: str, name: str) -> None:
     """
     Refuse an id or version that no manifest could carry, before any work. Raises ``ConfigInvalid``.
     """
-    if re.search(NAME_PATTERN, name) is None:
+    if re.fullmatch(NAME_PATTERN, name) is None:
         raise ConfigInvalid(
             f"{what} is {name!r}; expected at most 64 letters, digits, dots, dashes and underscores, "
             "a letter or digit first"

@@ -16,7 +16,7 @@ from worker.bank.files import StoredBank, load_bank
 from worker.bank.fit import check_fit
 from worker.bank.survey import Progress, no_progress
 from worker.domain import Embedding, Label
-from worker.errors import BankInvalid
+from worker.errors import BankInvalid, CannotStart
 from worker.ports import Bank, Encoder, PictureDecoder
 
 NEAR_DUPLICATE: Final = 0.999
@@ -36,6 +36,7 @@ _SEED: Final = 7
 _ROUNDING: Final = 1e-5
 
 OpenBank = Callable[[StoredBank], Bank]
+OpenEncoder = Callable[[], tuple[Encoder, PictureDecoder]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,14 @@ def verify_bank(
     path: Path,
     *,
     open_bank: OpenBank,
-    encoder: tuple[Encoder, PictureDecoder] | None = None,
+    open_encoder: OpenEncoder | None = None,
     progress: Progress = no_progress,
 ) -> Verification:
     """
     Every check of a bank directory: files, repeated and doubtful references, the index, and the probe with an encoder.
 
     Blocks; the check for near duplicates searches for all references but those of the largest label. Never raises for
-    what is wrong with the bank: it is in the findings.
+    what is wrong with the bank: it is in the findings, and so is an encoder that cannot be opened.
     """
     try:
         bank = load_bank(path)
@@ -86,11 +87,11 @@ def verify_bank(
         *_index_findings(searched.identity.index, recall, self_retrieval),
     ]
     checks, cosine = ["files", "repeated references", "near duplicates", "index"], None
-    if encoder is not None:
+    if open_encoder is not None:
         checks.append("probe")
         try:
-            cosine = check_fit(bank, *encoder)
-        except BankInvalid as fault:
+            cosine = check_fit(bank, *open_encoder())
+        except CannotStart as fault:
             findings.append(Finding("probe", str(fault)))
     return Verification(tuple(checks), tuple(findings), recall, self_retrieval, cosine)
 

@@ -6,13 +6,17 @@ configuration is wrong; 3 something that is needed is missing or does not fit; 4
 stopped by a second SIGINT or SIGTERM before the drain was over.
 """
 
+import contextlib
 import importlib
+import os
 import sys
+import traceback
 
 import click
 
 from worker import __version__
-from worker.errors import TouchstoneError
+from worker.errors import EXIT_CRASHED, EXIT_OK, TouchstoneError
+from worker.flow.crew import crew_threads
 
 COMMANDS = {
     "run": "the worker: upload events in, verdicts out",
@@ -65,19 +69,39 @@ def touchstone() -> None:
 
 def main() -> None:
     """
-    Run the command line; every error of ours ends as one message and its own exit code.
+    Run the command line; every error ends as one message and its own exit code.
     """
+    before = crew_threads()
+    code = _run()
+    if crew_threads() - before:
+        # One that was left behind inside torch would abort the process while Python winds up (exit code 134).
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         code = touchstone.main(standalone_mode=False)
     except TouchstoneError as error:
-        click.echo(f"touchstone: {error}", err=True)
-        sys.exit(error.exit_code)
+        click.echo(f"touchstone: {_printable(str(error))}", err=True)
+        return error.exit_code
     except click.exceptions.Abort:
         click.echo("touchstone: interrupted", err=True)
-        sys.exit(130)
+        return 130
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except BrokenPipeError:
-        sys.exit(0)
-    sys.exit(code if isinstance(code, int) else 0)
+        return EXIT_OK
+    except Exception:  # noqa: BLE001 - told in full; Python's own exit code for it, 1, means something else here
+        traceback.print_exc()
+        return EXIT_CRASHED
+    return code if isinstance(code, int) else EXIT_OK
+
+
+def _printable(text: str) -> str:
+    # A message may name a file, and a file's name may hold codes that move a terminal's cursor.
+    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from worker.bank.build import BuildReport
     from worker.bank.embedding import ReferenceEmbedder
     from worker.bank.manifest import Question
+    from worker.ports import Encoder, PictureDecoder
 
 
 @click.group()
@@ -155,18 +156,21 @@ def verify(path: Path, *, no_encoder: bool, as_json: bool, loaded: LoadedSetting
     """
     Check BANK: files, repeated references, labels that contradict each other, the configured index, the encoder.
 
-    Exit code 1 when anything is wrong, one line each.
+    Exit code 1 when anything is wrong, one line each; an encoder that cannot be opened is wrong without --no-encoder.
     """
     from worker.adapters.faiss_bank import FaissBank  # noqa: PLC0415 - FAISS takes its time to import; --help needs none
     from worker.bank.verify import verify_bank  # noqa: PLC0415 - likewise
     from worker.cli.bank_views import show_verification, verification_object  # noqa: PLC0415 - likewise
 
+    def open_encoder() -> "tuple[Encoder, PictureDecoder]":
+        embedder = _open_embedder(loaded.settings)
+        return embedder.encoder, embedder.decoder
+
     with _progress(shown=not as_json) as progress:
-        embedder = None if no_encoder else _open_embedder(loaded.settings)
         verification = verify_bank(
             path,
             open_bank=lambda stored: FaissBank(stored, loaded.settings.bank),
-            encoder=None if embedder is None else (embedder.encoder, embedder.decoder),
+            open_encoder=None if no_encoder else open_encoder,
             progress=progress,
         )
     if as_json:

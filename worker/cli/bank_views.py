@@ -1,5 +1,5 @@
 """
-What the bank commands show: the same facts as an object for machines and as lines and tables for people.
+What the bank commands show: the same facts as an object for machines and as lines for people.
 """
 
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from worker.bank.build import BuildReport
 from worker.bank.describe import Description, LabelSummary
@@ -95,12 +93,8 @@ def show_description(description: Description) -> None:
     A bank at a glance for people.
     """
     _print_lines(_heading(description))
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for title in ("label", "references", "generators", "formats", "short side px", "file kB", "licences"):
-        table.add_column(title, overflow="fold")
     for label, summary in description.labels.items():
-        table.add_row(*(plain(cell) for cell in _row(label, summary)))
-    Console().print(table)
+        _print_lines([f"{label}: {summary.entries} references", *_about(summary)])
     _print_lines([f"{name} alone tells the labels apart: {value:.2f}" for name, value in description.giveaways.items()])
     _print_lines([f"warning: {warning}" for warning in description.warnings])
 
@@ -147,16 +141,14 @@ def _heading(description: Description) -> list[str]:
     ]
 
 
-def _row(label: str, summary: LabelSummary) -> list[str]:
+def _about(summary: LabelSummary) -> list[str]:
     kilobytes = None if summary.file_bytes is None else tuple(round(size / 1000) for size in summary.file_bytes)
     return [
-        label,
-        str(summary.entries),
-        _counts(summary.generators),
-        _counts(summary.formats),
-        _quartiles(summary.short_side_px),
-        _quartiles(kilobytes),
-        _counts(summary.licences),
+        f"  generators  {_counts(summary.generators)}",
+        f"  formats     {_counts(summary.formats)}",
+        f"  licences    {_counts(summary.licences)}",
+        f"  short side  {_quartiles(summary.short_side_px)} px (quartiles)",
+        f"  file size   {_quartiles(kilobytes)} kB (quartiles)",
     ]
 
 
@@ -166,7 +158,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def _quartiles(values: tuple[int, ...] | None) -> str:
-    return "-" if values is None else " / ".join(str(value) for value in values)
+    return "unknown" if values is None else " / ".join(str(value) for value in values)
 
 
 def _print_lines(lines: list[str]) -> None:

@@ -7,6 +7,7 @@ How uploads move: read, judged side by side, and released in the order of each p
     single_flight the same bytes twice in flight are embedded once
     micro_batch   closes on size or deadline, whichever is first
     crew          threads that take the process down when they die
+    containment   what a fault that nobody foresaw becomes
     travellers    what an upload is between two stages
     inbox         what waits in front of a stage's threads
     judging       embedding to outcome: match, decide, report

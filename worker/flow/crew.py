@@ -13,6 +13,19 @@ from worker.errors import TouchstoneError, WorkerCrashed
 log = structlog.get_logger(__name__)
 
 
+class CrewThread(threading.Thread):
+    """
+    A thread of some crew, and of nobody else.
+    """
+
+
+def crew_threads() -> frozenset[CrewThread]:
+    """
+    The threads of all crews of this process that have not ended.
+    """
+    return frozenset(thread for thread in threading.enumerate() if isinstance(thread, CrewThread))
+
+
 class Crew:
     """
     The worker's threads. A thread that ends with an exception is remembered, and ``check`` raises it.
@@ -29,7 +42,7 @@ class Crew:
         """
         Run ``work`` in a thread of its own; returning ends the thread well, raising ends the process.
         """
-        thread = threading.Thread(target=self._watch, args=(name, work), name=name, daemon=True)
+        thread = CrewThread(target=self._watch, args=(name, work), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -37,10 +50,11 @@ class Crew:
         try:
             work()
         except BaseException as fault:
-            log.exception("thread.died", thread=name, error=type(fault).__name__)
+            # Remembered before it is told: a log that cannot be written must not make this a silent death.
             if self._fault is None:
                 self._fault = (name, fault)
             self._died.set()
+            log.exception("thread.died", thread=name, error=type(fault).__name__)
 
     def check(self) -> None:
         """

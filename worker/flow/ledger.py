@@ -21,13 +21,14 @@ class OffsetLedger:
         self._acknowledged: dict[Partition, set[int]] = {}
         self._next: dict[Partition, int] = {}
         self._committed: dict[Partition, int] = {}
+        self._outstanding = 0
 
     @property
     def outstanding(self) -> int:
         """
         How many released positions wait for their acknowledgement.
         """
-        return sum(len(offsets) for offsets in self._released.values())
+        return self._outstanding
 
     def release(self, partition: Partition, offset: int) -> None:
         """
@@ -37,6 +38,7 @@ class OffsetLedger:
         if released and released[-1] >= offset:
             raise ValueError(f"offset {offset} of {partition} released after {released[-1]}")
         released.append(offset)
+        self._outstanding += 1
 
     def acknowledge(self, partition: Partition, offset: int) -> None:
         """
@@ -53,6 +55,7 @@ class OffsetLedger:
             done = released.popleft()
             acknowledged.discard(done)
             self._next[partition] = done + 1
+            self._outstanding -= 1
 
     def committable(self) -> dict[Partition, int]:
         """
@@ -73,5 +76,6 @@ class OffsetLedger:
         Close the accounts of partitions that were taken away.
         """
         for partition in partitions:
+            self._outstanding -= len(self._released.get(partition, ()))
             for account in (self._released, self._acknowledged, self._next, self._committed):
                 account.pop(partition, None)

@@ -105,3 +105,9 @@ class Lines:
                 dropped += 1
         self._waiting -= dropped
         return dropped
+
+    def forget_all(self) -> int:
+        """
+        Drop every line, at the end of a run; how many slots were dropped.
+        """
+        return self.forget(list(self._lines))

@@ -125,19 +125,26 @@ class Loop:
         Raises what broke: a thread that died, a broker that is lost, an outcome that was not acknowledged. Nothing
         unfinished is committed then.
         """
+        try:
+            self._run_down()
+            return self._finish()
+        finally:
+            # Nothing that is still under way can be published any more: no thread need go on with it.
+            self._lines.forget_all()
+
+    def _run_down(self) -> None:
         give_up_s: float | None = None
         while True:
             self.step()
             if self._done():
-                break
+                return
             if self._draining.is_set():
                 now_s = self._clock.monotonic_s()
                 if give_up_s is None:
                     give_up_s = now_s + self._limits.drain_timeout_s
                     log.info("worker.draining", in_flight=self.in_flight, timeout_s=self._limits.drain_timeout_s)
                 if now_s >= give_up_s - self._finish_s:
-                    break
-        return self._finish()
+                    return
 
     def _done(self) -> bool:
         return (self._draining.is_set() or self._source.exhausted) and self.in_flight == 0
@@ -171,14 +178,13 @@ class Loop:
         if self._draining.is_set():
             return 0
         room = self._limits.max_in_flight - self.in_flight
+        has_room = self._flow.has_room
         if self._paused:
-            self._paused = self.in_flight > self._limits.max_in_flight * self._limits.resume_below
-        elif room <= 0 or not self._flow.has_room:
+            self._paused = not has_room or self.in_flight > self._limits.max_in_flight * self._limits.resume_below
+        elif room <= 0 or not has_room:
             self._paused = True
             self._recorder.count("pauses_total")
-        if self._paused or not self._flow.has_room:
-            return 0
-        return room
+        return 0 if self._paused else room
 
     def _forget(self, revoked: frozenset[Partition]) -> None:
         if not revoked:
@@ -224,6 +230,7 @@ class Loop:
     def _finish(self) -> LoopReport:
         polled = self._source.poll(room=0, wait_s=0.0)
         self._forget(polled.revoked)
-        abandoned = self._lines.waiting
         self._delivery.finish(self._clock.monotonic_s(), polled.membership, self._finish_s)
-        return LoopReport(self._consumed, self._released.total(), abandoned, self._released)
+        # What is finished is safe now; a thread that died in the last moment is told all the same.
+        self._flow.check()
+        return LoopReport(self._consumed, self._released.total(), self.in_flight, self._released)

@@ -71,5 +71,6 @@ class MicroBatcher(Generic[T]):
                     return [self._items.popleft()[1] for _ in range(count)], reason
                 if self._closed:
                     return None
-                wait_s = self._items[0][0] + self._deadline_s - now_s if self._items else None
+                # Written as in ``due``, so that both round alike: above 0 exactly while the batch stays open.
+                wait_s = self._deadline_s - (now_s - self._items[0][0]) if self._items else None
                 self._changed.wait(wait_s)

@@ -16,9 +16,20 @@ import structlog
 
 from schemas.errors import ErrorCode, Stage
 from schemas.verdict import CacheStatus
-from worker.domain import Embedding, FetchedUpload, Outcome, Picture, Provenance, RawEvent, Sighting, Upload
-from worker.errors import EventUnreadable, UploadFailed
+from worker.domain import (
+    ContentHash,
+    Embedding,
+    FetchedUpload,
+    Outcome,
+    Picture,
+    Provenance,
+    RawEvent,
+    Sighting,
+    Upload,
+)
+from worker.errors import UploadFailed
 from worker.flow.byte_budget import ByteBudget
+from worker.flow.containment import as_failure, as_unreadable, recalled, remembered
 from worker.flow.crew import Crew
 from worker.flow.inbox import Inbox
 from worker.flow.judging import Judge
@@ -85,7 +96,7 @@ class Pipeline:
             size=limits.batch_size, deadline_s=limits.batch_deadline_s, clock=clock
         )
         self._to_judge: Inbox[Known] = Inbox()
-        self._to_remember: Inbox[tuple[Passenger, Sighting]] = Inbox()
+        self._to_remember: Inbox[tuple[ContentHash, Sighting]] = Inbox()
         self._settled: SimpleQueue[tuple[Slot, Outcome]] = SimpleQueue()
 
     def start(self) -> None:
@@ -147,20 +158,25 @@ class Pipeline:
 
     def _fetch_all(self) -> None:
         for slot in self._to_fetch:
-            if not slot.forgotten:
-                self._fetch(slot)
+            upload = None if slot.forgotten else self._read(slot)
+            if upload is not None:
+                self._fetch(slot, upload)
 
-    def _fetch(self, slot: Slot) -> None:
+    def _read(self, slot: Slot) -> Upload | None:
         try:
-            upload = self._stages.read_event(slot.event)
-        except EventUnreadable as unreadable:
-            self._settle(slot, self._stages.judge.dead_letter(slot.event, unreadable))
-            return
+            return self._stages.read_event(slot.event)
+        except Exception as fault:  # noqa: BLE001 - one record's fault is that record's dead letter
+            self._settle(slot, self._stages.judge.dead_letter(slot.event, as_unreadable(fault)))
+            return None
+
+    def _fetch(self, slot: Slot, upload: Upload) -> None:
         self._budget.pass_door()
+        if slot.forgotten:
+            return
         try:
             fetched = self._stages.fetch(upload)
         except Exception as fault:  # noqa: BLE001 - one upload's fault is that upload's failed verdict
-            self._fail(Failed(slot, upload, _as_failure(fault, Stage.FETCH)))
+            self._fail(Failed(slot, upload, as_failure(fault, Stage.FETCH)))
             return
         self._budget.hold(len(fetched.data))
         passenger = Passenger(slot, upload, fetched.content_hash, len(fetched.data), fetched.fetch_ms)
@@ -187,7 +203,7 @@ class Pipeline:
         status: CacheStatus = "disabled"
         known = None
         if self._stages.cache is not None and leaders:
-            known = self._stages.cache.recall([fetched.passenger.content_hash for fetched in leaders])
+            known = recalled(self._stages.cache, [fetched.passenger.content_hash for fetched in leaders])
             status = "bypass" if known is None else "miss"
         for fetched in leaders:
             passenger = fetched.passenger
@@ -210,11 +226,11 @@ class Pipeline:
         began_s = self._clock.monotonic_s()
         try:
             pixels, facts = self._stages.decoder.decode(unknown.fetched.data, passenger.content_hash)
-        except Exception as fault:  # noqa: BLE001 - one picture's fault is that upload's failed verdict
-            self._crash_land(passenger, _as_failure(fault, Stage.DECODE))
-        else:
             decode_ms = (self._clock.monotonic_s() - began_s) * 1000
             picture = Picture(passenger.content_hash, pixels, facts, decode_ms)
+        except Exception as fault:  # noqa: BLE001 - one picture's fault is that upload's failed verdict
+            self._crash_land(passenger, as_failure(fault, Stage.DECODE))
+        else:
             self._to_encode.put(Decoded(passenger, picture, unknown.status))
         finally:
             self._budget.free(passenger.byte_length)
@@ -249,10 +265,11 @@ class Pipeline:
                 continue
             sighting = Sighting(embedding, picture.facts)
             provenance = Provenance(decoded.status, None, picture.decode_ms, encode_s * 1000, len(batch))
+            # Remembered first: once the last upload is judged the worker may leave, and what is queued is still kept.
+            if self._stages.cache is not None:
+                self._to_remember.put((picture.content_hash, sighting))
             self._to_judge.put(Known(decoded.passenger, sighting, provenance))
             self._land(decoded.passenger, sighting)
-            if self._stages.cache is not None:
-                self._to_remember.put((decoded.passenger, sighting))
 
     # judge and remember: all that is waiting, together
 
@@ -271,7 +288,7 @@ class Pipeline:
                     self._judge([known])
                 return
             passenger = batch[0].passenger
-            self._fail(Failed(passenger.slot, passenger.upload, _as_failure(fault, Stage.DECIDE), passenger))
+            self._fail(Failed(passenger.slot, passenger.upload, as_failure(fault, Stage.DECIDE), passenger))
             return
         for known, outcome in zip(batch, outcomes, strict=True):
             self._settle(known.passenger.slot, outcome)
@@ -279,7 +296,7 @@ class Pipeline:
     def _remember_all(self) -> None:
         for batch in self._to_remember.batches(RECALL_LIMIT):
             if self._stages.cache is not None:
-                self._stages.cache.remember({passenger.content_hash: sighting for passenger, sighting in batch})
+                remembered(self._stages.cache, dict(batch))
 
     # endings
 
@@ -300,10 +317,3 @@ class Pipeline:
 
     def _settle(self, slot: Slot, outcome: Outcome) -> None:
         self._settled.put((slot, outcome))
-
-
-def _as_failure(fault: Exception, stage: Stage) -> UploadFailed:
-    if isinstance(fault, UploadFailed):
-        return fault
-    log.error("upload.unexpected_fault", stage=stage, error=type(fault).__name__, exc_info=fault)
-    return UploadFailed(ErrorCode.INTERNAL, f"unexpected {type(fault).__name__}", stage=stage)

@@ -18,9 +18,8 @@ from schemas.verdict import (
     Thresholds,
 )
 from worker.domain import Judgement, Label, Neighbourhood
-from worker.policy import Rule, SurfacePolicy
+from worker.policy import RULE_VERSIONS, Rule, SurfacePolicy
 from worker.stages.vote import (
-    RULE_VERSIONS,
     SoftVote,
     Voter,
     coverage,

@@ -7,17 +7,11 @@ Pure numbers; thresholds, actions and surfaces are in ``worker.policy`` and ``wo
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from worker.domain import Label, Neighbour, Neighbourhood
-
-RuleName = Literal["soft_vote", "nearest_neighbour"]
-
-RULE_VERSIONS: Final[Mapping[RuleName, str]] = MappingProxyType({"soft_vote": "1", "nearest_neighbour": "1"})
-"""Raise one when its arithmetic changes: it enters the policy's hash, and so the id of every verdict."""
 
 MAX_DEPTH: Final = 4096
 """The most neighbours asked of one label, and the most that vote."""
@@ -62,8 +56,8 @@ def soft_vote(neighbourhood: Neighbourhood, *, k: int, temperature: float) -> So
     """
     The class-weighted soft vote: label c gets the sum of exp(s / T) / N_c over its neighbours among the K most similar.
 
-    It is a ratio of kernel densities, one per label; 1 / N_c takes the bank's imbalance out (field study, detection
-    3.2 b). References as similar as the K-th vote with it, so that no order of labels or entries decides a tie. Each
+    It is a ratio of kernel densities, one per label; 1 / N_c takes the bank's imbalance
+    out (tests/unit/test_decide_unbalanced.py shows what happens without). References as similar as the K-th vote with it, so that no order of labels or entries decides a tie. Each
     label also gets one pseudo-neighbour at the K-th similarity, so that no share is 0 or 1 merely because all K agree;
     it weighs 1 / min N_c for every label alike, so that it favours neither a small nor a large one.
 

@@ -1,0 +1,299 @@
+"""
+The outbox around kafka-python's producer, which is a stand-in here; the real one is in ``tests/contract``.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import kafka.errors as kafka_errors
+import pytest
+from kafka import KafkaProducer
+from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
+from kafka.structs import ConsumerGroupMetadata, MemberState
+
+from tests.kafka_worlds import Counts, release
+from worker.adapters import kafka_outbox
+from worker.adapters.kafka_outbox import KafkaOutbox, is_fenced, producer_config
+from worker.domain import Partition
+from worker.errors import ProducerFenced, PublishFailed
+from worker.ports import GroupMembership
+from worker.settings.tree import KafkaSettings
+from worker.stages.serialise import max_dead_letter_bytes
+
+SETTINGS = KafkaSettings(publish_timeout_s=5.0)
+VERDICTS = SETTINGS.topics.verdicts
+UPLOADS = Partition(SETTINGS.topics.uploads, 2)
+MEMBER = GroupMembership(ConsumerGroupMetadata("touchstone", 3, "member-a", None, MemberState.STABLE))
+
+
+class StandIn:
+    """
+    As much of KafkaProducer as the outbox uses. ``calls`` is what it was asked, ``faults`` what shall raise what.
+    """
+
+    made: list["StandIn"]
+    faults: dict[str, Exception]
+    message_error: Exception | None
+    on_commit: Callable[[], object]
+
+    def __init__(self, **config: Any) -> None:  # noqa: ANN401 - kafka-python's arguments
+        self.config = config
+        self.calls: list[str] = []
+        self.made.append(self)
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.faults:
+            raise self.faults[name]
+
+    def partitions_for(self, topic: str) -> set[int]:
+        """
+        One.
+        """
+        return {0}
+
+    def init_transactions(self) -> None:
+        """
+        Take over the id.
+        """
+        self._called("init")
+
+    def begin_transaction(self) -> None:
+        """
+        Begin.
+        """
+        self._called("begin")
+
+    def send(self, topic: str, **message: object) -> FutureRecordMetadata:
+        """
+        A future that is done.
+        """
+        self._called("send")
+        future = FutureRecordMetadata(FutureProduceResult((topic, 0)), 0, None, None, 0, 0, 0)
+        return future.failure(self.message_error) if self.message_error else future.success(None)
+
+    def send_offsets_to_transaction(self, offsets: object, place: object) -> None:
+        """
+        Send offsets.
+        """
+        self._called("offsets")
+
+    def flush(self, timeout: float) -> None:
+        """
+        Wait.
+        """
+        self._called("flush")
+
+    def commit_transaction(self) -> None:
+        """
+        Commit.
+        """
+        self._called("commit")
+        self.on_commit()
+
+    def abort_transaction(self) -> None:
+        """
+        Abort.
+        """
+        self._called("abort")
+
+    def close(self, timeout: float) -> None:
+        """
+        Close.
+        """
+        self._called("close")
+
+
+@pytest.fixture
+def producers(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
+    """
+    The class of the stand-in, with nothing gone wrong.
+    """
+    StandIn.made, StandIn.faults, StandIn.message_error = [], {}, None
+    StandIn.on_commit = staticmethod(lambda: None)
+    monkeypatch.setattr(kafka_outbox, "KafkaProducer", StandIn)
+    monkeypatch.setattr(kafka_outbox, "require_topics", lambda *_, **__: None)
+    return StandIn
+
+
+def outbox(counts: Counts | None = None, settings: KafkaSettings = SETTINGS) -> KafkaOutbox:
+    """
+    An outbox for transactions.
+    """
+    return KafkaOutbox(settings, counts or Counts(), client_id="test", transactional_id="touchstone-0")
+
+
+def transact(box: KafkaOutbox, membership: GroupMembership = MEMBER) -> bool:
+    """
+    One transaction of two messages.
+    """
+    return box.transact([release(VERDICTS, UPLOADS, 7), release(VERDICTS, UPLOADS, 8)], {UPLOADS: 9}, membership)
+
+
+def test_what_would_lose_or_repeat_outcomes_is_no_setting() -> None:
+    """
+    All replicas, idempotent, no topic made by accident, and room for the largest dead letter.
+    """
+    config = producer_config(SETTINGS, client_id="c", transactional_id=None)
+
+    assert (config["acks"], config["enable_idempotence"], config["allow_auto_create_topics"]) == ("all", True, False)
+    assert config["max_request_size"] >= max_dead_letter_bytes()
+    assert config["delivery_timeout_ms"] == 5_000
+    assert config["request_timeout_ms"] + config["linger_ms"] <= config["delivery_timeout_ms"]
+    assert set(config) <= set(KafkaProducer.DEFAULT_CONFIG)
+
+
+def test_only_transactions_retry_at_once() -> None:
+    """
+    A short pause speeds transactions up; for publishing it would only hammer a broker that is away.
+    """
+    once = producer_config(SETTINGS, client_id="c", transactional_id="t")
+    plain = producer_config(SETTINGS, client_id="c", transactional_id=None)
+
+    assert (once["retry_backoff_ms"], plain["retry_backoff_ms"]) == (5, 100)
+    assert (once["transactional_id"], once["transaction_timeout_ms"]) == ("t", 15_000)
+
+
+def test_a_transaction_is_committed_after_its_messages(producers: type[StandIn]) -> None:
+    """
+    Begin, messages, offsets, wait for the messages, commit.
+    """
+    counts = Counts()
+
+    assert transact(outbox(counts))
+    assert producers.made[0].calls == ["init", "begin", "send", "send", "offsets", "flush", "commit"]
+    assert counts.total("commits_total", result="ok") == 1
+
+
+def test_a_message_that_ran_out_of_time_is_not_committed_around(producers: type[StandIn]) -> None:
+    """
+    kafka-python would commit the rest of the transaction; we abort it, naming the upload.
+    """
+    producers.message_error = kafka_errors.KafkaTimeoutError("expired")
+
+    with pytest.raises(PublishFailed, match=r"-2 offset 7 was not acknowledged: KafkaTimeoutError"):
+        transact(outbox())
+    assert "commit" not in producers.made[0].calls
+    assert producers.made[0].calls[-1] == "abort"
+
+
+def test_after_a_refusal_comes_a_new_producer(producers: type[StandIn]) -> None:
+    """
+    Aborted and False; the next transaction does not begin with what the old producer still holds.
+    """
+    counts = Counts()
+    producers.faults = {"offsets": kafka_errors.CommitFailedError("stale")}
+    box = outbox(counts)
+    refused = transact(box)
+    producers.faults = {}
+
+    assert not refused
+    assert transact(box)
+    first, second = producers.made
+    assert first.calls[-2:] == ["abort", "close"]
+    assert second.calls == ["init", "begin", "send", "send", "offsets", "flush", "commit"]
+    assert (counts.total("commits_total", result="ok"), counts.total("commits_total", result="refused")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "nobody",
+    [
+        ConsumerGroupMetadata("touchstone", -1, "", None, MemberState.UNJOINED),
+        ConsumerGroupMetadata("touchstone", -1, "member-a", None, MemberState.UNJOINED),
+        ConsumerGroupMetadata("touchstone", 3, "", None, MemberState.UNJOINED),
+    ],
+)
+def test_who_is_no_member_is_refused_without_asking(producers: type[StandIn], nobody: ConsumerGroupMetadata) -> None:
+    """
+    The broker would take these offsets.
+    """
+    box = outbox()
+
+    assert not transact(box, GroupMembership(nobody))
+    assert producers.made[0].calls == ["init"]
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("begin", kafka_errors.KafkaError("we are in an error state: [Error 90] ProducerFencedError")),
+        ("offsets", kafka_errors.ProducerFencedError()),
+        ("commit", kafka_errors.InvalidProducerEpochError()),
+        ("send", kafka_errors.KafkaError("failed with errors", kafka_errors.ProducerFencedError())),
+    ],
+)
+def test_being_fenced_is_told_as_such(producers: type[StandIn], call: str, error: Exception) -> None:
+    """
+    Wherever kafka-python finds out, and however it says so.
+    """
+    producers.faults = {call: error}
+
+    with pytest.raises(ProducerFenced, match=r"touchstone-0.*service\.instance_id"):
+        transact(outbox())
+
+
+def test_an_abort_may_be_what_tells(producers: type[StandIn]) -> None:
+    """
+    A transaction that failed for one reason, and whose abort fails because we are fenced.
+    """
+    producers.faults = {
+        "offsets": kafka_errors.KafkaError("odd"),
+        "abort": kafka_errors.ProducerFencedError(),
+    }
+
+    with pytest.raises(ProducerFenced):
+        transact(outbox())
+
+
+def test_any_other_failure_aborts(producers: type[StandIn]) -> None:
+    """
+    Aborted, and told with what Kafka said.
+    """
+    producers.faults = {"offsets": kafka_errors.GroupAuthorizationFailedError("touchstone")}
+
+    with pytest.raises(PublishFailed, match=r"GroupAuthorizationFailedError.*grant this user"):
+        transact(outbox())
+    assert producers.made[0].calls[-1] == "abort"
+
+
+def test_a_transaction_has_an_end(producers: type[StandIn]) -> None:
+    """
+    kafka-python waits for a broker without end; we give up after publish_timeout_s.
+    """
+    released = threading.Event()
+    producers.on_commit = staticmethod(lambda: released.wait(30))
+    box = outbox(settings=KafkaSettings(publish_timeout_s=0.2))
+
+    with pytest.raises(PublishFailed, match=r"within kafka\.publish_timeout_s \(0\.2 s\)"):
+        transact(box)
+    released.set()
+
+
+def test_a_programming_error_is_not_hidden(producers: type[StandIn]) -> None:
+    """
+    What is no failure of Kafka comes out as it is, from whichever thread.
+    """
+    producers.faults = {"send": TypeError("headers")}
+
+    with pytest.raises(TypeError, match="headers"):
+        transact(outbox())
+
+
+@pytest.mark.parametrize(
+    ("error", "fenced"),
+    [
+        (kafka_errors.ProducerFencedError(), True),
+        (kafka_errors.InvalidProducerEpochError(), True),
+        (kafka_errors.CommitFailedError(), False),
+        (kafka_errors.KafkaTimeoutError("late"), False),
+    ],
+)
+def test_fencing_is_told_from_the_rest(error: Exception, fenced: bool) -> None:
+    """
+    By class, or by the text in which kafka-python repeats it.
+    """
+    assert is_fenced(error) == fenced
+    assert is_fenced(kafka_errors.KafkaError(f"error state: {error!r}")) == isinstance(
+        error, kafka_errors.ProducerFencedError
+    )

@@ -1,0 +1,463 @@
+"""
+The source of events around kafka-python's consumer, which is a stand-in here; the real one is in ``tests/contract``.
+"""
+
+from collections import namedtuple
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import kafka.errors as kafka_errors
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
+from kafka.structs import ConsumerGroupMetadata, MemberState
+
+from tests.kafka_worlds import Counts
+from worker.adapters import kafka_source
+from worker.adapters.kafka_group import GroupWatch, OwnedNowAssignor, forget_offset_fetches, remember_join
+from worker.adapters.kafka_source import KafkaEventSource, consumer_config
+from worker.domain import Partition
+from worker.errors import CannotStart, WorkerCrashed
+from worker.settings.tree import KafkaSettings
+
+SETTINGS = KafkaSettings()
+UPLOADS = SETTINGS.topics.uploads
+ZERO, ONE = TopicPartition(UPLOADS, 0), TopicPartition(UPLOADS, 1)
+Record = namedtuple("Record", ["topic", "partition", "offset", "key", "value", "headers", "timestamp"])  # noqa: PYI024 - as kafka-python has it
+
+
+def record(partition: TopicPartition, offset: int, timestamp: int = 5) -> Record:
+    """
+    A record as kafka-python gives it.
+    """
+    return Record(partition.topic, partition.partition, offset, b"k", b"v", [("h", b"1")], timestamp)
+
+
+class StandIn:
+    """
+    As much of KafkaConsumer as the source uses. ``on_poll`` is what happens within a poll, one step for each.
+    """
+
+    def __init__(self, **config: Any) -> None:  # noqa: ANN401 - kafka-python's arguments
+        self.config = config
+        self.assigned: set[TopicPartition] = {ZERO, ONE}
+        self.halted: set[TopicPartition] = set()
+        self.sought: dict[TopicPartition, int] = {}
+        self.place = ConsumerGroupMetadata("touchstone", 2, "member-a", None, MemberState.STABLE)
+        self.listener: GroupWatch | None = None
+        self.waits: list[float] = []
+        self.subscriptions = 0
+        self.on_poll: list[Any] = []
+        self.commit_error: Exception | None = None
+        self.stored: dict[TopicPartition, int] = {}
+
+    def subscribe(self, topics: Sequence[str], listener: GroupWatch) -> None:
+        """
+        Remember who listens.
+        """
+        assert topics == [UPLOADS]
+        self.listener = listener
+        self.subscriptions += 1
+
+    def unsubscribe(self) -> None:
+        """
+        Give up everything, telling nobody, as kafka-python does.
+        """
+        self.assigned = set()
+        self.place = ConsumerGroupMetadata("touchstone", -1, "", None, MemberState.UNJOINED)
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        """
+        Two.
+        """
+        return {0, 1}
+
+    def group_metadata(self) -> ConsumerGroupMetadata:
+        """
+        The place in the group.
+        """
+        return self.place
+
+    def assignment(self) -> set[TopicPartition]:
+        """
+        What it owns.
+        """
+        return set(self.assigned)
+
+    def paused(self) -> set[TopicPartition]:
+        """
+        What is paused of that.
+        """
+        return self.halted & self.assigned
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        """
+        Only what is assigned can be paused.
+        """
+        assert set(partitions) <= self.assigned
+        self.halted |= set(partitions)
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        """
+        Likewise.
+        """
+        assert set(partitions) <= self.assigned
+        self.halted -= set(partitions)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """
+        Read on from there.
+        """
+        self.sought[partition] = offset
+
+    def poll(self, *, timeout_ms: float, max_records: int) -> Mapping[TopicPartition, Sequence[Record]]:
+        """
+        The next step of ``on_poll``: what to return, to raise, or to call and then return.
+        """
+        self.waits.append(timeout_ms)
+        step = self.on_poll.pop(0) if self.on_poll else {}
+        if isinstance(step, Exception):
+            raise step
+        found: Mapping[TopicPartition, Sequence[Record]] = step() if callable(step) else step
+        assert sum(map(len, found.values())) <= max_records
+        return found
+
+    def commit(self, offsets: Mapping[TopicPartition, Any], *, timeout_ms: float) -> None:
+        """
+        Store, or raise.
+        """
+        assert timeout_ms > 0
+        if self.commit_error is not None:
+            raise self.commit_error
+        self.stored |= {partition: at.offset for partition, at in offsets.items()}
+
+
+@pytest.fixture
+def counts() -> Counts:
+    """
+    What was counted.
+    """
+    return Counts()
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch, counts: Counts) -> KafkaEventSource:
+    """
+    A source around a stand-in that owns partitions 0 and 1 as member-a in generation 2.
+    """
+    monkeypatch.setattr(kafka_source, "KafkaConsumer", StandIn)
+    monkeypatch.setattr(kafka_source, "require_topics", lambda *_, **__: None)
+    source = KafkaEventSource(SETTINGS, counts, client_id="test")
+    stand_in = stand_in_of(source)
+    assert stand_in.listener is not None
+    stand_in.listener.on_partitions_assigned({ZERO, ONE})
+    return source
+
+
+def stand_in_of(source: KafkaEventSource) -> StandIn:
+    """
+    The consumer within.
+    """
+    consumer: StandIn = source._consumer
+    return consumer
+
+
+def place(generation: int, member: str = "member-a", state: str = MemberState.STABLE) -> ConsumerGroupMetadata:
+    """
+    A place in the group.
+    """
+    return ConsumerGroupMetadata("touchstone", generation, member, None, state)
+
+
+def test_what_would_lose_uploads_is_no_setting() -> None:
+    """
+    No auto-commit, earliest, read_committed, and no topic is made by asking for it.
+    """
+    config = consumer_config(SETTINGS, client_id="c", instance_id="worker-0")
+
+    assert config["enable_auto_commit"] is False
+    assert config["auto_offset_reset"] == "earliest"
+    assert config["isolation_level"] == "read_committed"
+    assert config["allow_auto_create_topics"] is False
+    assert config["group_instance_id"] is None
+    assert set(config) <= set(KafkaConsumer.DEFAULT_CONFIG)
+
+
+def test_times_follow_the_settings() -> None:
+    """
+    Session and poll interval are the settings', and there are many heartbeats in a session.
+    """
+    config = consumer_config(
+        KafkaSettings(session_timeout_s=9.0, max_poll_interval_s=60.0), client_id="c", instance_id=None
+    )
+
+    assert (config["session_timeout_ms"], config["max_poll_interval_ms"]) == (9_000, 60_000)
+    assert config["heartbeat_interval_ms"] == 600
+
+
+def test_static_membership_needs_an_id() -> None:
+    """
+    With one it is the group instance id, without one nothing starts.
+    """
+    static = KafkaSettings(static_membership=True)
+
+    assert consumer_config(static, client_id="c", instance_id="worker-0")["group_instance_id"] == "worker-0"
+    with pytest.raises(CannotStart, match=r"service\.instance_id"):
+        consumer_config(static, client_id="c", instance_id=None)
+
+
+def test_a_client_that_would_lose_uploads_is_refused(source: KafkaEventSource) -> None:
+    """
+    What the client really has is looked at, not what it was given.
+    """
+    stand_in_of(source).config["enable_auto_commit"] = True
+
+    with pytest.raises(CannotStart, match="enable_auto_commit"):
+        source._require_safe_offsets()
+
+
+def test_a_record_becomes_an_event(source: KafkaEventSource) -> None:
+    """
+    All fields, the headers as a tuple; a time stamp of -1 is none.
+    """
+    stand_in_of(source).on_poll = [{ZERO: [record(ZERO, 4)], ONE: [record(ONE, 9, timestamp=-1)]}]
+
+    first, second = source.poll(room=5, wait_s=0.0).events
+
+    assert (first.partition, first.offset, first.key, first.value) == (Partition(UPLOADS, 0), 4, b"k", b"v")
+    assert (first.headers, first.timestamp_ms) == ((("h", b"1"),), 5)
+    assert second.timestamp_ms is None
+    assert first.received_at_s > 1_700_000_000
+
+
+def test_the_membership_is_the_one_whose_assignment_was_told(source: KafkaEventSource) -> None:
+    """
+    While a join is under way it stays the former, though kafka-python knows of the next generation already.
+    """
+    stand_in = stand_in_of(source)
+    before = source.poll(room=1, wait_s=0.0).membership
+    stand_in.place = place(3, state=MemberState.REBALANCING)
+    during = source.poll(room=1, wait_s=0.0).membership
+
+    def finish_join() -> Mapping[TopicPartition, Sequence[Record]]:
+        assert stand_in.listener is not None
+        stand_in.assigned.discard(ONE)
+        stand_in.listener.on_partitions_revoked({ONE})
+        stand_in.place = place(3)
+        return {}
+
+    stand_in.on_poll = [finish_join]
+    after = source.poll(room=1, wait_s=0.0)
+
+    assert before == during == place(2)
+    assert after.membership == place(3)
+    assert after.revoked == {Partition(UPLOADS, 1)}
+
+
+def test_a_rebalance_is_waited_for_within_the_poll(source: KafkaEventSource) -> None:
+    """
+    A short poll that finds the group rebalancing polls again at once, and longer.
+    """
+    stand_in = stand_in_of(source)
+    stand_in.place = place(2, state=MemberState.REBALANCING)
+    source.poll(room=1, wait_s=0.005)
+    stand_in.place = place(3)
+    source.poll(room=1, wait_s=0.005)
+
+    assert stand_in.waits == [5.0, 500.0, 5.0]
+
+
+def test_what_comes_without_room_is_put_back(source: KafkaEventSource) -> None:
+    """
+    A partition that is assigned within the poll is not paused yet: its events are read again later.
+    """
+    stand_in = stand_in_of(source)
+    stand_in.on_poll = [{ONE: [record(ONE, 40)]}]
+
+    assert source.poll(room=0, wait_s=0.0).events == []
+    assert stand_in.sought == {ONE: 40}
+    assert stand_in.halted == {ZERO, ONE}
+
+
+def test_what_came_back_while_paused_is_resumed(source: KafkaEventSource) -> None:
+    """
+    The paused partitions are those that the consumer has paused, not those that we once paused.
+    """
+    stand_in = stand_in_of(source)
+    source.poll(room=0, wait_s=0.0)
+    stand_in.assigned = {ZERO}
+    source.poll(room=0, wait_s=0.0)
+    stand_in.assigned = {ZERO, ONE}
+    source.poll(room=1, wait_s=0.0)
+
+    assert stand_in.halted == set()
+
+
+def test_revoked_and_lost_are_told_once_and_counted(source: KafkaEventSource, counts: Counts) -> None:
+    """
+    Both reach the next poll's answer; the counters tell them apart.
+    """
+    stand_in = stand_in_of(source)
+    assert stand_in.listener is not None
+    stand_in.listener.on_partitions_revoked({ZERO})
+    stand_in.listener.on_partitions_lost({ONE})
+
+    assert source.poll(room=1, wait_s=0.0).revoked == {Partition(UPLOADS, 0), Partition(UPLOADS, 1)}
+    assert source.poll(room=1, wait_s=0.0).revoked == frozenset()
+    kinds = {kind: counts.total("rebalances_total", kind=kind) for kind in ("assigned", "revoked", "lost")}
+    assert kinds == {"assigned": 2, "revoked": 1, "lost": 1}
+
+
+def test_an_expulsion_that_nobody_told_us_of_is_noticed(source: KafkaEventSource, counts: Counts) -> None:
+    """
+    Another member id with the old partitions: all are lost, what was read is dropped, and the group is joined afresh.
+    """
+    stand_in = stand_in_of(source)
+
+    def come_back_as_another() -> Mapping[TopicPartition, Sequence[Record]]:
+        stand_in.place = place(4, member="member-b")
+        return {ZERO: [record(ZERO, 8)]}
+
+    stand_in.on_poll = [come_back_as_another]
+    polled = source.poll(room=5, wait_s=0.0)
+
+    assert polled.events == []
+    assert polled.revoked == {Partition(UPLOADS, 0), Partition(UPLOADS, 1)}
+    assert polled.membership == place(2)
+    assert stand_in.subscriptions == 2
+    assert counts.total("rebalances_total", kind="lost") == 2
+
+
+def test_an_expelled_member_joins_as_it_is_before_it_joins_afresh(source: KafkaEventSource) -> None:
+    """
+    While its join as another member is pending it only tells what is lost; a leave would wait behind that join.
+    """
+    stand_in = stand_in_of(source)
+    stand_in.place = place(-1, member="member-b", state=MemberState.REBALANCING)
+    during = source.poll(room=5, wait_s=0.0)
+    subscriptions = stand_in.subscriptions
+    stand_in.place = place(4, member="member-b")
+    stand_in.on_poll = [{ZERO: [record(ZERO, 8)]}]
+    after = source.poll(room=5, wait_s=0.0)
+
+    assert during.revoked == {Partition(UPLOADS, 0), Partition(UPLOADS, 1)}
+    assert subscriptions == 1
+    assert (after.events, after.membership) == ([], place(2))
+    assert stand_in.subscriptions == 2
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        kafka_errors.CommitFailedError(),
+        kafka_errors.RebalanceInProgressError(),
+        kafka_errors.IllegalGenerationError(),
+        kafka_errors.UnknownMemberIdError(),
+        kafka_errors.KafkaTimeoutError(),
+        kafka_errors.CoordinatorNotAvailableError(),
+    ],
+)
+def test_a_refused_commit_is_false_and_counted(source: KafkaEventSource, counts: Counts, refusal: Exception) -> None:
+    """
+    A rebalance or a broker that is away is no reason to stop.
+    """
+    stand_in_of(source).commit_error = refusal
+
+    assert not source.commit({Partition(UPLOADS, 0): 3})
+    assert counts.total("commits_total", result="refused") == 1
+    assert counts.total("commits_total", result="ok") == 0
+
+
+@pytest.mark.parametrize(
+    "error", [kafka_errors.FencedInstanceIdError(), kafka_errors.GroupAuthorizationFailedError("touchstone")]
+)
+def test_a_commit_that_can_never_go_through_ends_the_worker(source: KafkaEventSource, error: Exception) -> None:
+    """
+    An instance id given away, or no permission.
+    """
+    stand_in_of(source).commit_error = error
+
+    with pytest.raises(WorkerCrashed, match=type(error).__name__):
+        source.commit({Partition(UPLOADS, 0): 3})
+
+
+def test_only_what_is_ours_is_committed(source: KafkaEventSource, counts: Counts) -> None:
+    """
+    The rest is left out, and makes the answer False.
+    """
+    assert source.commit({Partition(UPLOADS, 0): 3})
+    assert not source.commit({Partition(UPLOADS, 1): 4, Partition(UPLOADS, 9): 5})
+    assert stand_in_of(source).stored == {ZERO: 3, ONE: 4}
+    assert counts.total("commits_total", result="ok") == 1
+
+
+def test_a_broker_that_is_away_is_waited_for(source: KafkaEventSource) -> None:
+    """
+    What kafka-python calls retriable is nothing to stop for.
+    """
+    stand_in_of(source).on_poll = [kafka_errors.NodeNotReadyError("coordinator")]
+
+    assert source.poll(room=1, wait_s=0.0).events == []
+
+
+@pytest.mark.parametrize(
+    "error", [kafka_errors.TopicAuthorizationFailedError({UPLOADS}), kafka_errors.CorruptRecordError("bad crc")]
+)
+def test_a_source_that_is_lost_ends_the_worker(source: KafkaEventSource, error: Exception) -> None:
+    """
+    Anything else that a poll raises is not mended by polling again.
+    """
+    stand_in_of(source).on_poll = [error]
+
+    with pytest.raises(WorkerCrashed, match=UPLOADS):
+        source.poll(room=1, wait_s=0.0)
+
+
+def test_a_member_claims_what_it_owns_now() -> None:
+    """
+    Joining after a loss, kafka-python's own assignor claims what it was given last; ours what is owned.
+    """
+    owned = {ZERO, ONE}
+    ours, theirs = OwnedNowAssignor(lambda: owned), CooperativeStickyAssignor()
+    given = ConsumerProtocolAssignment(1, [(UPLOADS, [0, 1])], b"")
+    for assignor in (ours, theirs):
+        assignor.on_assignment(given, 2)
+    owned.clear()
+
+    assert [list(claim.partitions) for claim in theirs.metadata({UPLOADS}).owned_partitions] == [[0, 1]]
+    assert list(ours.metadata({UPLOADS}).owned_partitions) == []
+    owned.add(ONE)
+    assert [list(claim.partitions) for claim in ours.metadata({UPLOADS}).owned_partitions] == [[1]]
+
+
+def test_answers_that_nobody_waits_for_are_dropped() -> None:
+    """
+    Where kafka-python keeps them; where it does not, nothing happens.
+    """
+    pending = {frozenset({ZERO}): "an old answer"}
+    forget_offset_fetches(SimpleNamespace(_coordinator=SimpleNamespace(_offset_fetch_futures=pending)))
+    forget_offset_fetches(SimpleNamespace())
+
+    assert pending == {}
+
+
+@pytest.mark.parametrize(
+    ("state", "needed", "asked"),
+    [
+        (MemberState.REBALANCING, False, 1),
+        (MemberState.REBALANCING, True, 0),
+        (MemberState.STABLE, False, 0),
+        (MemberState.UNJOINED, False, 0),
+    ],
+)
+def test_only_a_forgotten_join_is_remembered(state: str, needed: bool, asked: int) -> None:
+    """
+    Rebalancing, and kafka-python thinks that nothing is to be done: only then.
+    """
+    requests: list[None] = []
+    coordinator = SimpleNamespace(need_rejoin=lambda: needed, request_rejoin=lambda: requests.append(None))
+    remember_join(SimpleNamespace(_coordinator=coordinator, group_metadata=lambda: place(2, state=state)))
+
+    assert len(requests) == asked

@@ -1,0 +1,57 @@
+"""
+What a fault that nobody foresaw becomes: the trouble of one upload or of one question, and nobody else's.
+
+Only faults that are somebody's are contained here; those of the encoder's device and of a thread itself are not.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from schemas.errors import ErrorCode, Stage
+from worker.domain import ContentHash, Sighting
+from worker.errors import EventUnreadable, UploadFailed
+from worker.ports import EmbeddingCache
+
+log = structlog.get_logger(__name__)
+
+
+def as_failure(fault: Exception, stage: Stage) -> UploadFailed:
+    """
+    The failure of the upload in whose hands ``stage`` broke.
+    """
+    if isinstance(fault, UploadFailed):
+        return fault
+    log.error("upload.unexpected_fault", stage=stage, error=type(fault).__name__, exc_info=fault)
+    return UploadFailed(ErrorCode.INTERNAL, f"unexpected {type(fault).__name__}", stage=stage)
+
+
+def as_unreadable(fault: Exception) -> EventUnreadable:
+    """
+    Why a record has no upload: left in its place, one that breaks the reader would stop its partition for ever.
+    """
+    if isinstance(fault, EventUnreadable):
+        return fault
+    log.error("event.unexpected_fault", error=type(fault).__name__, exc_info=fault)
+    return EventUnreadable(ErrorCode.INTERNAL, f"unexpected {type(fault).__name__}")
+
+
+def recalled(cache: EmbeddingCache, hashes: Sequence[ContentHash]) -> Mapping[ContentHash, Sighting] | None:
+    """
+    What the cache knows of these bytes; None when it could not be asked, also when it raised, which it promises not to.
+    """
+    try:
+        return cache.recall(hashes)
+    except Exception:
+        log.exception("cache.unexpected_fault", asked=len(hashes))
+        return None
+
+
+def remembered(cache: EmbeddingCache, sightings: Mapping[ContentHash, Sighting]) -> None:
+    """
+    Tell the cache, at best effort: one that raises, which it promises not to, costs an embedding later.
+    """
+    try:
+        cache.remember(sightings)
+    except Exception:
+        log.exception("cache.unexpected_fault", told=len(sightings))
