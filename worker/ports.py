@@ -72,10 +72,9 @@ class EventSource(Protocol):
 
     def poll(self, *, room: int, wait_s: float) -> Polled:
         """
-        At most ``room`` events, in order within each partition, waiting at most ``wait_s`` for the first; the
-        partitions that were taken away since the last poll; and the present membership.
+        At most ``room`` events, in order within each partition, and what has changed since the last poll.
 
-        With ``room`` 0 nothing is taken and the partitions are paused, but membership in the group is kept alive.
+        Waits at most ``wait_s`` for the first event. With ``room`` 0 nothing is taken and the partitions are paused, but membership in the group is kept alive.
         Raises ``WorkerCrashed`` when the source is lost for good.
         """
 
