@@ -74,8 +74,8 @@ class EventSource(Protocol):
         """
         At most ``room`` events, in order within each partition, and what has changed since the last poll.
 
-        Waits at most ``wait_s`` for the first event. With ``room`` 0 nothing is taken and the partitions are paused, but membership in the group is kept alive.
-        Raises ``WorkerCrashed`` when the source is lost for good.
+        Waits at most ``wait_s`` for the first event. With ``room`` 0 nothing is taken and the partitions are paused,
+        but membership in the group is kept alive. Raises ``WorkerCrashed`` when the source is lost for good.
         """
 
     def commit(self, offsets: Mapping[Partition, int]) -> bool:

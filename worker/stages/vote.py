@@ -57,10 +57,11 @@ def soft_vote(neighbourhood: Neighbourhood, *, k: int, temperature: float) -> So
     The class-weighted soft vote: label c gets the sum of exp(s / T) / N_c over its neighbours among the K most similar.
 
     It is a ratio of kernel densities, one per label; 1 / N_c takes the bank's imbalance out
-    (tests/unit/test_decide_unbalanced.py shows what happens without). References as similar as the K-th vote with it, so
-    that no order of labels or entries decides a tie. Each label also gets one pseudo-neighbour at the K-th similarity,
-    so that no share is 0 or 1 merely because all K agree; it weighs 1 / min N_c for every label alike, so that it
-    favours neither a small nor a large one.
+    (tests/unit/test_decide_unbalanced.py shows what happens without).
+
+    References as similar as the K-th vote with it, so that no order of labels or entries decides a tie. Each label also
+    gets one pseudo-neighbour at the K-th similarity, so that no share is 0 or 1 merely because all K agree; it weighs
+    1 / min N_c for every label alike, so that it favours neither a small nor a large one.
 
     Returns equal shares when there is no neighbour at all; ``decide`` abstains on it.
     """
