@@ -49,12 +49,14 @@ class Crew:
     def _watch(self, name: str, work: Callable[[], None]) -> None:
         try:
             work()
-        except BaseException as fault:
-            # Remembered before it is told: a log that cannot be written must not make this a silent death.
-            if self._fault is None:
-                self._fault = (name, fault)
-            self._died.set()
-            log.exception("thread.died", thread=name, error=type(fault).__name__)
+        except BaseException as fault:  # noqa: BLE001 - whatever it was, it ends the process
+            # Told first, or the process could be gone before; and remembered even if the log cannot be written.
+            try:
+                log.exception("thread.died", thread=name, error=type(fault).__name__)
+            finally:
+                if self._fault is None:
+                    self._fault = (name, fault)
+                self._died.set()
 
     def check(self) -> None:
         """

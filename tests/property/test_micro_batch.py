@@ -1,0 +1,132 @@
+"""
+The laws of micro-batches, against time that a test moves and against threads that it does not.
+"""
+
+import threading
+from collections import defaultdict
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fake_outcomes import ManualClock
+from worker.flow.micro_batch import MicroBatcher
+
+deeds = st.lists(
+    st.one_of(
+        st.just(("put", 0.0)),
+        st.just(("take", 0.0)),
+        st.tuples(st.just("wait"), st.floats(0.0, 0.4, allow_nan=False)),
+    ),
+    max_size=60,
+)
+sizes = st.integers(1, 6)
+deadlines = st.floats(0.0, 1.0, allow_nan=False)
+
+
+def due(waiting: list[tuple[float, int]], now_s: float, size: int, deadline_s: float) -> str | None:
+    """
+    Why a batch would close, in the words of the promise.
+    """
+    if len(waiting) >= size:
+        return "size"
+    if waiting and now_s - waiting[0][0] >= deadline_s:
+        return "deadline"
+    return None
+
+
+@given(deeds=deeds, size=sizes, deadline_s=deadlines)
+def test_batches_are_bounded_whole_and_in_order(deeds: list[tuple[str, float]], size: int, deadline_s: float) -> None:
+    """
+    Nothing is lost, doubled or out of order, and no batch is empty or over its size.
+
+    None closes before it is full or the time of its oldest item is up, and none stays open after that.
+    """
+    clock = ManualClock()
+    batcher: MicroBatcher[int] = MicroBatcher(size=size, deadline_s=deadline_s, clock=clock)
+    waiting: list[tuple[float, int]] = []
+    taken: list[int] = []
+    put = 0
+    for deed, wait_s in deeds:
+        clock.now_s += wait_s
+        if deed == "put":
+            batcher.put(put)
+            waiting.append((clock.now_s, put))
+            put += 1
+        expected = due(waiting, clock.now_s, size, deadline_s)
+        assert expected == batcher.due(clock.now_s)
+        if deed == "take" and expected is not None:
+            found = batcher.take()
+            assert found is not None
+            assert expected == found[1]
+            assert [item for _, item in waiting[:size]] == found[0]
+            taken += found[0]
+            del waiting[:size]
+    batcher.close()
+    while (last := batcher.take()) is not None:
+        assert 1 <= len(last[0]) <= size
+        assert last[1] == "size" or (last[1] == "drain" and len(last[0]) < size)
+        taken += last[0]
+
+    assert list(range(put)) == taken
+
+
+@settings(max_examples=20, deadline=None)
+@given(putters=st.integers(1, 4), each=st.integers(0, 25), size=sizes, deadline_s=st.sampled_from([0.0, 0.001, 60.0]))
+def test_threads_that_put_and_one_that_takes(putters: int, each: int, size: int, deadline_s: float) -> None:
+    """
+    Whatever threads put at once is taken exactly once, each thread's items in its order, and the taker ends.
+    """
+    clock = ManualClock()
+    batcher: MicroBatcher[tuple[int, int]] = MicroBatcher(size=size, deadline_s=deadline_s, clock=clock)
+    batches: list[list[tuple[int, int]]] = []
+
+    def put(thread: int) -> None:
+        for number in range(each):
+            batcher.put((thread, number))
+
+    def take() -> None:
+        while (found := batcher.take()) is not None:
+            batches.append(found[0])
+
+    threads = [threading.Thread(target=put, args=(thread,)) for thread in range(putters)]
+    taker = threading.Thread(target=take, daemon=True)
+    taker.start()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    batcher.close()
+    taker.join(20)
+    found: dict[int, list[int]] = defaultdict(list)
+    for batch in batches:
+        for putter, number in batch:
+            found[putter].append(number)
+
+    assert not taker.is_alive()
+    assert all(1 <= len(batch) <= size for batch in batches)
+    assert {putter: list(range(each)) for putter in range(putters) if each} == found
+
+
+@given(began_s=st.floats(0, 1e6), waited_s=st.floats(0, 10), deadline_s=st.floats(0, 10))
+def test_a_taker_never_spins_on_a_batch_that_stays_open(began_s: float, waited_s: float, deadline_s: float) -> None:
+    """
+    Whenever a batch is not yet due, the taker waits for some time above zero, whatever the floats round to.
+    """
+    clock = ManualClock()
+    clock.now_s = began_s
+    batcher: MicroBatcher[int] = MicroBatcher(size=2, deadline_s=deadline_s, clock=clock)
+    batcher.put(1)
+    clock.now_s = began_s + waited_s
+    waits: list[float | None] = []
+
+    def wait(timeout: float | None = None) -> bool:
+        waits.append(timeout)
+        batcher.close()
+        return True
+
+    batcher._changed.wait = wait  # type: ignore[method-assign] # to see what it would wait for
+    is_due = batcher.due(clock.now_s) is not None
+    batcher.take()
+
+    assert [] == waits if is_due else len(waits) == 1
+    assert all(timeout is not None and timeout > 0 for timeout in waits)

@@ -1,0 +1,134 @@
+"""
+The main job on the field's real images, once for all tests that look at it: through Kafka, and through ``scan``.
+
+The encoder is a really trained one (ImageNet's MobileNetV2), the bank a part of the field's images.
+"""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.outcome_reader import Outcome
+from tests.platform_side import inline, small_jpeg, upload_event
+from tests.small_encoder import mobilenet_encoder
+from tests.worker_rig import Instruments, WorkerRig
+from worker.dev.servers import KafkaAt, RedisAt
+
+BANK_EVERY = 4
+SAMPLE_EVERY = 6
+"""Every twelfth image is therefore both a reference and an upload."""
+
+PARTITIONS = 6
+DEADLINE_S = 240.0
+Row = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RealRun:
+    """
+    What went in, and what came out on both ways; paths are relative to the field data.
+
+    ``afterwards`` is the status of an ordinary upload that came after all the others.
+    """
+
+    odd: dict[str, Row]
+    sample: dict[str, Row]
+    references: frozenset[str]
+    by_kafka: dict[str, Outcome]
+    afterwards: str
+    worker_code: int
+    scanned: Sequence[dict[str, Any]]
+    scan_code: int
+
+    def by_scan(self, shared_data: Path) -> dict[str, dict[str, Any]]:
+        """
+        The lines of ``scan``, by path.
+        """
+        return {Path(line["content_id"]).relative_to(shared_data).as_posix(): line for line in self.scanned}
+
+
+def real_instruments(folder: Path, shared_data: Path) -> Instruments:
+    """
+    The trained encoder, and a bank of every fourth image, made by the command that operators use.
+    """
+    encoder = mobilenet_encoder(folder / "encoder", shared_data)
+    instruments = Instruments(encoder.model, encoder.checkpoint_sha256, folder / "bank")
+    rows = read_rows(shared_data / "images.csv")[::BANK_EVERY]
+    listing = folder / "references.csv"
+    with listing.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({**row, "path": str(shared_data / "images" / row["path"])} for row in rows)
+    built = command("bank", "build", str(listing), "--out", str(instruments.bank), "--id", "field", "--json")
+    subprocess.run([*built, *sets(instruments.sets())], check=True, cwd=folder, stdout=subprocess.DEVNULL)
+    return instruments
+
+
+def run_on_real_images(
+    servers: tuple[KafkaAt, RedisAt], instruments: Instruments, folder: Path, shared_data: Path
+) -> RealRun:
+    """
+    Every odd file and a sample of the images, published by reference to a worker; and scanned meanwhile.
+    """
+    kafka, redis = servers
+    odd = {f"odd/{row['path']}": row for row in read_rows(shared_data / "odd.csv")}
+    rows = read_rows(shared_data / "images.csv")
+    sample = {f"images/{row['path']}": row for row in rows[::SAMPLE_EVERY]}
+    files = [str(shared_data / "odd"), *(str(shared_data / path) for path in sample)]
+    scan = command("scan", *files, "--json", "--surface", "post", "--set", "encoder.threads=1")
+    with ExitStack() as stack:
+        rig = stack.enter_context(WorkerRig(kafka.bootstrap_servers, redis.url, instruments, folder))
+        rig.configure(f"fetch.file_root={json.dumps(str(shared_data))}").create_topics(PARTITIONS)
+        worker = rig.start("one")
+        lines = stack.enter_context((folder / "scan.jsonl").open("w+", encoding="utf-8"))
+        scanning = stack.enter_context(subprocess.Popen([*scan, *sets(instruments.sets())], cwd=folder, stdout=lines))
+        stack.callback(scanning.kill)
+        reader = rig.reader()
+        worker.until_started()
+        paths = [*odd, *sample]
+        published = rig.publish(upload_event(path, {"kind": "file", "path": path}) for path in paths)
+        assert reader.until_answered(published, DEADLINE_S), worker.text()
+        last = rig.publish([upload_event("ordinary", inline(small_jpeg(1)))])
+        assert reader.until_answered(last), worker.text()
+        worker_code = worker.stop()
+        scan_code = scanning.wait(DEADLINE_S)
+        lines.seek(0)
+        answers = {outcome.answers: outcome for outcome in reader.outcomes}
+        return RealRun(
+            odd=odd,
+            sample=sample,
+            references=frozenset(f"images/{row['path']}" for row in rows[::BANK_EVERY]),
+            by_kafka={path: answers[one.position] for path, one in zip(paths, published, strict=True)},
+            afterwards=reader.verdict_of(last[0])["outcome"]["status"],
+            worker_code=worker_code,
+            scanned=[json.loads(line) for line in lines],
+            scan_code=scan_code,
+        )
+
+
+def command(*words: str) -> list[str]:
+    """
+    Our own command line, as a process.
+    """
+    return [sys.executable, "-m", "worker", *words]
+
+
+def sets(settings: Iterable[str]) -> list[str]:
+    """
+    Settings as words of a command line.
+    """
+    return [word for one in settings for word in ("--set", one)]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """
+    The rows of a CSV file.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
