@@ -177,12 +177,13 @@ class World:
 
 class WatchedSource(InMemoryEventSource):
     """
-    Remembers the room of each poll, and looks after each commit. Its polls wait for no longer than ``LONGEST_WAIT_S``.
+    Remembers what each poll was asked for, and looks after each commit. No poll waits longer than ``LONGEST_WAIT_S``.
     """
 
     def __init__(self, world: World) -> None:
         super().__init__(world.kafka)
         self.rooms: list[int] = []
+        self.waits_s: list[float] = []
         self._world = world
 
     def poll(self, *, room: int, wait_s: float) -> Polled:
@@ -190,6 +191,7 @@ class WatchedSource(InMemoryEventSource):
         As always, but sooner.
         """
         self.rooms.append(room)
+        self.waits_s.append(wait_s)
         return super().poll(room=room, wait_s=min(wait_s, LONGEST_WAIT_S))
 
     def commit(self, offsets: Mapping[Partition, int]) -> bool:

@@ -6,14 +6,17 @@ Outcomes are read in ``outcome_reader.py``; the workers themselves are in ``work
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
-from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # it has no __all__
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
 
 from schemas.uploaded import TYPE
 from tests.bank_builders import a_picture
@@ -23,6 +26,8 @@ DEADLINE_S = 60.0
 
 SILENT = {"log_level": 0}
 """Of librdkafka's clients, which would report each server that a test ends; what matters is in their answers."""
+
+LATEST = -1
 
 Headers = tuple[tuple[str, bytes], ...]
 Position = tuple[int, int]
@@ -100,35 +105,66 @@ def publish(bootstrap_servers: str, topic: str, events: Iterable[Event]) -> list
 
 class Cluster:
     """
-    What the broker says of topics and of one group, through librdkafka. Any thread may ask.
+    What the broker says of topics and of one group. Any thread may ask; while the broker is not ready it is asked again.
     """
 
     def __init__(self, bootstrap_servers: str, group: str) -> None:
         self._group = group
-        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, **SILENT})
+        self._asking = threading.Lock()
+        # Not librdkafka's: its Python binding 2.16.1 crashes the process when a group's coordinator is still loading.
+        self._admin: Any = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
 
     def committed(self) -> dict[int, int]:
         """
         What the group has committed, per partition of the one topic that it reads.
         """
-        asked = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(self._group)])
-        found = asked[self._group].result(DEADLINE_S).topic_partitions
-        return {at.partition: at.offset for at in found if at.offset >= 0}
+        found = self._ask(lambda admin: admin.list_group_offsets(self._group)).get(self._group, {})
+        return {at.partition: stored.offset for at, stored in found.items() if stored.offset >= 0}
 
     def ends(self, topic: str) -> dict[int, int]:
         """
         The offset behind the last record of every partition of a topic.
         """
-        partitions = self._admin.list_topics(topic, timeout=DEADLINE_S).topics[topic].partitions
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call] # as it is
-        asked = self._admin.list_offsets({TopicPartition(topic, number): latest for number in partitions})
-        return {at.partition: future.result(DEADLINE_S).offset for at, future in asked.items()}
+        (told,) = self._ask(lambda admin: admin.describe_topics([topic]))
+        latest = {TopicPartition(topic, one["partition_index"]): LATEST for one in told["partitions"]}
+        found = self._ask(lambda admin: admin.list_partition_offsets(latest))
+        return {at.partition: end.offset for at, end in found.items()}
 
     def members(self) -> dict[str, set[int]]:
         """
-        The group's members by client id, each with its partitions; empty unless the group is stable.
+        The group's members by member id, which begins with the worker's instance, each with its partitions.
+
+        Empty unless the group is stable.
         """
-        group = self._admin.describe_consumer_groups([self._group])[self._group].result(DEADLINE_S)
-        if group.state != ConsumerGroupState.STABLE:
+        group = self._ask(lambda admin: admin.describe_groups([self._group]))[self._group]
+        if group["group_state"] != "Stable":
             return {}
-        return {one.client_id: {at.partition for at in one.assignment.topic_partitions} for one in group.members}
+        return {one["member_id"]: _partitions(one["member_assignment"]) for one in group["members"]}
+
+    def shares(self) -> list[int]:
+        """
+        How many partitions each member of the stable group has, the fewest first.
+        """
+        return sorted(map(len, self.members().values()))
+
+    def _ask(self, question: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - kafka-python is untyped
+        give_up_s = time.monotonic() + DEADLINE_S
+        with self._asking:
+            while True:
+                try:
+                    return question(self._admin)
+                except KafkaError as error:
+                    if not error.retriable or time.monotonic() > give_up_s:
+                        raise
+                    threading.Event().wait(0.05)
+
+    def close(self) -> None:
+        """
+        Release the connection.
+        """
+        self._admin.close()
+
+
+def _partitions(assignment: Any) -> set[int]:  # noqa: ANN401 - kafka-python is untyped
+    topics = assignment["assigned_partitions"] if assignment else ()
+    return {number for topic in topics for number in topic["partitions"]}

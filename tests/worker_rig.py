@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -275,7 +275,7 @@ class WorkerRig:
         """
         What the broker says of the rig's topics and group.
         """
-        return Cluster(self.bootstrap_servers, self.settings.kafka.group_id)
+        return self._stack.enter_context(closing(Cluster(self.bootstrap_servers, self.settings.kafka.group_id)))
 
     def __enter__(self) -> Self:
         return self

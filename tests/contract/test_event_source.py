@@ -2,7 +2,8 @@
 What every source of upload events promises, in memory and on a real Kafka.
 """
 
-from tests.kafka_worlds import PARTITIONS, Reader, World, poll_until
+from tests.kafka_reader import Reader
+from tests.kafka_worlds import PARTITIONS, World, poll_until
 from worker.domain import Partition
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kafka_worlds import DEADLINE_S, PARTITIONS, Reader, World, poll_until, release
+from tests.kafka_reader import DEADLINE_S, Reader
+from tests.kafka_worlds import PARTITIONS, World, poll_until, release
 from tests.servers import eventually
 from worker.domain import Partition
 from worker.errors import ProducerFenced, PublishFailed

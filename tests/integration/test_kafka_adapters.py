@@ -14,7 +14,8 @@ import pytest
 from kafka import KafkaProducer, TopicPartition
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
-from tests.kafka_worlds import DEADLINE_S, PARTITIONS, Reader, RealWorld, poll_until, release
+from tests.kafka_reader import DEADLINE_S, Reader
+from tests.kafka_worlds import PARTITIONS, RealWorld, poll_until, release
 from worker.adapters.kafka_outbox import KafkaOutbox
 from worker.adapters.kafka_source import KafkaEventSource
 from worker.dev.embedded import free_port

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.kafka_worlds import DEADLINE_S, Reader, RealWorld, poll_until, release
+from tests.kafka_reader import DEADLINE_S, Reader
+from tests.kafka_worlds import RealWorld, poll_until, release
 from worker.dev.kafka_server import EmbeddedKafka
 from worker.domain import Partition
 from worker.errors import PublishFailed

@@ -16,7 +16,8 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.future import Future
 from kafka.structs import MemberState, OffsetAndMetadata
 
-from tests.kafka_worlds import DEADLINE_S, PARTITIONS, Reader, RealWorld, poll_until
+from tests.kafka_reader import DEADLINE_S, Reader
+from tests.kafka_worlds import PARTITIONS, RealWorld, poll_until
 from tests.servers import eventually
 from worker.adapters.kafka_source import KafkaEventSource
 from worker.dev.servers import KafkaAt

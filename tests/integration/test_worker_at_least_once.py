@@ -72,7 +72,7 @@ def test_a_killed_worker_loses_nothing_and_disorders_nothing(new_rig: Callable[.
     events = uploads()
     for worker in workers.values():
         worker.until_started()
-    assert eventually(lambda: sorted(map(len, cluster.members().values())) == [3, 3], deadline_s=DEADLINE_S)
+    assert eventually(lambda: cluster.shares() == [3, 3], deadline_s=DEADLINE_S)
 
     with CommitWatch(cluster, reader, settings.kafka.topics.verdicts) as watch:
         published = rig.publish(events[:FIRST_WAVE])
@@ -81,7 +81,7 @@ def test_a_killed_worker_loses_nothing_and_disorders_nothing(new_rig: Callable[.
         workers["one"].process.kill()
         again = rig.start("one")
         again.until_started()
-        assert eventually(lambda: len(cluster.members()) == 2, deadline_s=DEADLINE_S)
+        assert eventually(lambda: cluster.shares() == [3, 3], deadline_s=DEADLINE_S)
         published += rig.publish(events[FIRST_WAVE:])
         answered = reader.until_answered(published)
         codes = [worker.stop() for worker in (again, workers["two"])]

@@ -1,20 +1,23 @@
 """
-How a worker ends when something is wrong, before it starts or while it runs: the exit code, and what the operator reads.
+How a worker ends when something is wrong, before it starts or while it runs: its exit code, and its last words.
 """
 
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
-from tests.platform_side import DEADLINE_S, inline, small_jpeg, upload_event
+from tests.platform_side import DEADLINE_S, small_jpeg, upload_event
+from tests.scripted_web import Answer, answer, scripted_web
+from tests.servers import eventually
 from tests.worker_rig import START_DEADLINE_S, Instruments, WorkerRig
 from worker.dev.kafka_server import EmbeddedKafka
-from worker.dev.small_encoder import write_small_encoder
 from worker.dev.servers import RedisAt
+from worker.dev.small_encoder import write_small_encoder
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(400)]
 
@@ -94,16 +97,47 @@ def test_wrong_configuration_is_told_at_once(new_rig: Callable[..., WorkerRig]) 
 
 
 def test_broker_that_stays_away_ends_the_worker_uncommitted(
-    new_rig: Callable[..., WorkerRig], redis_server: RedisAt
+    redis_server: RedisAt, instruments: Instruments, tmp_path: Path
 ) -> None:
     """
-    An outcome that is not acknowledged in time ends the worker with 4; nothing of it is committed, nothing is lost.
+    An outcome that is not acknowledged in time ends the worker with 4, and the message says which; none is committed.
     """
-    with EmbeddedKafka() as own_kafka:
-        rig = new_rig(bootstrap_servers=own_kafka.bootstrap_servers)
-        rig.configure("kafka.publish_timeout_s=2", "kafka.commit_interval_s=3600").create_topics(1)
+    gate = threading.Event()
+
+    def when_open() -> Iterable[bytes]:
+        if gate.wait(DEADLINE_S):
+            yield from answer(200, small_jpeg(1)).parts()
+
+    with (
+        EmbeddedKafka() as own_kafka,
+        WorkerRig(own_kafka.bootstrap_servers, redis_server.url, instruments, tmp_path) as rig,
+        scripted_web() as web,
+    ):
+        rig.configure("kafka.publish_timeout_s=2", "fetch.allow_http=true", "fetch.allow_private_addresses=true")
+        rig.create_topics(1)
         worker = rig.start("one")
-        reader = rig.reader()
         worker.until_started()
-        first = rig.publish([upload_event("first", inline(small_jpeg(1)))])
-        assert reader.until_answered(first)
+        web.routes["/held.jpg"] = Answer(when_open)
+        held = {"kind": "https", "url": web.url("/held.jpg", host="127.0.0.1")}
+        rig.publish([upload_event("held", held)])
+        assert eventually(lambda: len(web.asked) == 1, deadline_s=DEADLINE_S), worker.text()
+        own_kafka.stop()
+        gate.set()
+        code = worker.wait()
+        own_kafka.start()
+
+        assert code == 4
+        assert f"{rig.settings.kafka.topics.uploads}-0 offset 0 was not acknowledged" in worker.text()
+        assert rig.cluster.committed() == {}
+        assert rig.cluster.ends(rig.settings.kafka.topics.verdicts) == {0: 0}
+
+
+def test_thread_left_behind_in_the_encoder_does_not_change_the_exit_code(tmp_path: Path) -> None:
+    """
+    Threads that are inside torch when all is over do not abort the process, and the message is told.
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", LEFT_BEHIND], capture_output=True, text=True, check=False, timeout=DEADLINE_S
+    )
+
+    assert (3, "touchstone: as it should be\n") == (ended.returncode, ended.stderr)

@@ -35,13 +35,6 @@ def wave(number: int) -> list[Event]:
     ]
 
 
-def shares(rig: WorkerRig) -> list[int]:
-    """
-    How many partitions each member of the stable group has.
-    """
-    return sorted(map(len, rig.cluster.members().values()))
-
-
 def publish_and_watch(rig: WorkerRig, reader: OutcomeReader, number: int) -> list[Published]:
     """
     Publish a wave, and return when a part of it has outcomes, committed or not.
@@ -74,24 +67,24 @@ def test_a_read_committed_reader_sees_each_verdict_once(new_rig: Callable[..., W
     topics = rig.settings.kafka.topics
     attempts = rig.reader()
     one, two = started(rig, "one", "two")
-    assert eventually(lambda: shares(rig) == [3, 3], deadline_s=DEADLINE_S)
+    assert eventually(lambda: rig.cluster.shares() == [3, 3], deadline_s=DEADLINE_S)
 
     with CommitWatch(rig.cluster, attempts, topics.verdicts) as watch:
         published = publish_and_watch(rig, attempts, 0)
         one.process.kill()
         one_again, three = started(rig, "one", "three")
-        assert eventually(lambda: shares(rig) == [2, 2, 2], deadline_s=DEADLINE_S)
+        assert eventually(lambda: rig.cluster.shares() == [2, 2, 2], deadline_s=DEADLINE_S)
 
         published += publish_and_watch(rig, attempts, 1)
         three.signal(signal.SIGTERM)
         assert three.wait() == 0
-        assert eventually(lambda: shares(rig) == [3, 3], deadline_s=DEADLINE_S)
+        assert eventually(lambda: rig.cluster.shares() == [3, 3], deadline_s=DEADLINE_S)
 
         published += publish_and_watch(rig, attempts, 2)
         two.signal(signal.SIGSTOP)
-        assert eventually(lambda: shares(rig) == [6], deadline_s=DEADLINE_S)
+        assert eventually(lambda: rig.cluster.shares() == [6], deadline_s=DEADLINE_S)
         two.signal(signal.SIGCONT)
-        assert eventually(lambda: shares(rig) == [3, 3], deadline_s=DEADLINE_S)
+        assert eventually(lambda: rig.cluster.shares() == [3, 3], deadline_s=DEADLINE_S)
 
         published += publish_and_watch(rig, attempts, 3)
         reader = rig.reader(isolation_level="read_committed")

@@ -6,6 +6,7 @@ from functools import partial
 
 from tests.loop_rig import Tuning, Worker
 from tests.loop_world import World, each, eventually
+from worker.flow.loop import BUSY_WAIT_S, IDLE_WAIT_S
 
 NAMES = [f"upload-{number}" for number in range(12)]
 
@@ -63,6 +64,26 @@ def test_more_is_taken_only_below_the_threshold(world: World) -> None:
     for gate in gates.values():
         gate.open()
     worker.finish()
+
+
+def test_polls_are_short_while_something_is_under_way(world: World) -> None:
+    """
+    An outcome that is ready waits for the end of a poll: only a worker with nothing to do waits long for events.
+    """
+    world.publish(NAMES[0])
+    worker = Worker(world)
+    gate = worker.seams.gate("fetch")
+    polls = 5
+    worker.step_until(lambda: worker.loop.in_flight == 1)
+    for _ in range(polls):
+        worker.loop.step()
+    busy_s = worker.source.waits_s[-polls:]
+    gate.open()
+    worker.step_until(lambda: worker.loop.in_flight == 0)
+    worker.loop.step()
+
+    assert [BUSY_WAIT_S] * polls == busy_s
+    assert IDLE_WAIT_S == worker.source.waits_s[-1]
 
 
 def test_an_outcome_without_its_acknowledgement_takes_room(world: World) -> None:

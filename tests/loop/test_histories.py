@@ -104,7 +104,7 @@ class History:
         Both workers go on until all is answered and committed.
         """
         self.world.kafka.release_acknowledgements()
-        for _ in range(5000):
+        for _ in range(2000):
             if self.world.all_answered() and self.world.all_committed():
                 return
             for worker in self.workers.values():

@@ -79,6 +79,7 @@ def test_while_the_encoder_is_busy_the_next_micro_batch_fills(world: World) -> N
     world.publish(*NAMES)
     worker = Worker(world, FOUR)
     gate = worker.seams.gate("encode")
+    worker.step_until(lambda: bool(worker.seams.calls["encode"]))
     worker.step_until(lambda: waiting(worker) == 8)
 
     assert 12 == len(worker.seams.passed("fetch")) == len(worker.seams.passed("decode"))
@@ -95,6 +96,7 @@ def test_a_deadline_that_passes_while_the_encoder_is_busy_costs_no_time(world: W
     world.publish(*NAMES[:6])
     worker = Worker(world, FOUR)
     gate = worker.seams.gate("encode")
+    worker.step_until(lambda: bool(worker.seams.calls["encode"]))
     worker.step_until(lambda: waiting(worker) == 2)
     clock.now_s = DEADLINE_S * 5
     world.publish(NAMES[6])

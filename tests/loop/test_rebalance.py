@@ -40,7 +40,7 @@ def test_a_partition_that_moves_in_the_middle_of_an_embedding(world: World, deli
         old.loop.step()
 
     assert each([*KEPT, *MOVED], "judged") == world.ends()
-    assert set(KEPT) == set(old.seams.passed("serialise"))
+    assert set(KEPT) == set(old.seams.passed("serialise")) == set(old.seams.passed("judge"))
     assert list(MOVED) == new.seams.passed("serialise")
     assert sorted([*KEPT, *MOVED]) == sorted(old.seams.passed("fetch"))
 
@@ -81,6 +81,22 @@ def test_a_pending_transaction_gives_up_what_was_revoked(world: World) -> None:
     world.publish("kept-4", "kept-5", "kept-6")  # seven are a full transaction
     old.step_until(world.all_committed)
     assert each([*KEPT, *MOVED, "kept-4", "kept-5", "kept-6"], "judged") == world.ends()
+
+
+def test_what_is_revoked_in_the_last_moment_of_a_drain_is_not_sent(world: World) -> None:
+    """
+    Exactly once, the last poll may tell of a revocation: what it took is forgotten before the last transaction.
+    """
+    publish_all(world)
+    old = Worker(world, Tuning(delivery="exactly_once", interval_s=3600), name="old")
+    old.step_until(lambda: old.loop._delivery.unsettled == 6)
+    new = Worker(world, Tuning(delivery="exactly_once"), name="new")
+    report = old.loop._finish()
+    new.step_until(lambda: world.committed(1) == 2)
+
+    assert 0 == report.abandoned
+    assert each([*KEPT, *MOVED], "judged") == world.ends()
+    assert list(MOVED) == new.seams.passed("serialise")
 
 
 def test_a_partition_that_goes_and_comes_back(world: World) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fake_outcomes import ManualClock
+from tests.loop_world import eventually
 from worker.flow.micro_batch import MicroBatcher
 
 deeds = st.lists(
@@ -68,6 +69,24 @@ def test_batches_are_bounded_whole_and_in_order(deeds: list[tuple[str, float]], 
         taken += last[0]
 
     assert list(range(put)) == taken
+
+
+def test_a_taker_that_waits_is_woken_by_the_item_that_fills_the_batch() -> None:
+    """
+    Neither a batch that fills nor one that is closed waits for a deadline, however far away.
+    """
+    batcher: MicroBatcher[int] = MicroBatcher(size=3, deadline_s=3600.0, clock=ManualClock())
+    taken: list[object] = []
+    taker = threading.Thread(target=lambda: taken.extend([batcher.take(), batcher.take(), batcher.take()]), daemon=True)
+    taker.start()
+    for item in range(4):
+        eventually(lambda: bool(batcher._changed._waiters))  # type: ignore[attr-defined] # a condition keeps its waiters to itself
+        batcher.put(item)
+    eventually(lambda: bool(batcher._changed._waiters))  # type: ignore[attr-defined] # likewise
+    batcher.close()
+    taker.join(20)
+
+    assert [([0, 1, 2], "size"), ([3], "drain"), None] == taken
 
 
 @settings(max_examples=20, deadline=None)

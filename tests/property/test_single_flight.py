@@ -56,6 +56,7 @@ def test_flights_behave_like_their_description(deeds: list[tuple[str, ContentHas
                 known[content_hash] = sighting
                 while len(known) > recent:
                     known.popitem(last=False)
+        assert list(known) == list(flights._landed)
 
 
 @settings(max_examples=25, deadline=None)

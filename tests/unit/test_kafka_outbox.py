@@ -12,7 +12,8 @@ from kafka import KafkaProducer
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.structs import ConsumerGroupMetadata, MemberState
 
-from tests.kafka_worlds import Counts, release
+from tests.kafka_reader import Counts
+from tests.kafka_worlds import release
 from worker.adapters import kafka_outbox
 from worker.adapters.kafka_outbox import KafkaOutbox, is_fenced, producer_config
 from worker.domain import Partition

@@ -2,136 +2,22 @@
 The source of events around kafka-python's consumer, which is a stand-in here; the real one is in ``tests/contract``.
 """
 
-from collections import namedtuple
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
-from typing import Any
 
 import kafka.errors as kafka_errors
 import pytest
 from kafka import KafkaConsumer, TopicPartition
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
-from kafka.structs import ConsumerGroupMetadata, MemberState
+from kafka.structs import MemberState
 
-from tests.kafka_worlds import Counts
+from tests.kafka_reader import Counts
+from tests.stand_in_consumer import ONE, UPLOADS, ZERO, Record, StandIn, place, record
 from worker.adapters import kafka_source
-from worker.adapters.kafka_group import GroupWatch, OwnedNowAssignor, forget_offset_fetches, remember_join
 from worker.adapters.kafka_source import KafkaEventSource, consumer_config
 from worker.domain import Partition
 from worker.errors import CannotStart, WorkerCrashed
 from worker.settings.tree import KafkaSettings
 
 SETTINGS = KafkaSettings()
-UPLOADS = SETTINGS.topics.uploads
-ZERO, ONE = TopicPartition(UPLOADS, 0), TopicPartition(UPLOADS, 1)
-Record = namedtuple("Record", ["topic", "partition", "offset", "key", "value", "headers", "timestamp"])  # noqa: PYI024 - as kafka-python has it
-
-
-def record(partition: TopicPartition, offset: int, timestamp: int = 5) -> Record:
-    """
-    A record as kafka-python gives it.
-    """
-    return Record(partition.topic, partition.partition, offset, b"k", b"v", [("h", b"1")], timestamp)
-
-
-class StandIn:
-    """
-    As much of KafkaConsumer as the source uses. ``on_poll`` is what happens within a poll, one step for each.
-    """
-
-    def __init__(self, **config: Any) -> None:  # noqa: ANN401 - kafka-python's arguments
-        self.config = config
-        self.assigned: set[TopicPartition] = {ZERO, ONE}
-        self.halted: set[TopicPartition] = set()
-        self.sought: dict[TopicPartition, int] = {}
-        self.place = ConsumerGroupMetadata("touchstone", 2, "member-a", None, MemberState.STABLE)
-        self.listener: GroupWatch | None = None
-        self.waits: list[float] = []
-        self.subscriptions = 0
-        self.on_poll: list[Any] = []
-        self.commit_error: Exception | None = None
-        self.stored: dict[TopicPartition, int] = {}
-
-    def subscribe(self, topics: Sequence[str], listener: GroupWatch) -> None:
-        """
-        Remember who listens.
-        """
-        assert topics == [UPLOADS]
-        self.listener = listener
-        self.subscriptions += 1
-
-    def unsubscribe(self) -> None:
-        """
-        Give up everything, telling nobody, as kafka-python does.
-        """
-        self.assigned = set()
-        self.place = ConsumerGroupMetadata("touchstone", -1, "", None, MemberState.UNJOINED)
-
-    def partitions_for_topic(self, topic: str) -> set[int]:
-        """
-        Two.
-        """
-        return {0, 1}
-
-    def group_metadata(self) -> ConsumerGroupMetadata:
-        """
-        The place in the group.
-        """
-        return self.place
-
-    def assignment(self) -> set[TopicPartition]:
-        """
-        What it owns.
-        """
-        return set(self.assigned)
-
-    def paused(self) -> set[TopicPartition]:
-        """
-        What is paused of that.
-        """
-        return self.halted & self.assigned
-
-    def pause(self, *partitions: TopicPartition) -> None:
-        """
-        Only what is assigned can be paused.
-        """
-        assert set(partitions) <= self.assigned
-        self.halted |= set(partitions)
-
-    def resume(self, *partitions: TopicPartition) -> None:
-        """
-        Likewise.
-        """
-        assert set(partitions) <= self.assigned
-        self.halted -= set(partitions)
-
-    def seek(self, partition: TopicPartition, offset: int) -> None:
-        """
-        Read on from there.
-        """
-        self.sought[partition] = offset
-
-    def poll(self, *, timeout_ms: float, max_records: int) -> Mapping[TopicPartition, Sequence[Record]]:
-        """
-        The next step of ``on_poll``: what to return, to raise, or to call and then return.
-        """
-        self.waits.append(timeout_ms)
-        step = self.on_poll.pop(0) if self.on_poll else {}
-        if isinstance(step, Exception):
-            raise step
-        found: Mapping[TopicPartition, Sequence[Record]] = step() if callable(step) else step
-        assert sum(map(len, found.values())) <= max_records
-        return found
-
-    def commit(self, offsets: Mapping[TopicPartition, Any], *, timeout_ms: float) -> None:
-        """
-        Store, or raise.
-        """
-        assert timeout_ms > 0
-        if self.commit_error is not None:
-            raise self.commit_error
-        self.stored |= {partition: at.offset for partition, at in offsets.items()}
 
 
 @pytest.fixture
@@ -162,13 +48,6 @@ def stand_in_of(source: KafkaEventSource) -> StandIn:
     """
     consumer: StandIn = source._consumer
     return consumer
-
-
-def place(generation: int, member: str = "member-a", state: str = MemberState.STABLE) -> ConsumerGroupMetadata:
-    """
-    A place in the group.
-    """
-    return ConsumerGroupMetadata("touchstone", generation, member, None, state)
 
 
 def test_what_would_lose_uploads_is_no_setting() -> None:
@@ -413,51 +292,3 @@ def test_a_source_that_is_lost_ends_the_worker(source: KafkaEventSource, error: 
 
     with pytest.raises(WorkerCrashed, match=UPLOADS):
         source.poll(room=1, wait_s=0.0)
-
-
-def test_a_member_claims_what_it_owns_now() -> None:
-    """
-    Joining after a loss, kafka-python's own assignor claims what it was given last; ours what is owned.
-    """
-    owned = {ZERO, ONE}
-    ours, theirs = OwnedNowAssignor(lambda: owned), CooperativeStickyAssignor()
-    given = ConsumerProtocolAssignment(1, [(UPLOADS, [0, 1])], b"")
-    for assignor in (ours, theirs):
-        assignor.on_assignment(given, 2)
-    owned.clear()
-
-    assert [list(claim.partitions) for claim in theirs.metadata({UPLOADS}).owned_partitions] == [[0, 1]]
-    assert list(ours.metadata({UPLOADS}).owned_partitions) == []
-    owned.add(ONE)
-    assert [list(claim.partitions) for claim in ours.metadata({UPLOADS}).owned_partitions] == [[1]]
-
-
-def test_answers_that_nobody_waits_for_are_dropped() -> None:
-    """
-    Where kafka-python keeps them; where it does not, nothing happens.
-    """
-    pending = {frozenset({ZERO}): "an old answer"}
-    forget_offset_fetches(SimpleNamespace(_coordinator=SimpleNamespace(_offset_fetch_futures=pending)))
-    forget_offset_fetches(SimpleNamespace())
-
-    assert pending == {}
-
-
-@pytest.mark.parametrize(
-    ("state", "needed", "asked"),
-    [
-        (MemberState.REBALANCING, False, 1),
-        (MemberState.REBALANCING, True, 0),
-        (MemberState.STABLE, False, 0),
-        (MemberState.UNJOINED, False, 0),
-    ],
-)
-def test_only_a_forgotten_join_is_remembered(state: str, needed: bool, asked: int) -> None:
-    """
-    Rebalancing, and kafka-python thinks that nothing is to be done: only then.
-    """
-    requests: list[None] = []
-    coordinator = SimpleNamespace(need_rejoin=lambda: needed, request_rejoin=lambda: requests.append(None))
-    remember_join(SimpleNamespace(_coordinator=coordinator, group_metadata=lambda: place(2, state=state)))
-
-    assert len(requests) == asked

@@ -38,10 +38,10 @@ every member join again: with polls shorter than a round trip the group would ne
 COMMIT_TIMEOUT_S: Final = 5.0
 HEARTBEATS_PER_SESSION: Final = 15
 
-_ISOLATION: Final = "read_committed"
 # An upload that was written in a transaction and aborted is no upload, whatever is promised about our own output. Also
 # makes kafka-python ask for stable offsets (KIP-447): a new owner waits for the transaction of the one before. Price:
 # a partition stands still while an uploader leaves a transaction open.
+_ISOLATION: Final = "read_committed"
 _REFUSALS: Final = (
     kafka_errors.CommitFailedError,
     kafka_errors.IllegalGenerationError,
@@ -98,10 +98,10 @@ class KafkaEventSource:
         """
         At most ``room`` events; what was revoked; and the membership under which both are true.
 
-        ``membership`` is the place in the group whose assignment we have been told in full. It is not what kafka-python
-        knows: that moves on to the next generation before it tells what is revoked in it, and the broker would take
-        a transaction of that generation. Of ours the broker knows, by its generation, whether all that was revoked up
-        to now is in ``revoked``: either so, or the transaction is refused.
+        ``membership`` is the place in the group whose assignment has been told in full. It is not always the latest that
+        kafka-python knows: that moves on to the next generation while a join is under way, before it is told what is
+        revoked in it, and the broker takes transactions of that generation already. So all that was revoked up to the
+        generation of ours is in this or an earlier ``revoked``, and after any later revocation the broker refuses it.
         """
         self._hold_or_take(room)
         records = self._fetch(max(room, 1), wait_s)
