@@ -54,13 +54,15 @@ class Reader:
     partition's events stay in ``events``.
     """
 
-    def __init__(self, source: EventSource, *, room: int = 100) -> None:
+    def __init__(self, source: EventSource, *, room: int = 100, wait_s: float = 0.02, elsewhere_s: float = 0.0) -> None:
         self.room = room
         self.events: list[RawEvent] = []
         self.revoked: list[Partition] = []
         self.membership: GroupMembership | None = None
         self.polls = 0
         self._source = source
+        self._wait_s = wait_s
+        self._elsewhere_s = elsewhere_s
         self._changed = threading.Condition()
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -77,7 +79,8 @@ class Reader:
         while not self._closing.is_set():
             while not self._calls.empty():
                 self._calls.get()()
-            polled = self._source.poll(room=self.room, wait_s=0.02)
+            self._closing.wait(self._elsewhere_s)
+            polled = self._source.poll(room=self.room, wait_s=self._wait_s)
             with self._changed:
                 self.polls += 1
                 self.revoked += sorted(polled.revoked)

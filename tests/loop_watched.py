@@ -180,7 +180,7 @@ class WatchedEncoder:
         names = [self._seams.pictures[one.tobytes()] for one in pixels]
         self._seams.at("encode", *names)
         features = self._encoder.encode(pixels)
-        for name, feature in zip(names, features, strict=True):
+        for name, feature in zip(names, features, strict=False):
             with suppress(ValueError):  # not finite: it has no place
                 self._seams.pictures[Embedding.from_features(feature).vector.tobytes()] = name
         return features

@@ -105,7 +105,7 @@ def publish(bootstrap_servers: str, topic: str, events: Iterable[Event]) -> list
 
 class Cluster:
     """
-    What the broker says of topics and of one group. Any thread may ask; while the broker is not ready it is asked again.
+    What the broker says of topics and of one group; while it is not ready it is asked again. Any thread may ask.
     """
 
     def __init__(self, bootstrap_servers: str, group: str) -> None:

@@ -4,7 +4,6 @@ Rebalances that kafka-python 3.0.12 gets wrong by itself, on a real broker.
 Each is first brought about, with means that a group has too: members that are slow, expelled, or answered late.
 """
 
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -193,13 +192,13 @@ def test_short_polls_settle_too(world: RealWorld) -> None:
 
     kafka-python by itself throws away the answer to a join that comes between two polls, and joins again, for ever.
     """
-    one, two = world.source(), world.source()
-    elsewhere = threading.Event()
+    with (
+        Reader(world.source(), wait_s=0.001, elsewhere_s=0.1) as one,
+        Reader(world.source(), wait_s=0.001, elsewhere_s=0.1) as two,
+    ):
 
-    def shared() -> bool:
-        for source in (one, two):
-            source.poll(room=0, wait_s=0.001)
-            elsewhere.wait(0.1)
-        return [len(source_partitions(one)), len(source_partitions(two))] == [PARTITIONS // 2] * 2
+        def shared() -> bool:
+            owned = [len(reader.call(source_partitions)) for reader in (one, two)]
+            return owned == [PARTITIONS // 2] * 2
 
-    assert eventually(shared, deadline_s=DEADLINE_S)
+        assert eventually(shared, deadline_s=DEADLINE_S)

@@ -138,6 +138,7 @@ def test_an_encoder_that_answers_too_few_features_ends_the_run(world: World, mon
     fault = worker.start().fault()
 
     assert isinstance(fault, WorkerCrashed)
+    assert "the encoder answered" in str(fault)
     assert world.answered() == set()
 
 

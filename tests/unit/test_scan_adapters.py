@@ -2,6 +2,7 @@
 Files as a source of events, and lines as an outbox: what ``touchstone scan`` has in place of Kafka.
 """
 
+import os
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,28 @@ def test_odd_names_are_read_like_any_other(tmp_path: Path, name: str) -> None:
 
     assert isinstance(upload.data.image.ref, FileRef)
     assert Path(upload.data.image.ref.path).name == name
+
+
+def test_a_name_with_control_characters_is_read_and_shown_without_them(tmp_path: Path) -> None:
+    """
+    A file is judged whatever its name; a content id must be one line of text.
+    """
+    (file,) = touch(tmp_path, "new\nline\t.png")
+    upload = the_upload(file)
+
+    assert isinstance(upload.data.image.ref, FileRef)
+    assert str(file.resolve()) == upload.data.image.ref.path
+    assert upload.data.content_id.endswith("/new\ufffdline\ufffd.png")
+
+
+def test_a_name_that_is_not_utf_8_is_still_an_upload(tmp_path: Path) -> None:
+    """
+    It ends as a verdict, if only a failed one, and not as a dead letter; two such names are two events.
+    """
+    one, other = touch(tmp_path, os.fsdecode(b"\xff.png"), os.fsdecode(b"\xfe.png"))
+
+    assert the_upload(one).data.content_id.endswith("/\ufffd.png")
+    assert the_upload(one).identity.id != the_upload(other).identity.id
 
 
 def test_files_come_in_order_as_far_as_there_is_room(tmp_path: Path) -> None:

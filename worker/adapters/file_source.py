@@ -4,6 +4,7 @@ Files as an event source: what ``touchstone scan`` reads instead of a topic.
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from worker.ports import Clock, GroupMembership, Polled
 
 SOURCE = "touchstone/scan"
 MAX_CONTENT_ID = 256
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What a content id cannot hold: control characters, and bytes of a name that is not UTF-8."""
 
 
 def list_files(paths: Iterable[Path]) -> list[Path]:
@@ -41,10 +45,11 @@ def event_of_file(path: Path, position: tuple[Partition, int], *, surface: str |
     """
     partition, offset = position
     resolved = path.resolve()
-    name = str(path)
+    name = UNSPEAKABLE.sub("\ufffd", str(path))
     body = {
         "content_id": name if len(name) <= MAX_CONTENT_ID else "…" + name[-MAX_CONTENT_ID + 1 :],
-        "image": {"ref": {"kind": "file", "path": str(resolved)}},
+        # Known hole: a name that is not UTF-8 does not fit into JSON, so such a file is not found, and fails.
+        "image": {"ref": {"kind": "file", "path": SURROGATE.sub("\ufffd", str(resolved))}},
         "context": {"surface": surface},
     }
     identity = hashlib.sha256(str(resolved).encode("utf-8", "surrogateescape")).hexdigest()

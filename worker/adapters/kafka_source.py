@@ -98,8 +98,8 @@ class KafkaEventSource:
         """
         At most ``room`` events; what was revoked; and the membership under which both are true.
 
-        ``membership`` is the place in the group whose assignment has been told in full. It is not always the latest that
-        kafka-python knows: that moves on to the next generation while a join is under way, before it is told what is
+        ``membership`` is the place in the group whose assignment has been told in full. It is not always the latest
+        that kafka-python knows: that moves on to the next generation while a join is under way, before it tells what is
         revoked in it, and the broker takes transactions of that generation already. So all that was revoked up to the
         generation of ours is in this or an earlier ``revoked``, and after any later revocation the broker refuses it.
         """

@@ -4,18 +4,29 @@ The topics of a cluster, asked and changed through kafka-python's admin client.
 What should be there, and what differs, is decided in ``topic_plan.py``.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Final
 
 import kafka.errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from worker.adapters.kafka_client import START_TIMEOUT_S as TIMEOUT_S
 from worker.adapters.kafka_client import admin_client, starting, told
-from worker.adapters.topic_plan import FoundTopic, TopicPlan, TopicsFile, WantedTopic, plan_topics, wanted_topics
+from worker.adapters.topic_plan import (
+    FoundTopic,
+    TopicPlan,
+    TopicsFile,
+    WantedTopic,
+    changes,
+    plan_topics,
+    wanted_topics,
+)
 from worker.errors import CannotStart
 from worker.settings.tree import KafkaSettings
+
+ASK_AGAIN_S: Final = 0.05
 
 
 class KafkaTopics:
@@ -106,6 +117,17 @@ class KafkaTopics:
         for name, answer in answered.items():
             if answer != "OK":
                 raise CannotStart(f"Kafka will not alter topic {name}: {answer}")
+        self._wait_for(topics)
+
+    def _wait_for(self, topics: Sequence[TopicPlan]) -> None:
+        # The controller has taken the values, and the brokers learn of them soon.
+        wanted = [topic.wanted for topic in topics]
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while changes(plan_topics(wanted, self.find([topic.name for topic in wanted]))):
+            if time.monotonic() > deadline_s:
+                names = ", ".join(topic.name for topic in wanted)
+                raise CannotStart(f"Kafka took new values for {names}, but shows the old ones after {TIMEOUT_S:g} s")
+            time.sleep(ASK_AGAIN_S)
 
     def delete(self, names: Sequence[str]) -> None:
         """

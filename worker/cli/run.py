@@ -9,9 +9,13 @@ from types import FrameType
 from uuid import uuid4
 
 import click
+import structlog
 
 from worker.cli.options import settings_options
+from worker.errors import TouchstoneError, WorkerCrashed
 from worker.settings.load import LoadedSettings
+
+log = structlog.get_logger(__name__)
 
 
 @click.command()
@@ -43,7 +47,13 @@ def run(loaded: LoadedSettings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    run_worker(loaded.settings, instance_id=instance_id(loaded), on_loop=on_loop)
+    try:
+        run_worker(loaded.settings, instance_id=instance_id(loaded), on_loop=on_loop)
+    except TouchstoneError:
+        raise
+    except Exception as fault:
+        log.exception("worker.crashed", error=type(fault).__name__)
+        raise WorkerCrashed(f"unexpected {type(fault).__name__}: {fault}; the log has the traceback") from fault
 
 
 def instance_id(loaded: LoadedSettings) -> str:

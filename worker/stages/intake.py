@@ -27,7 +27,7 @@ from schemas.envelope import (
     structured_data,
     trace_of,
 )
-from schemas.errors import ErrorCode, class_of, stage_of
+from schemas.errors import ErrorCode, Stage, class_of
 from schemas.explain import explain
 from schemas.strict_json import JsonInvalid, JsonObject, parse_object
 from schemas.uploaded import TYPE, ImageUploadedV1
@@ -88,7 +88,8 @@ def dead_letter_of(
     error = DeadLetterError(
         code=unreadable.code,
         error_class=class_of(unreadable.code),
-        stage=stage_of(unreadable.code),
+        # Whatever the code: what is no event was never more than read.
+        stage=Stage.PARSE,
         detail=unreadable.detail,
     )
     letter = ImageDeadLetterV1(
