@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from schemas.wire import Incoming, Line, Sha256
 
 TYPE = "image.uploaded.v1"
-MAX_INLINE_BASE64_CHARS = 350_000  # 256 KiB of image, as base64
+MAX_INLINE_BASE64_CHARS = 349_528  # 256 KiB of image, as base64
 MAX_ATTRIBUTES = 32
 MAX_ATTRIBUTES_BYTES = 4096
 

@@ -259,7 +259,9 @@ class ImageVerdictV1(Outgoing):
     )
 
     verdict_id: UUID = Field(description="From the event and the versions: duplicates collapse on it.")
-    decision_id: UUID = Field(description="From the content and the versions: equal for re-uploads of the same bytes.")
+    decision_id: UUID = Field(
+        description="From content id, surface, bytes and versions: equal when the same content is uploaded again."
+    )
     mode: Mode
     run_id: str | None = None
     supersedes: UUID | None = None

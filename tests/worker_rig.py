@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -219,6 +219,7 @@ class WorkerRig:
         ]
         self.bootstrap_servers = bootstrap_servers
         self._stack = ExitStack()
+        self._workers: list[WorkerProcess] = []
 
     def configure(self, *sets: str) -> Self:
         """
@@ -248,11 +249,16 @@ class WorkerRig:
         command = ["run"]
         for one in (*self._sets, f"service.instance_id={instance_id}", *sets):
             command += ["--set", one]
-        return self._kept(WorkerProcess(command, self.folder))
-
-    def _kept(self, worker: WorkerProcess) -> WorkerProcess:
+        worker = WorkerProcess(command, self.folder)
         self._stack.callback(worker.close)
+        self._workers.append(worker)
         return worker
+
+    def text(self) -> str:
+        """
+        The end of every worker's log, for the message of a test that fails.
+        """
+        return "\n\n".join(worker.text() for worker in self._workers)
 
     def publish(self, events: Iterable[Event]) -> list[Published]:
         """
@@ -282,9 +288,3 @@ class WorkerRig:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-
-    def keep(self, callback: Callable[[], object]) -> None:
-        """
-        Call this when the rig is closed, before the topics go.
-        """
-        self._stack.callback(callback)

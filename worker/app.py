@@ -19,6 +19,7 @@ from worker.adapters.file_source import FileSource
 from worker.adapters.image_store import build_image_store
 from worker.adapters.kafka_outbox import KafkaOutbox
 from worker.adapters.kafka_source import KafkaEventSource
+from worker.adapters.kafka_topics import dead_letter_limit_bytes
 from worker.adapters.line_outbox import LineOutbox
 from worker.adapters.perceptual_hash import pdq
 from worker.adapters.redis_cache import RedisCache
@@ -31,14 +32,14 @@ from worker.flow.bank_judge import BankJudge
 from worker.flow.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.flow.loop import Loop, LoopLimits, LoopReport
 from worker.flow.pipeline import Pipeline, PipelineLimits, StageSet
-from worker.policy import Policy, check_policy_fits, load_policy
+from worker.policy import Policy, check_policy_fits, load_policy, shipped_policy
 from worker.ports import Bank, Clock, EmbeddingCache, Encoder, EventSource, ImageStore, Outbox, PictureDecoder, Recorder
-from worker.settings.tree import KafkaSettings, Settings
+from worker.settings.tree import KafkaSettings, PolicySettings, Settings
 from worker.stages.decode import DecodeLimits, PillowDecoder, decoder_versions
 from worker.stages.fetch import fetch_upload
-from worker.stages.intake import read_event
+from worker.stages.intake import KEEP_BYTES, read_event
 from worker.stages.report import PolicyIdentity, RunVersions
-from worker.stages.serialise import Route, source_of, to_message
+from worker.stages.serialise import Route, dead_letter_room, source_of, to_message
 from worker.telemetry.metrics import InMemoryRecorder
 
 log = structlog.get_logger(__name__)
@@ -87,7 +88,7 @@ def open_instruments(settings: Settings, recorder: Recorder) -> Instruments:
 
     Raises ``ConfigInvalid``, ``EncoderInvalid`` or ``BankInvalid``.
     """
-    policy = load_policy(settings.policy.path)
+    policy = load_policy(_policy_path(settings.policy))
     stored = load_bank(settings.bank.path)
     check_policy_fits(policy, stored.identity(settings.bank.index))
     encoder = load_encoder(settings.encoder, recorder=recorder)
@@ -96,9 +97,21 @@ def open_instruments(settings: Settings, recorder: Recorder) -> Instruments:
     return Instruments(encoder, decoder, FaissBank(stored, settings.bank), policy)
 
 
+def _policy_path(settings: PolicySettings) -> Path:
+    # The default names a file of the checkout; away from it, the policy that ships is the same one.
+    untouched = settings == PolicySettings() and not settings.path.exists()
+    return shipped_policy() if untouched else settings.path
+
+
 @contextmanager
 def running_pipeline(
-    settings: Settings, instruments: Instruments, versions: RunVersions, *, store: ImageStore, recorder: Recorder
+    settings: Settings,
+    instruments: Instruments,
+    versions: RunVersions,
+    *,
+    store: ImageStore,
+    recorder: Recorder,
+    keep_bytes: int = KEEP_BYTES,
 ) -> Iterator[Pipeline]:
     """
     The pipeline, its threads running inside; Redis is asked only by a live worker.
@@ -111,7 +124,7 @@ def running_pipeline(
         cache=cache,
         decoder=instruments.decoder,
         encoder=instruments.encoder,
-        judge=BankJudge(instruments.bank, instruments.policy, versions, clock, recorder),
+        judge=BankJudge(instruments.bank, instruments.policy, versions, clock, recorder, keep_bytes),
     )
     limits = PipelineLimits(
         fetch_threads=settings.fetch.threads,
@@ -200,7 +213,10 @@ def run_worker(settings: Settings, *, instance_id: str, on_loop: Callable[[Loop]
     try:
         static_id = instance_id if settings.kafka.static_membership else None
         source = KafkaEventSource(settings.kafka, recorder, client_id=instance_id, instance_id=static_id)
-        with running_pipeline(settings, instruments, versions, store=store, recorder=recorder) as pipeline:
+        keep_bytes = _keep_bytes(settings.kafka)
+        with running_pipeline(
+            settings, instruments, versions, store=store, recorder=recorder, keep_bytes=keep_bytes
+        ) as pipeline:
             loop = build_loop(settings, source, outbox, pipeline, recorder=recorder)
             on_loop(loop)
             log.info("worker.started", instance=instance_id, delivery=settings.kafka.delivery, **_names(versions))
@@ -219,6 +235,22 @@ def run_worker(settings: Settings, *, instance_id: str, on_loop: Callable[[Loop]
             source.close()
         outbox.close()
         store.close()
+
+
+def _keep_bytes(settings: KafkaSettings) -> int:
+    limit = dead_letter_limit_bytes(settings)
+    if limit is None:
+        return KEEP_BYTES
+    room = min(KEEP_BYTES, dead_letter_room(limit))
+    if room < KEEP_BYTES:
+        log.warning(
+            "dead_letters.cut_short",
+            topic=settings.topics.dead_letters,
+            max_message_bytes=limit,
+            kept_bytes=room,
+            advice="touchstone topics apply raises the limit, so that dead letters carry whole records",
+        )
+    return room
 
 
 def _names(versions: RunVersions) -> dict[str, str]:

@@ -100,6 +100,15 @@ class Policy:
         return name, self.surfaces[name]
 
 
+def shipped_policy() -> Path:
+    """
+    The policy that ships with Touchstone: inside the package when installed, beside it in a checkout.
+    """
+    package = Path(__file__).parent
+    installed = package / "shipped" / "policy.toml"
+    return installed if installed.is_file() else package.parent / "config" / "policy.toml"
+
+
 def load_policy(path: Path) -> Policy:
     """
     The policy that a TOML file holds.

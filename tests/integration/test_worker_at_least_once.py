@@ -13,7 +13,7 @@ from tests.platform_side import DEADLINE_S, Event, Position, Published, inline, 
 from tests.servers import eventually
 from tests.worker_rig import WorkerProcess, WorkerRig
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(400)]
 
 PARTITIONS = 6
 UPLOADS = 2000
@@ -57,7 +57,6 @@ def first_answers(verdicts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(seen.values())
 
 
-@pytest.mark.timeout(240)
 def test_a_killed_worker_loses_nothing_and_disorders_nothing(new_rig: Callable[..., WorkerRig]) -> None:
     """
     2,000 uploads over 6 partitions and 2 workers, of which one is killed midway and started again.

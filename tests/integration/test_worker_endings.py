@@ -19,7 +19,7 @@ from worker.dev.kafka_server import EmbeddedKafka
 from worker.dev.servers import RedisAt
 from worker.dev.small_encoder import write_small_encoder
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(400)]
 
 TOLD = re.compile(r"^touchstone: ", re.MULTILINE)
 

@@ -14,7 +14,7 @@ from tests.platform_side import DEADLINE_S, Event, Position, Published, inline, 
 from tests.servers import eventually
 from tests.worker_rig import WorkerProcess, WorkerRig
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(400)]
 
 PARTITIONS = 6
 WAVE = 400
@@ -41,7 +41,7 @@ def publish_and_watch(rig: WorkerRig, reader: OutcomeReader, number: int) -> lis
     """
     before = len(reader.outcomes)
     published = rig.publish(wave(number))
-    assert reader.until(lambda: len(reader.outcomes) >= before + UNDER_WAY)
+    assert reader.until(lambda: len(reader.outcomes) >= before + UNDER_WAY), rig.text()
     return published
 
 
@@ -55,7 +55,6 @@ def started(rig: WorkerRig, *names: str) -> list[WorkerProcess]:
     return workers
 
 
-@pytest.mark.timeout(300)
 def test_a_read_committed_reader_sees_each_verdict_once(new_rig: Callable[..., WorkerRig]) -> None:
     """
     One worker is killed and comes back, a third joins and leaves, another is frozen until the group has expelled it.

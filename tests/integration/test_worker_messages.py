@@ -21,7 +21,7 @@ from tests.worker_rig import Instruments, WorkerRig
 from worker.dev.redis_server import EmbeddedRedis
 from worker.dev.servers import KafkaAt
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(400)]
 
 PARTITIONS = 3
 MAX_EVENT_BYTES = 100_000

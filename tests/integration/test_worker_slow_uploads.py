@@ -21,7 +21,7 @@ from tests.servers import eventually
 from tests.worker_rig import Instruments, WorkerProcess, WorkerRig
 from worker.dev.servers import KafkaAt, RedisAt
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(400)]
 
 PARTITIONS = 2
 HELD = 4

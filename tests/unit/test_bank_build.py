@@ -3,7 +3,9 @@ Building a bank: what gets in, what is said of the rest, and that the target is 
 """
 
 import hashlib
+import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,53 @@ def test_an_existing_target_is_replaced_when_asked(tmp_path: Path) -> None:
 
     assert load_bank(tmp_path / "bank").sizes == {REAL: 2, GENERATED: 3}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bank", "other", "source"]
+
+
+def test_what_is_no_bank_is_never_replaced(tmp_path: Path) -> None:
+    """
+    A directory of somebody's own keeps all that is in it, whatever is asked; so does the source itself.
+    """
+    source = a_source(tmp_path / "source")
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("kept")
+
+    for target in (tmp_path / "precious", source):
+        with pytest.raises(BankInvalid, match="is no bank"):
+            build_small(source, target, replace=True)
+    assert (tmp_path / "precious" / "thesis.txt").read_text() == "kept"
+    assert len(list_source(source, SHIPPED_QUESTION).references) == 10
+
+
+def test_a_link_to_a_bank_goes_on_naming_it(tmp_path: Path) -> None:
+    """
+    Replacing through a link replaces what it names, and leaves the link.
+    """
+    build_small(a_source(tmp_path / "source"), tmp_path / "bank-1")
+    (tmp_path / "bank").symlink_to("bank-1")
+    build_small(a_source(tmp_path / "more", reals=3, fakes=3), tmp_path / "bank", replace=True)
+
+    assert (tmp_path / "bank").is_symlink()
+    assert len(load_bank(tmp_path / "bank-1").entries) == 6
+
+
+def test_a_bank_can_be_read_by_the_user_of_a_worker(tmp_path: Path) -> None:
+    """
+    Every file of a bank may be read by others: containers run as users of their own.
+    """
+    build_small(a_source(tmp_path / "source"), tmp_path / "bank")
+
+    assert {file.name for file in (tmp_path / "bank").iterdir() if not file.stat().st_mode & stat.S_IROTH} == set()
+
+
+def test_a_pipe_among_the_pictures_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    """
+    What is no regular file is skipped with its code.
+    """
+    source = a_source(tmp_path / "source", reals=20)
+    os.mkfifo(source / "real" / "pipe.png")
+    report = build_small(source, tmp_path / "bank")
+
+    assert [skipped.code for skipped in report.skipped] == [ErrorCode.REF_FORBIDDEN]
 
 
 def test_undecodable_images_are_skipped_and_named(tmp_path: Path) -> None:

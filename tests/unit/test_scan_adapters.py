@@ -56,6 +56,23 @@ def test_folders_are_listed_in_order_and_without_what_is_hidden(tmp_path: Path) 
     assert tmp_path / ".hidden.png" not in list_files([tmp_path])
 
 
+def test_what_is_there_but_no_file_is_listed_to_fail(tmp_path: Path) -> None:
+    """
+    Linked folders are followed, each once; a broken link and a pipe get their line like every other file.
+    """
+    root = tmp_path / "root"
+    touch(root, "a.png")
+    touch(tmp_path, "elsewhere/b.png")
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    (root / "loop").symlink_to(root)
+    (root / "broken.png").symlink_to("nowhere")
+    os.mkfifo(root / "pipe.png")
+
+    found = [file.relative_to(root).as_posix() for file in list_files([root])]
+    assert sorted(found) == ["a.png", "broken.png", "linked/b.png", "pipe.png"]
+    assert list_files([root / "broken.png"]) == [root / "broken.png"]
+
+
 def test_a_folder_below_a_hidden_one_is_not_hidden_itself(tmp_path: Path) -> None:
     """
     What is hidden is judged from the folder that was named, not from the root of the disk.

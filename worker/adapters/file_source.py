@@ -4,9 +4,10 @@ Files as an event source: what ``touchstone scan`` reads instead of a topic.
 
 import hashlib
 import json
+import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from schemas.uploaded import TYPE
@@ -23,20 +24,53 @@ UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 def list_files(paths: Iterable[Path]) -> list[Path]:
     """
-    The files named, and all files below the folders named, in order; hidden ones below a folder are passed over.
+    The files named, and all below the folders named, in order; hidden ones below a folder are passed over.
 
-    Raises ``ConfigInvalid`` for a path that does not exist.
+    Linked folders are followed, each once. What is there but is no file (a broken link, a FIFO) is listed too, to end
+    as a failed verdict. Raises ``ConfigInvalid`` for a path that does not exist and a folder that cannot be read.
     """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = sorted(file for file in path.rglob("*") if file.is_file())
-            files += [file for file in below if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-        elif path.exists():
+            files += _below(path)
+        elif path.exists() or path.is_symlink():
             files.append(path)
         else:
             raise ConfigInvalid(f"{path}: no such file or folder")
     return files
+
+
+def _below(root: Path) -> Iterator[Path]:
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, onerror=_refuse_unread, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _refuse_unread(fault: OSError) -> None:
+    raise ConfigInvalid(f"{fault.filename} cannot be read ({fault.strerror}); make it readable, or leave it out")
+
+
+def as_content_id(name: str) -> str:
+    """
+    A file's name as a content id: what an id cannot hold is replaced, and of a long one the end is kept.
+    """
+    name = UNSPEAKABLE.sub("\ufffd", name)
+    return name if len(name) <= MAX_CONTENT_ID else "…" + name[-MAX_CONTENT_ID + 1 :]
+
+
+def as_reference(path: Path) -> str:
+    """
+    The path for a file reference, links resolved.
+
+    Known hole: a name that is not UTF-8 does not fit into JSON, so such a file is not found, and fails.
+    """
+    return SURROGATE.sub("\ufffd", os.path.realpath(path))
 
 
 def event_of_file(path: Path, position: tuple[Partition, int], *, surface: str | None, now_s: float) -> RawEvent:
@@ -44,15 +78,13 @@ def event_of_file(path: Path, position: tuple[Partition, int], *, surface: str |
     The upload event that says: judge this file.
     """
     partition, offset = position
-    resolved = path.resolve()
-    name = UNSPEAKABLE.sub("\ufffd", str(path))
+    resolved = os.path.realpath(path)
     body = {
-        "content_id": name if len(name) <= MAX_CONTENT_ID else "…" + name[-MAX_CONTENT_ID + 1 :],
-        # Known hole: a name that is not UTF-8 does not fit into JSON, so such a file is not found, and fails.
-        "image": {"ref": {"kind": "file", "path": SURROGATE.sub("\ufffd", str(resolved))}},
+        "content_id": as_content_id(str(path)),
+        "image": {"ref": {"kind": "file", "path": as_reference(path)}},
         "context": {"surface": surface},
     }
-    identity = hashlib.sha256(str(resolved).encode("utf-8", "surrogateescape")).hexdigest()
+    identity = hashlib.sha256(resolved.encode("utf-8", "surrogateescape")).hexdigest()
     headers = {
         "ce_specversion": "1.0",
         "ce_id": identity,

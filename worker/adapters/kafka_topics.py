@@ -166,3 +166,19 @@ def create_for_a_while(settings: KafkaSettings, *, partitions: int) -> Iterator[
     finally:
         with topics_of(settings) as topics:
             topics.delete(names)
+
+
+def dead_letter_limit_bytes(settings: KafkaSettings) -> int | None:
+    """
+    The largest message that the dead-letter topic takes; None where we may not ask.
+
+    A dead letter over the limit would stop the worker at the same record for ever.
+    """
+    name = settings.topics.dead_letters
+    try:
+        with topics_of(settings) as topics:
+            found = topics.find([name]).get(name)
+    except CannotStart:
+        return None
+    limit = found.config.get("max.message.bytes") if found else None
+    return int(limit) if limit else None

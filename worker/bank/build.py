@@ -4,6 +4,7 @@ Making a bank, and adding to one: survey, embed, assemble beside the target, che
 The command line is ``worker.cli.bank``; what these functions take is plain, so that the demo and tests call them too.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from worker.bank.manifest import (
 )
 from worker.bank.sources import Listing
 from worker.bank.survey import Progress, Skipped, Surveyed, no_progress, survey
-from worker.bank.swap import put_in_place, refusal
+from worker.bank.swap import put_in_place, refusal, require_replaceable
 from worker.bank.workshop import Embedded, Workshop
 from worker.domain import BankEntry, ContentHash
 from worker.errors import EXIT_FOUND, BankInvalid
@@ -150,9 +151,10 @@ def build_bank(
     ``TooManySkipped`` when more than ``plan.max_skipped`` of the references could not be used.
     """
     fingerprint = embedder.encoder.fingerprint
-    target = _Target(out.absolute(), plan.replace, plan.restart, plan.max_skipped, plan.created_at or datetime.now(UTC))
+    target = _Target(_place(out), plan.replace, plan.restart, plan.max_skipped, plan.created_at or datetime.now(UTC))
     if target.path.exists() and not plan.replace:
         raise BankInvalid(refusal(out))
+    require_replaceable(target.path)
     # The probe comes first: a decoder or encoder that cannot do it should say so before hours of work.
     png = probe_picture()
     base = _Base(
@@ -184,10 +186,11 @@ def add_to_bank(
     version = plan.version or next_version(bank.manifest.version)
     if version == bank.manifest.version:
         raise BankInvalid(f"bank {path} has version {version} already; a changed bank needs another --version")
-    out = (plan.out or path).absolute()
+    out = _place(plan.out or path)
     replace = plan.replace or plan.out is None
     if out.exists() and not replace:
         raise BankInvalid(refusal(out))
+    require_replaceable(out)
     base = _Base(
         id=bank.manifest.id,
         version=version,
@@ -202,6 +205,11 @@ def add_to_bank(
     )
     target = _Target(out, replace, plan.restart, plan.max_skipped, plan.created_at or datetime.now(UTC))
     return _make(base, listing, target=target, embedder=embedder, progress=progress)
+
+
+def _place(out: Path) -> Path:
+    # Through links: a link that names the present bank goes on naming it when it is replaced.
+    return Path(os.path.realpath(out))
 
 
 def next_version(version: str) -> str:

@@ -127,6 +127,8 @@ def write_contents(
     Write everything but the manifest into an existing directory; returns the checksums that the manifest must carry.
     """
     save_file({"vectors": np.ascontiguousarray(vectors), "probe": np.ascontiguousarray(probe)}, path / VECTORS)
+    # save_file makes a file that only its owner can read; a worker often runs as another user.
+    (path / VECTORS).chmod(0o644)
     (path / ENTRIES).write_bytes(b"".join(entry_line(entry) + b"\n" for entry in entries))
     (path / PROBE).write_bytes(probe_png)
     for name in CHECKED_FILES:

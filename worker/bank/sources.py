@@ -128,7 +128,7 @@ def _files(root: Path) -> Iterator[Path]:
     Every file below, sorted, hidden ones left out; linked folders are followed, each real folder once.
     """
     seen: set[str] = set()
-    for folder, below, names in os.walk(root, followlinks=True):
+    for folder, below, names in os.walk(root, onerror=_refuse_unread, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
             below.clear()
@@ -136,6 +136,12 @@ def _files(root: Path) -> Iterator[Path]:
         seen.add(real)
         below[:] = sorted(name for name in below if not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _refuse_unread(fault: OSError) -> None:
+    raise BankInvalid(
+        f"{fault.filename} cannot be read ({fault.strerror}); make it readable, or take it out"
+    ) from fault
 
 
 def _list_csv(file: Path, known: Mapping[str, str]) -> Listing:

@@ -4,6 +4,7 @@ Reading every listed file once before any is embedded: who its bytes are, and wh
 Conflicts and missing files come to light in the minutes this takes, not after the hours that embedding takes.
 """
 
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -108,7 +109,12 @@ def _hashed(
 
 def _hash(reference: Reference) -> ContentHash | Skipped:
     try:
+        # Opening a FIFO that nobody writes to would block for ever.
+        if not stat.S_ISREG(reference.path.stat().st_mode):
+            return Skipped(reference.name, ErrorCode.REF_FORBIDDEN, f"{reference.path} is no regular file")
         found = ContentHash(sha256_of(reference.path))
+    except PermissionError as fault:
+        return Skipped(reference.name, ErrorCode.FETCH_DENIED, f"{reference.path}: {fault.strerror}")
     except OSError as fault:
         return Skipped(reference.name, ErrorCode.FETCH_NOT_FOUND, f"{reference.path}: {fault.strerror}")
     if reference.sha256 is not None and reference.sha256 != found:

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from worker.bank.manifest import MANIFEST
 from worker.errors import BankInvalid
 
 _AT_FDCWD: Final = -100
@@ -37,6 +38,16 @@ def put_in_place(fresh: Path, target: Path, *, replace: bool) -> None:
         fresh.rename(target)
         shutil.rmtree(old)
     _sync_directory(target.parent)
+
+
+def require_replaceable(target: Path) -> None:
+    """
+    Refuse to replace what is no bank: it would be removed with all that is in it. Raises ``BankInvalid``.
+    """
+    if target.exists() and not (target / MANIFEST).is_file():
+        raise BankInvalid(
+            f"{target} is there and is no bank (it has no {MANIFEST}), so it is not replaced; choose another --out"
+        )
 
 
 def refusal(target: Path) -> str:

@@ -134,7 +134,10 @@ class Workshop:
         try:
             found = json.loads(journal.read_bytes())
         except FileNotFoundError:
-            journal.write_text(json.dumps(mine))
+            # Renamed into place: a kill in between must not leave an empty journal, which would refuse to go on.
+            fresh = journal.with_suffix(".new")
+            fresh.write_text(json.dumps(mine))
+            fresh.replace(journal)
             return
         except ValueError:
             found = {}

@@ -23,6 +23,7 @@ from schemas.verdict import ImageVerdictV1
 from worker.cli.scan import COLOURS, plain
 from worker.dev import demo as stage
 from worker.dev.servers import KafkaAt, RedisAt, kafka_for, redis_for
+from worker.policy import shipped_policy
 from worker.settings.load import LoadedSettings, load_settings
 
 PARTITIONS = 3
@@ -85,10 +86,16 @@ def _prepared(
         made = build_demo_bank(folder)
     console.print(
         f"Bank of {made.entries} references: photographs from scikit-image beside images generated here.\n"
-        "[bold]No pretrained weights are at hand: the encoder is small and untrained. "
-        "These verdicts demonstrate the pipeline, not accuracy.[/bold]"
+        + (
+            f"Encoder: {made.encoder.model}, whose weights are on this machine. A bank this small shows the way, "
+            "not the accuracy."
+            if made.pretrained
+            else "[bold]No pretrained weights are at hand: the encoder is small and untrained. "
+            "These verdicts demonstrate the pipeline, not accuracy.[/bold]"
+        )
     )
     run = uuid4().hex[:8]
+    root = folder / "uploads" if images is None else images if images.is_dir() else images.parent
     sets = [
         f"service.name=demo-{run}",
         f"kafka.bootstrap_servers={json.dumps(servers.kafka.bootstrap_servers)}",
@@ -99,11 +106,12 @@ def _prepared(
         f"redis.url={json.dumps(servers.redis.url)}",
         f"redis.namespace=demo-{run}",
         "redis.ttl_s=3600",
-        f"fetch.file_root={json.dumps(str((images or folder / 'uploads').resolve()))}",
-        f"encoder.model={json.dumps(made.model)}",
-        f"encoder.checkpoint_sha256={made.checkpoint_sha256}",
+        f"fetch.file_root={json.dumps(str(root.resolve()))}",
+        f"encoder.model={json.dumps(made.encoder.model)}",
+        f"encoder.checkpoint_sha256={made.encoder.checkpoint_sha256 or ''}",
+        f"encoder.offline={json.dumps(made.encoder.offline)}",
         f"bank.path={json.dumps(str(made.bank))}",
-        f"policy.path={json.dumps(str(stage.shipped_policy()))}",
+        f"policy.path={json.dumps(str(shipped_policy()))}",
         "log.format=json",
     ]
     return load_settings(config=None, overlay=None, environ={}, sets=sets), sets

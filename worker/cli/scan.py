@@ -3,6 +3,7 @@
 """
 
 import os
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -19,6 +20,8 @@ from worker.domain import Message
 from worker.errors import EXIT_FOUND
 from worker.settings.load import LoadedSettings
 from worker.telemetry.log import configure_logging
+
+SURFACE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 COLOURS = {"decided": "green", "abstained": "yellow", "failed": "red"}
 
@@ -38,6 +41,8 @@ def scan(paths: tuple[Path, ...], surface: str | None, *, as_json: bool, verbose
     from worker.adapters.file_source import list_files  # noqa: PLC0415 - likewise
     from worker.app import scan_files  # noqa: PLC0415 - torch takes seconds to import; --help must not
 
+    if surface is not None and re.fullmatch(SURFACE, surface) is None:
+        raise click.BadParameter(f"{surface!r} is no name of a surface", param_hint="--surface")
     if not verbose:
         configure_logging(loaded.settings.log.model_copy(update={"level": "error"}))
     files = list_files(paths)

@@ -18,11 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
-import worker
 from schemas import uploaded
 from schemas.dead_letter import TYPE as DEAD_LETTER
 from schemas.verdict import ImageVerdictV1
-from worker.adapters.file_source import list_files
+from worker.adapters.file_source import as_content_id, as_reference, list_files
 from worker.adapters.kafka_platform import PublishedEvent, ReadMessage, publish_uploads, read_outcomes
 from worker.dev.pictures import DemoPicture, generated, photographs
 from worker.errors import ConfigInvalid, WorkerCrashed
@@ -93,8 +92,9 @@ def folder_uploads(folder: Path) -> list[DemoUpload]:
     if not files:
         raise ConfigInvalid(f"{folder} holds no files; name a folder of pictures")
     names = [file.relative_to(folder).as_posix() if folder.is_dir() else file.name for file in files]
+    names = [as_content_id(name) for name in names]
     return [
-        _upload(name, {"kind": "file", "path": str(file.resolve())}) for name, file in zip(names, files, strict=True)
+        _upload(name, {"kind": "file", "path": as_reference(file)}) for name, file in zip(names, files, strict=True)
     ]
 
 
@@ -109,7 +109,7 @@ def _upload_of(picture: DemoPicture, root: Path) -> DemoUpload:
 
 
 def _upload(name: str, ref: Mapping[str, str]) -> DemoUpload:
-    body = {"content_id": name[-256:], "image": {"ref": ref}, "context": {"surface": "post"}}
+    body = {"content_id": name, "image": {"ref": ref}, "context": {"surface": "post"}}
     headers = {
         "ce_specversion": "1.0",
         "ce_id": str(uuid4()),
@@ -118,18 +118,9 @@ def _upload(name: str, ref: Mapping[str, str]) -> DemoUpload:
         "content-type": "application/json",
     }
     event = PublishedEvent(
-        name[-256:].encode(), json.dumps(body).encode(), tuple((key, value.encode()) for key, value in headers.items())
+        name.encode(), json.dumps(body).encode(), tuple((key, value.encode()) for key, value in headers.items())
     )
     return DemoUpload(name, event)
-
-
-def shipped_policy() -> Path:
-    """
-    The policy that ships with Touchstone: in the package when installed, beside it in a checkout.
-    """
-    package = Path(worker.__file__).parent
-    installed = package / "shipped" / "policy.toml"
-    return installed if installed.is_file() else package.parent / "config" / "policy.toml"
 
 
 @contextmanager
@@ -151,6 +142,8 @@ def running_worker(sets: Sequence[str], log_file: Path) -> Iterator["subprocess.
             yield process
             process.send_signal(signal.SIGTERM)
             process.wait(START_TIMEOUT_S)
+        except WorkerCrashed as fault:
+            raise WorkerCrashed(f"{fault}. The end of its log:\n{last_lines(log_file)}") from fault
         finally:
             process.kill()
     if process.returncode != 0:

@@ -11,7 +11,7 @@ from worker.flow.travellers import Failed, Known
 from worker.policy import Policy, SurfacePolicy
 from worker.ports import Bank, Clock, Recorder
 from worker.stages.decide import decide, thresholds_of
-from worker.stages.intake import dead_letter_of
+from worker.stages.intake import KEEP_BYTES, dead_letter_of
 from worker.stages.match import find_neighbours
 from worker.stages.report import (
     FailureRuling,
@@ -27,6 +27,8 @@ from worker.stages.report import (
 class BankJudge:
     """
     Implements ``worker.flow.judging.Judge``; holds nothing that changes.
+
+    ``keep_bytes``: what of an unreadable record a dead letter may carry.
     """
 
     bank: Bank
@@ -34,6 +36,7 @@ class BankJudge:
     versions: RunVersions
     clock: Clock
     recorder: Recorder
+    keep_bytes: int = KEEP_BYTES
 
     def judge(self, known: Sequence[Known]) -> list[Outcome]:
         """
@@ -85,7 +88,9 @@ class BankJudge:
         """
         The dead letter of a record that is no upload event.
         """
-        return dead_letter_of(raw, unreadable, worker_version=self.versions.worker, now_s=self.clock.wall_s())
+        return dead_letter_of(
+            raw, unreadable, worker_version=self.versions.worker, now_s=self.clock.wall_s(), keep_bytes=self.keep_bytes
+        )
 
     def _surface_of(self, upload: Upload) -> tuple[str, SurfacePolicy]:
         context = upload.data.context

@@ -49,6 +49,13 @@ def max_dead_letter_bytes(keep_bytes: int = KEEP_BYTES) -> int:
     return keep_bytes * 4 // 3 + _AROUND_ORIGINAL_BYTES
 
 
+def dead_letter_room(max_message_bytes: int) -> int:
+    """
+    How much of a record a dead letter may keep, so that a topic with this limit takes it; the inverse of the above.
+    """
+    return max(0, (max_message_bytes - _AROUND_ORIGINAL_BYTES) * 3 // 4)
+
+
 def to_message(outcome: Outcome, route: Route) -> Message:
     """
     The message of an outcome, for the topic it belongs to.
