@@ -54,11 +54,11 @@ class Polled:
     """
     What one poll of an event source found, to be handled in this order: forget ``revoked``, admit ``events``, publish.
 
-    The three parts are one consistent view. ``membership`` is the last place in the group whose assignment has been told
-    in full, so all that was revoked up to its generation is in this ``revoked`` or an earlier one. After any later
-    revocation the broker finds it stale and refuses a transaction, or the transaction is pending before the partition's
-    next owner reads its offset. Each event was read under its partition's present assignment: none is left over from
-    before a revocation.
+    The three parts are one consistent view. ``membership`` is the last place in the group whose assignment has been
+    told in full, so all that was revoked up to its generation is in this ``revoked`` or an earlier one. After any later
+    revocation the broker finds it stale and refuses a transaction, or the transaction is pending before the
+    partition's next owner reads its offset. Each event was read under its partition's present assignment: none is left
+    over from before a revocation.
     """
 
     revoked: frozenset[Partition]
