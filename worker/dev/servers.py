@@ -89,7 +89,8 @@ def run_in_foreground(say: Callable[[str], None]) -> None:
     What to export is said in lines that a shell can evaluate; all else is said as shell comments. Only for the main
     thread. Raises ``CannotStart`` if a server does not come up, or (``ServerEnded``) ends by itself later.
     """
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    # SIGINT too: a process that a script starts in the background is born ignoring it.
+    previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         say("# Starting Kafka and Redis ...")
         with EmbeddedKafka() as kafka, EmbeddedRedis() as redis:
@@ -104,7 +105,8 @@ def run_in_foreground(say: Callable[[str], None]) -> None:
     except KeyboardInterrupt:
         say("# Both are stopped.")
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
