@@ -87,7 +87,7 @@ def a_raw_event(
     value: bytes | Mapping[str, object] | None = None,
     *,
     envelope: str = "binary",
-    **changes: Any,  # noqa: ANN401
+    **changes: Any,  # noqa: ANN401 - a field of any type may be changed
 ) -> RawEvent:
     """
     A record of the upload topic; ``value`` is its data (by default that of an upload), ``changes`` its other fields.

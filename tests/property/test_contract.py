@@ -172,7 +172,7 @@ def test_every_upload_gets_a_valid_verdict_within_the_cap(
     LINE.filter(lambda text: len(text) <= MAX_SOURCE_CHARS),
     st.none() | st.datetimes(min_value=datetime(2, 1, 1), max_value=datetime(9998, 1, 1), timezones=OFFSETS),  # noqa: DTZ001 - Hypothesis wants bounds without a zone
 )
-def test_attributes_survive_the_way_through_headers(event_id: str, source: str, time: Any) -> None:  # noqa: ANN401
+def test_attributes_survive_the_way_through_headers(event_id: str, source: str, time: Any) -> None:  # noqa: ANN401 - what Hypothesis draws
     """
     Any id, source and time that CloudEvents allows.
     """

@@ -36,7 +36,7 @@ def a_surface(**changes: Any) -> SurfacePolicy:  # noqa: ANN401 - a field of any
     return SurfacePolicy(**{**fields, **changes})
 
 
-def judged(neighbourhood: Neighbourhood, facts: ImageFacts = FACTS, **changes: Any) -> Judgement:  # noqa: ANN401
+def judged(neighbourhood: Neighbourhood, facts: ImageFacts = FACTS, **changes: Any) -> Judgement:  # noqa: ANN401 - any field
     """
     The judgement under a surface and a rule; ``rule_…`` changes the rule, anything else the surface.
     """
