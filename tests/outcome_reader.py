@@ -6,6 +6,7 @@ What the platform publishes is in ``platform_side.py``.
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -69,14 +70,7 @@ class OutcomeReader:
 
     def _run(self) -> None:
         try:
-            known = [(topic, self._consumer.list_topics(topic, timeout=DEADLINE_S)) for topic in self._topics]
-            self._consumer.assign(
-                [
-                    TopicPartition(topic, number, 0)
-                    for topic, found in known
-                    for number in found.topics[topic].partitions
-                ]
-            )
+            self._consumer.assign([at for topic in self._topics for at in self._partitions_of(topic)])
             while not self._closing.is_set():
                 messages = self._consumer.consume(500, timeout=0.05)
                 with self._changed:
@@ -89,6 +83,16 @@ class OutcomeReader:
                 self._changed.notify_all()
         finally:
             self._consumer.close()
+
+    def _partitions_of(self, topic: str) -> list[TopicPartition]:
+        give_up_s = time.monotonic() + DEADLINE_S
+        while not self._closing.wait(0.02):
+            found = self._consumer.list_topics(topic, timeout=DEADLINE_S).topics[topic]
+            # Of a topic that was made a moment ago the broker may know the name, and no partition or no leader.
+            if found.partitions and found.error is None:
+                return [TopicPartition(topic, number, 0) for number in found.partitions]
+            assert time.monotonic() < give_up_s, f"{topic}: {found.error}"
+        return []
 
     def _take(self, message: Any) -> None:  # noqa: ANN401 - librdkafka's message
         if (error := message.error()) is None:

@@ -202,14 +202,14 @@ def run_worker(settings: Settings, *, instance_id: str, on_loop: Callable[[Loop]
     recorder = InMemoryRecorder()
     instruments = open_instruments(settings, recorder)
     versions = instruments.versions("live")
-    # torch, the model and the bank stay for good; without this each full collection walks over all of them again.
-    gc.collect()
-    gc.freeze()
     exactly_once = settings.kafka.delivery == "exactly_once"
     transactional_id = f"{settings.kafka.group_id}-{instance_id}" if exactly_once else None
     store = build_image_store(settings.fetch)
     outbox = KafkaOutbox(settings.kafka, recorder, client_id=instance_id, transactional_id=transactional_id)
     source = None
+    # torch, the model and the bank stay for good; without this each full collection walks over all of them again.
+    gc.collect()
+    gc.freeze()
     try:
         static_id = instance_id if settings.kafka.static_membership else None
         source = KafkaEventSource(settings.kafka, recorder, client_id=instance_id, instance_id=static_id)
@@ -235,6 +235,8 @@ def run_worker(settings: Settings, *, instance_id: str, on_loop: Callable[[Loop]
             source.close()
         outbox.close()
         store.close()
+        # Or the interpreter would end without them, and triton's bindings complain of leaks on standard error.
+        gc.unfreeze()
 
 
 def _keep_bytes(settings: KafkaSettings) -> int:

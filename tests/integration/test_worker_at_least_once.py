@@ -75,7 +75,7 @@ def test_a_killed_worker_loses_nothing_and_disorders_nothing(new_rig: Callable[.
 
     with CommitWatch(cluster, reader, settings.kafka.topics.verdicts) as watch:
         published = rig.publish(events[:FIRST_WAVE])
-        assert reader.until(lambda: len(reader.outcomes) >= KILL_AFTER)
+        assert reader.until(lambda: len(reader.outcomes) >= KILL_AFTER), rig.text()
         assert eventually(lambda: uncommitted_of(workers["one"], rig, reader) >= UNCOMMITTED)
         workers["one"].process.kill()
         again = rig.start("one")
@@ -85,7 +85,7 @@ def test_a_killed_worker_loses_nothing_and_disorders_nothing(new_rig: Callable[.
         answered = reader.until_answered(published)
         codes = [worker.stop() for worker in (again, workers["two"])]
 
-    assert answered
+    assert answered, rig.text()
     assert codes == [0, 0]
     assert workers["one"].wait() == -9
     assert again.released()

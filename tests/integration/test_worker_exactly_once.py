@@ -90,7 +90,7 @@ def test_a_read_committed_reader_sees_each_verdict_once(new_rig: Callable[..., W
         answered = reader.until_answered(published)
         codes = [worker.stop() for worker in (one_again, two)]
 
-    assert answered
+    assert answered, rig.text()
     assert codes == [0, 0]
     assert one.wait() == -9
     assert three.released()
