@@ -98,9 +98,11 @@ class OutcomeReader:
         if (error := message.error()) is None:
             self._keep(message)
             self._next[message.topic(), message.partition()] = message.offset() + 1
-        else:
-            assert error.code() == KafkaError._PARTITION_EOF, error
+        elif error.code() == KafkaError._PARTITION_EOF:
             self._next[message.topic(), message.partition()] = message.offset()
+        else:
+            # What else it tells, of lost connections and moving leaders, librdkafka mends by itself.
+            assert not error.fatal(), error
 
     def _keep(self, message: Any) -> None:  # noqa: ANN401 - librdkafka's message
         data = json.loads(message.value())

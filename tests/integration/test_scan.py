@@ -9,10 +9,15 @@ import pytest
 
 from tests.peers import assert_valid
 from tests.real_images_run import RealRun
-from worker.adapters.clip_encoder import COMPOSITION_TOLERANCE
 from worker.adapters.file_source import list_files
 
 pytestmark = [pytest.mark.servers, pytest.mark.shared_data, pytest.mark.slow, pytest.mark.timeout(600)]
+
+SCORE_TOLERANCE = 2e-3
+"""
+Companions in a micro-batch move features by 1e-7; that may flip the last bit of a component's float16, which moves a
+cosine by up to 1e-4, and a vote at temperature 0.07 by ten times that.
+"""
 
 
 def decision(verdict: dict[str, Any]) -> dict[str, Any]:
@@ -58,7 +63,7 @@ def test_scan_decides_as_the_worker_does(real_run: RealRun, shared_data: Path) -
     """
     Status, label, action, reasons, error and image facts are the same, file by file, as on the way through Kafka.
 
-    Scores differ by no more than the micro-batch that a picture happens to fall into may move an embedding.
+    Scores differ by no more than a micro-batch's companions may move them.
     """
     by_scan = real_run.by_scan(shared_data)
     by_kafka = {path: outcome.data for path, outcome in real_run.by_kafka.items()}
@@ -71,4 +76,4 @@ def test_scan_decides_as_the_worker_does(real_run: RealRun, shared_data: Path) -
     assert by_kafka.keys() == by_scan.keys()
     assert differences == {}
     for path, verdict in by_kafka.items():
-        assert numbers(verdict) == pytest.approx(numbers(by_scan[path]), abs=COMPOSITION_TOLERANCE["fp32"])
+        assert numbers(verdict) == pytest.approx(numbers(by_scan[path]), abs=SCORE_TOLERANCE)
