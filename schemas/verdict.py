@@ -155,6 +155,25 @@ class Evidence(Outgoing):
     )
 
 
+class ContentCredentials(Outgoing):
+    """
+    What the file says of its own origin. Absence proves nothing: most platforms strip it.
+    """
+
+    state: Literal["invalid", "valid", "trusted"] | None = Field(
+        description="C2PA manifest: signature and hashes hold (valid), and its signer is on the trust list (trusted); "
+        "null where the file has none."
+    )
+    digital_source_type: str | None = Field(
+        default=None, description="IPTC term that the manifest asserts, such as trainedAlgorithmicMedia."
+    )
+    issuer: str | None = Field(default=None, max_length=256)
+    claim_generator: str | None = Field(default=None, max_length=256)
+    unsigned_digital_source_type: str | None = Field(
+        default=None, description="IPTC term in plain XMP metadata, which anybody can write: a hint, never weighed."
+    )
+
+
 class ImageFacts(Outgoing):
     """
     What the decoder found in the bytes; null fields were not reached.
@@ -175,6 +194,7 @@ class ImageFacts(Outgoing):
     )
     pdq_quality: int | None = None
     media_type_mismatch: bool = False
+    credentials: ContentCredentials | None = Field(default=None, description="Null where nothing was found.")
     warnings: tuple[str, ...] = ()
 
 

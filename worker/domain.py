@@ -5,6 +5,7 @@ All are frozen. A constructor checks its invariant; after that nobody checks aga
 where a value leaves the process, and nowhere earlier.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -126,22 +127,6 @@ class PreprocessSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """
-    A decoded picture at the encoder's input size: ``pixels`` is uint8[size, size, 3], RGB, before normalisation.
-    """
-
-    content_hash: ContentHash
-    pixels: Pixels = field(repr=False)
-    facts: ImageFacts
-    decode_ms: float
-
-    def __post_init__(self) -> None:
-        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:  # noqa: PLR2004 - H, W, RGB
-            raise ValueError(f"pixels are {self.pixels.dtype}{list(self.pixels.shape)}, want uint8[size, size, 3]")
-
-
-@dataclass(frozen=True, slots=True)
 class EncoderFingerprint:
     """
     What makes two encoders the same: architecture, weights, preprocessing and precision.
@@ -210,10 +195,18 @@ class Embedding:
 class Sighting:
     """
     What is known of some bytes: where they lie in the encoder's space, and what the decoder found.
+
+    ``embedding`` is that of the global view and ``norm`` the length of its raw features; ``native`` are those of the
+    native-resolution crops. ``realism`` and ``shift`` (in the order of ``worker.heads.features.REALISM`` and ``SHIFT``)
+    are None where they were not measured.
     """
 
     embedding: Embedding
     facts: ImageFacts
+    norm: float = math.nan
+    native: tuple[Embedding, ...] = ()
+    realism: tuple[float, ...] | None = None
+    shift: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.uploaded import UploadedImage
-from schemas.verdict import ImageFacts
 from worker.domain import (
     BankIdentity,
     ContentHash,
@@ -26,6 +25,7 @@ from worker.domain import (
     Sighting,
 )
 from worker.metric_names import MetricName
+from worker.views import DecodedPicture
 
 GroupMembership = NewType("GroupMembership", object)
 """The consumer's place in its group at one moment; opaque outside the Kafka adapters."""
@@ -234,9 +234,9 @@ class PictureDecoder(Protocol):
     Bytes to pixels. Called by many threads at once.
     """
 
-    def decode(self, data: bytes, content_hash: ContentHash) -> tuple[Pixels, ImageFacts]:
+    def decode(self, data: bytes, content_hash: ContentHash) -> DecodedPicture:
         """
-        The picture at the encoder's input size, uint8[size, size, 3], and what was found in the bytes.
+        The views of the picture that its view spec asks for, and what was found in the bytes.
 
         ``content_hash`` is that of ``data``, for the facts. Blocks. Raises ``UploadFailed`` with a stable code.
         """

@@ -14,21 +14,33 @@ CLIENTS = {
     "kafka": {"worker/adapters/kafka_", "worker/dev/probes.py"},
     "redis": {"worker/adapters/redis_cache.py", "worker/dev/probes.py"},
     "faiss": {"worker/adapters/faiss_bank.py"},
-    "torch": {"worker/adapters/clip_", "worker/dev/small_encoder.py"},
+    "torch": {
+        "worker/adapters/clip_",
+        "worker/adapters/probe_file.py",
+        "worker/adapters/tiny_ladeda.py",
+        "worker/dev/small_encoder.py",
+        "worker/fitting/contrastive_",
+        "worker/starter/",
+    },
     "torchvision": {"worker/adapters/clip_"},
     "open_clip": {"worker/adapters/clip_"},
     "boto3": {"worker/adapters/s3_store.py"},
     "botocore": {"worker/adapters/s3_store.py"},
     "urllib3": {"worker/adapters/https_store.py"},
+    "cv2": {"worker/adapters/realism_statistics.py"},
+    "c2pa": {"worker/adapters/content_credentials.py"},
+    "matplotlib": {"worker/evaluation/plots", "worker/cli/explain"},
+    "sklearn": {"worker/fitting/", "worker/evaluation/"},
+    "scipy": {"worker/fitting/", "worker/judgement/", "worker/evaluation/"},
     "pdqhash": {"worker/adapters/perceptual_hash.py"},
 }
 """Where each client library may be imported: one adapter each, and the servers of ``touchstone dev``."""
 
-RINGS = ["contract", "core", "stages", "flow", "edges", "root"]
+RINGS = ["contract", "core", "heads", "judgement", "stages", "flow", "edges", "root"]
 """Inner to outer; a ring may import itself and those before it, but for the exceptions below."""
 
-CORE = {"domain", "errors", "fingerprint", "ports", "policy", "metric_names", "__init__"}
-EDGES = {"adapters", "bank", "telemetry", "settings"}
+CORE = {"assessment", "domain", "errors", "fingerprint", "ports", "policy", "metric_names", "views", "__init__"}
+EDGES = {"adapters", "bank", "fitting", "telemetry", "settings"}
 
 
 def ring_of(module: str) -> str:
@@ -41,7 +53,7 @@ def ring_of(module: str) -> str:
     room = parts[1] if len(parts) > 1 else "__init__"
     if room in CORE:
         return "core"
-    if room in {"stages", "flow"}:
+    if room in {"heads", "judgement", "stages", "flow"}:
         return room
     return "edges" if room in EDGES else "root"
 

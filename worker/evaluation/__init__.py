@@ -1,0 +1,3 @@
+"""
+Measuring a detector on labelled images: splits, metrics, robustness, peers and the report.
+"""

@@ -1,0 +1,3 @@
+"""
+Learning a judgement from a bank: folds, heads, fusion, calibration. Nothing here runs in the worker.
+"""
