@@ -1,0 +1,157 @@
+"""
+Makes what ships: ``python -m worker.starter.make --shared-data ../shared/data``. About an hour and a half on two cores.
+
+Corpus, encoder, reference pictures, bank, fitted judgement; each from fixed seeds. The model card's numbers come from
+``touchstone evaluate``, on sources of which nothing was learnt here.
+"""
+
+import csv
+import io
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from open_clip.timm_model import TimmModel
+from PIL import Image
+from rich.progress import Progress, TaskID
+
+from worker.dev.small_encoder import SmallEncoder, write_model_folder
+from worker.starter.camera import Bytes
+from worker.starter.corpus import CorpusPlan, Specimen, make_corpus, permissive_rows
+from worker.starter.laundering import laundered
+from worker.starter.place import MODEL_FOLDER
+from worker.starter.training import MODEL_CONFIG, TrainingPlan, train_encoder
+
+MADE_PER_LABEL: Final = 300
+"""Reference pictures of each label that the project made itself, beside those of the field data."""
+
+_REFERENCE_SIDE_PX: Final = 224
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """
+    One row of the listing that the starter bank is built from.
+    """
+
+    path: Path
+    label: str
+    generator: str
+    source: str
+    licence: str
+
+
+def export(tower: TimmModel, folder: Path) -> SmallEncoder:
+    """
+    The tower as an open_clip model folder, without a text tower.
+    """
+    state = {f"visual.{name}": value.detach().numpy() for name, value in tower.state_dict().items()}
+    weights: Mapping[str, NDArray[Any]] = {name: np.ascontiguousarray(value) for name, value in state.items()}
+    return write_model_folder(folder, MODEL_CONFIG, weights)
+
+
+def made_references(specimens: Sequence[Specimen], folder: Path, seed: int) -> Iterator[Reference]:
+    """
+    Laundered squares of the project's own specimens, written as JPEG; of each family alike.
+    """
+    rng = np.random.default_rng(seed)
+    made = [one for one in specimens if one.content.startswith(("scene-", "photo-of-scene-"))]
+    families = sorted({one.family for one in made})
+    drawn = len(families) - 1
+    for family in families:
+        of_family = [one for one in made if one.family == family]
+        count = MADE_PER_LABEL // (1 if family == "camera" else drawn)
+        chosen = rng.choice(len(of_family), size=min(count, len(of_family)), replace=False)
+        for number, row in enumerate(chosen):
+            path = folder / f"{family}-{number:04d}.jpg"
+            path.write_bytes(_as_jpeg(laundered(of_family[row].pixels, _REFERENCE_SIDE_PX, rng)))
+            real = family == "camera"
+            yield Reference(
+                path,
+                "real" if real else "ai_generated",
+                "" if real else f"touchstone:{family}",
+                "touchstone-camera" if real else "touchstone-decoders",
+                "Apache-2.0",
+            )
+
+
+def licensed_references(shared_data: Path) -> Iterator[Reference]:
+    """
+    The field data's permissively licensed pictures of both labels; of them the bank keeps vectors, never pixels.
+    """
+    for row in permissive_rows(shared_data):
+        path = shared_data / "images" / row["path"]
+        yield Reference(path, row["label"], row["generator"], row["source"], row["licence"])
+
+
+def write_listing(references: Sequence[Reference], path: Path) -> None:
+    """
+    The CSV that ``touchstone bank build`` takes.
+    """
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "generator", "source", "licence"])
+        for one in references:
+            writer.writerow([str(one.path), one.label, one.generator, one.source, one.licence])
+
+
+def _as_jpeg(pixels: Bytes) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+class _Bars:
+    """
+    One progress bar per phase, in the order in which they begin.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        if phase not in self._tasks:
+            self._tasks[phase] = self._progress.add_task(phase, total=total)
+        self._progress.update(self._tasks[phase], completed=done + 1, total=total)
+
+
+@click.command()
+@click.option("--shared-data", type=click.Path(exists=True, file_okay=False, path_type=Path), default=None)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=MODEL_FOLDER, show_default=False)
+@click.option("--listing", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option("--steps", default=TrainingPlan().steps, show_default=True)
+def make(shared_data: Path | None, out: Path, listing: Path, steps: int) -> None:
+    """
+    Train the starter encoder into OUT, and write the listing of its bank's references into the folder LISTING.
+
+    Afterwards: ``touchstone bank build LISTING/references.csv`` and ``touchstone fit``, as MODEL_CARD.md says.
+    """
+    torch.set_num_threads(1)
+    with Progress() as progress:
+        bars = _Bars(progress)
+        specimens = make_corpus(shared_data, CorpusPlan(), bars)
+        plan = TrainingPlan(steps=steps)
+        tower, _ = train_encoder(specimens, plan, lambda step, _loss, _accuracy: bars("training", step - 1, plan.steps))
+    with tempfile.TemporaryDirectory() as draft:
+        small = export(tower, Path(draft))
+        out.mkdir(parents=True, exist_ok=True)
+        for file in small.folder.iterdir():
+            shutil.copy(file, out / file.name)
+    listing.mkdir(parents=True, exist_ok=True)
+    references = list(made_references(specimens, listing, CorpusPlan().seed))
+    if shared_data is not None:
+        references += licensed_references(shared_data)
+    write_listing(references, listing / "references.csv")
+    click.echo(f"encoder {small.checkpoint_sha256} in {out}; {len(references)} references in {listing}")
+
+
+if __name__ == "__main__":
+    make()
