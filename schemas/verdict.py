@@ -6,14 +6,15 @@ Volatile fields, which differ between two runs at equal versions and are outside
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 from uuid import UUID
 
-from pydantic import AwareDatetime, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, ConfigDict, Field, WithJsonSchema, model_validator
 
-from schemas.errors import ErrorClass, ErrorCode, Stage
+from schemas.handling import ErrorV1, Timing
+from schemas.judgement import AttributionV1, CalibrationV1
 from schemas.versions import Versions
-from schemas.wire import Milliseconds, Number, Outgoing, Sha256, UnitNumber
+from schemas.wire import Number, Outgoing, Sha256, UnitNumber
 
 TYPE = "image.verdict.v1"
 
@@ -21,6 +22,10 @@ Mode = Literal["live", "shadow", "replay", "scan"]
 Status = Literal["decided", "abstained", "failed"]
 Envelope = Literal["binary", "structured", "bare"]
 CacheStatus = Literal["hit", "miss", "coalesced", "bypass", "disabled", "not_reached"]
+AppliedRule = Literal["fused", "soft_vote", "nearest_neighbour"]
+
+UNCERTAIN: Final = "uncertain"
+"""What ``outcome.decision`` says of an abstention."""
 
 
 class Action(StrEnum):
@@ -42,7 +47,12 @@ class ReasonCode(StrEnum):
     """
 
     NEAREST_NEIGHBOURS = "NEAREST_NEIGHBOURS"
+    CALIBRATED = "CALIBRATED"
+    CREDENTIALS = "CREDENTIALS"
+    CREDENTIALS_INVALID = "CREDENTIALS_INVALID"
     EXACT_MATCH = "EXACT_MATCH"
+    NOT_SIGNIFICANT = "NOT_SIGNIFICANT"
+    SIGNIFICANT = "SIGNIFICANT"
     LOW_COVERAGE = "LOW_COVERAGE"
     LOW_MARGIN = "LOW_MARGIN"
     BELOW_THRESHOLD = "BELOW_THRESHOLD"
@@ -82,11 +92,25 @@ class OutcomeV1(Outgoing):
 
     status: Status
     label: str | None = Field(description="One of the bank's labels; null unless decided.")
+    decision: str | None = Field(
+        default=None, description="The label when decided, `uncertain` when abstained, null when failed."
+    )
     action: Action
-    score: UnitNumber | None = Field(description="The rule's weight of the bank's positive label; null when failed.")
-    probability: UnitNumber | None = Field(description="Calibrated; null while the bank carries no calibration.")
+    score: UnitNumber | None = Field(
+        description="The rule's weight of the bank's positive label; under `fused` that is the probability. Null when "
+        "failed. Credentials do not move it."
+    )
+    probability: UnitNumber | None = Field(
+        description="Of the positive label: calibrated, and shifted to `calibration.base_rate`. Null unless `fused`."
+    )
     margin: Number | None = Field(description="Lead of the first label over the second, in score.")
     reasons: tuple[Reason, ...]
+
+
+# Like an enumeration of ours, open to values that a later minor version adds.
+_OPEN_RULE: Final = WithJsonSchema(
+    {"anyOf": [{"type": "string", "enum": list(get_args(AppliedRule))}, {"type": "string"}]}
+)
 
 
 class Thresholds(Outgoing):
@@ -94,13 +118,16 @@ class Thresholds(Outgoing):
     The numbers that turned the score into the outcome, as the policy had them.
     """
 
-    rule: Literal["soft_vote", "nearest_neighbour"]
+    rule: Annotated[AppliedRule, _OPEN_RULE] = Field(description="The rule that was applied.")
     labels: dict[str, UnitNumber] = Field(description="Per label, the least score that decides for it.")
     min_margin: UnitNumber
-    min_similarity: Number = Field(description="Coverage: the k-th neighbour must be at least this similar.")
+    min_similarity: Number = Field(
+        description="Coverage: the k-th neighbour must be at least this similar. Not asked under `fused`, which has "
+        "`calibration.coverage_alpha`."
+    )
     k: int = Field(ge=1)
     temperature: Annotated[Number, Field(gt=0)]
-    calibration_id: str | None = None
+    calibration_id: str | None = Field(default=None, description="Which fitted judgement; null unless `fused`.")
 
 
 class ScoreComponent(Outgoing):
@@ -109,8 +136,11 @@ class ScoreComponent(Outgoing):
     """
 
     name: str
-    value: Number
+    value: Number = Field(description="As the head gives it, on its own scale.")
     version: str
+    evidence: Number | None = Field(
+        default=None, description="Log-odds that it adds for the positive label; null for what is not fused."
+    )
 
 
 class NeighbourV1(Outgoing):
@@ -207,35 +237,6 @@ class CacheProvenance(Outgoing):
     tier: Literal["process", "redis"] | None = None
 
 
-class Timing(Outgoing):
-    """
-    When, and how long each stage took for this upload.
-    """
-
-    received_at: AwareDatetime
-    produced_at: AwareDatetime
-    event_age_ms: Milliseconds | None = Field(description="Since the event's own time, else the record's.")
-    total_ms: Milliseconds
-    fetch_ms: Milliseconds | None = None
-    decode_ms: Milliseconds | None = None
-    encode_ms: Milliseconds | None = Field(default=None, description="Of the whole micro-batch.")
-    search_ms: Milliseconds | None = Field(default=None, description="Of the whole search batch.")
-    batch_size: int | None = Field(default=None, ge=1)
-
-
-class ErrorV1(Outgoing):
-    """
-    Why there is no judgement.
-    """
-
-    code: ErrorCode
-    error_class: ErrorClass = Field(alias="class", serialization_alias="class")
-    retryable: bool
-    stage: Stage
-    detail: str = Field(max_length=512, description="For people; never a signed URL's query, never image bytes.")
-    http_status: int | None = None
-
-
 class DeclaredOrigin(Outgoing):
     """
     What the producer said about the origin, echoed; it was not weighed.
@@ -271,9 +272,21 @@ class ImageVerdictV1(Outgoing):
     model_config = ConfigDict(
         json_schema_extra={
             "allOf": [
-                _when("decided", {"label": _NOT_NULL, "score": _NOT_NULL}, {"evidence": _NOT_NULL, "error": _NULL}),
-                _when("abstained", {"label": _NULL, "score": _NOT_NULL}, {"evidence": _NOT_NULL, "error": _NULL}),
-                _when("failed", {"label": _NULL, "score": _NULL}, {"evidence": _NULL, "error": _NOT_NULL}),
+                _when(
+                    "decided",
+                    {"label": _NOT_NULL, "decision": _NOT_NULL, "score": _NOT_NULL},
+                    {"evidence": _NOT_NULL, "error": _NULL},
+                ),
+                _when(
+                    "abstained",
+                    {"label": _NULL, "decision": {"const": UNCERTAIN}, "score": _NOT_NULL},
+                    {"evidence": _NOT_NULL, "error": _NULL},
+                ),
+                _when(
+                    "failed",
+                    {"label": _NULL, "decision": _NULL, "score": _NULL},
+                    {"evidence": _NULL, "calibration": _NULL, "error": _NOT_NULL},
+                ),
             ]
         }
     )
@@ -295,6 +308,11 @@ class ImageVerdictV1(Outgoing):
     outcome: OutcomeV1
     thresholds: Thresholds
     scores: tuple[ScoreComponent, ...]
+    missing_heads: tuple[str, ...] = Field(
+        default=(), description="Heads of the fitted judgement that could not say, or were not asked, of this picture."
+    )
+    calibration: CalibrationV1 | None = Field(default=None, description="Null unless `fused`, and when failed.")
+    attribution: AttributionV1 | None = Field(default=None, description="Null unless `fused`, and when failed.")
     evidence: Evidence | None
     image: ImageFacts | None
     versions: Versions
@@ -312,4 +330,9 @@ class ImageVerdictV1(Outgoing):
             raise ValueError(f"a verdict has evidence and a score unless it failed; this one is {status}")
         if (self.outcome.label is not None) != (status == "decided"):
             raise ValueError(f"a verdict has a label if and only if it is decided; this one is {status}")
+        expected = UNCERTAIN if status == "abstained" else self.outcome.label
+        if self.outcome.decision not in {None, expected}:  # None: written before there were decisions, in 1.0
+            raise ValueError(f"decision is {self.outcome.decision!r}, expected {expected!r} of what is {status}")
+        if (self.outcome.probability is None) != (self.calibration is None):
+            raise ValueError("a verdict has a probability if and only if it has a calibration")
         return self

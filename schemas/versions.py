@@ -39,6 +39,10 @@ class BankVersion(Outgoing):
     manifest_sha256: Sha256
     entries: int = Field(ge=1)
     index: str
+    judgement: str | None = Field(
+        default=None, description="The fitted judgement that the bank carries, applied or not; null where it has none."
+    )
+    views: Sha256 | None = Field(default=None, description="What of each picture was looked at, beside the whole.")
 
 
 class PolicyVersion(Outgoing):

@@ -42,6 +42,7 @@ def _round_first(value: object) -> object:
 Number = Annotated[float, AfterValidator(round_significant)]
 # Rounded before the bounds are checked: shares that sum to 1 + 2e-16 are shares.
 UnitNumber = Annotated[float, Field(ge=0.0, le=1.0), BeforeValidator(_round_first)]
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0), BeforeValidator(_round_first)]
 Milliseconds = Annotated[float, Field(ge=0.0), BeforeValidator(_round_first)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

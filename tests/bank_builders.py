@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.fake_encoder import FakeEncoder, fake_embedder
-from worker.bank.build import AddPlan, BuildPlan, BuildReport, add_to_bank, build_bank
+from worker.bank.assemble import BuildReport
+from worker.bank.build import AddPlan, BuildPlan, add_to_bank, build_bank
 from worker.bank.embedding import ReferenceEmbedder
 from worker.bank.entries import EntryTable
 from worker.bank.files import StoredBank, counts_of
@@ -25,10 +26,14 @@ from worker.bank.manifest import (
     encoder_record,
     manifest_sha256,
     preprocess_record,
+    views_record,
 )
 from worker.bank.manifest import GENERATED as SHIPPED_QUESTION
+from worker.bank.release import Refit
 from worker.bank.sources import list_source
+from worker.bank.vectors import StoredVectors
 from worker.domain import BankEntry, Label, Neighbour, Neighbourhood
+from worker.views import ViewSpec
 
 REAL = Label("real")
 GENERATED = Label("ai_generated")
@@ -70,14 +75,34 @@ def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float16]:
     return unit
 
 
-def a_stored_bank(vectors: Mapping[str, NDArray[np.floating]], positive: str | None = None) -> StoredBank:
+def some_columns(vectors: NDArray[np.floating], crops: Sequence[int] | None = None) -> StoredVectors:
     """
-    A bank in memory with these vectors (any norm) per label.
+    Columns over these vectors (any norm): as many crops of each as ``crops`` says, near it; realism, no shift.
+    """
+    rng = np.random.default_rng(77)
+    unit = unit_rows(vectors)
+    owner = np.repeat(np.arange(len(unit), dtype=np.int32), crops if crops is not None else 0)
+    near = unit[owner].astype(np.float64) + 0.1 * rng.normal(size=(len(owner), unit.shape[1]))
+    return StoredVectors(
+        vectors=unit,
+        native=unit_rows(near),
+        native_owner=owner,
+        norms=rng.uniform(1, 20, len(unit)).astype(np.float32),
+        realism=rng.uniform(size=(len(unit), 5)).astype(np.float32),
+        shift=np.full((len(unit), 3), np.nan, dtype=np.float32),
+    )
+
+
+def a_stored_bank(
+    vectors: Mapping[str, NDArray[np.floating]], positive: str | None = None, *, crops: Sequence[int] | None = None
+) -> StoredBank:
+    """
+    A bank in memory with these vectors (any norm) per label, and as many crops of each as ``crops`` says.
     """
     labels = tuple(vectors)
     entries = [an_entry(f"{label}-{row}", label) for label, rows in vectors.items() for row in range(len(rows))]
-    stacked = unit_rows(np.concatenate(list(vectors.values())))
-    dim = stacked.shape[1]
+    columns = some_columns(np.concatenate(list(vectors.values())), crops)
+    dim = columns.vectors.shape[1]
     fingerprint = FakeEncoder().fingerprint
     manifest = BankManifest(
         id="in-memory",
@@ -86,12 +111,14 @@ def a_stored_bank(vectors: Mapping[str, NDArray[np.floating]], positive: str | N
         counts=counts_of(entries),
         encoder=encoder_record(fingerprint).model_copy(update={"dim": dim}),
         preprocess=preprocess_record(fingerprint),
+        views=views_record(ViewSpec(native_crops=max(crops or [0]), realism=True)),
         checksums=dict.fromkeys(CHECKED_FILES, "00" * 32),
         created_at=NOON,
         built_by="tests",
         sources=(),
     )
-    return StoredBank(manifest, manifest_sha256(manifest), EntryTable(entries), stacked, stacked[0], b"no picture")
+    digest = manifest_sha256(manifest)
+    return StoredBank(manifest, digest, EntryTable(entries), columns, columns.vectors[0], b"no picture")
 
 
 def a_neighbourhood(
@@ -160,13 +187,16 @@ def add_to_small(
     bank: Path,
     source: Path,
     embedder: ReferenceEmbedder | None = None,
+    *,
+    refit: Refit | None = None,
     **plan: Any,  # noqa: ANN401 - any field
 ) -> BuildReport:
     """
     Add to a bank.
     """
     listing = list_source(source, SHIPPED_QUESTION)
-    return add_to_bank(bank, listing, embedder=embedder or fake_embedder(), plan=AddPlan(created_at=NOON, **plan))
+    how = AddPlan(created_at=NOON, **plan)
+    return add_to_bank(bank, listing, embedder=embedder or fake_embedder(), plan=how, refit=refit)
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

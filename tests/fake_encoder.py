@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import ErrorCode
+from worker.adapters.realism_statistics import statistics
 from worker.bank.embedding import ReferenceEmbedder
 from worker.domain import EncoderFingerprint, Pixels
 from worker.errors import UploadFailed
 from worker.stages.decode import DecodeLimits, PillowDecoder
 from worker.stages.preprocess import preprocess_spec
+from worker.views import GLOBAL_ONLY, ViewSpec
 
 SIZE = 32
 DIM = 24
@@ -75,18 +77,21 @@ class FakeEncoder:
         return features.astype(np.float32)
 
 
-def fake_decoder() -> PillowDecoder:
+def fake_decoder(views: ViewSpec = GLOBAL_ONLY) -> PillowDecoder:
     """
     The real decoder, at the fake encoder's input size.
     """
-    return PillowDecoder(SPEC, DecodeLimits(), None)
+    return PillowDecoder(SPEC, DecodeLimits(), None, views=views, statistics=statistics)
 
 
-def fake_embedder(encoder: FakeEncoder | None = None, *, batch_size: int = 8) -> ReferenceEmbedder:
+def fake_embedder(
+    encoder: FakeEncoder | None = None, *, batch_size: int = 8, views: ViewSpec = GLOBAL_ONLY
+) -> ReferenceEmbedder:
     """
     What banks are built with in tests.
     """
-    return ReferenceEmbedder(encoder or FakeEncoder(), fake_decoder(), batch_size=batch_size, threads=2)
+    decoder = fake_decoder(views)
+    return ReferenceEmbedder(encoder or FakeEncoder(), decoder, batch_size=batch_size, threads=2, views=views)
 
 
 def _sha(text: str) -> str:

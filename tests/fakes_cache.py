@@ -38,11 +38,13 @@ class InMemoryCache:
 
     def remember(self, sightings: Mapping[ContentHash, Sighting]) -> None:
         """
-        Keep these sightings, unless others are kept already.
+        Keep these sightings, unless others are kept already; one with its shift is kept in any case.
         """
         with self._lock:
             if not self.down:
                 for content_hash, sighting in sightings.items():
+                    if sighting.shift is not None:
+                        self._kept[self._scope, content_hash] = sighting
                     self._kept.setdefault((self._scope, content_hash), sighting)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from schemas import SCHEMA_VERSION
 from schemas.errors import ErrorCode
+from schemas.verdict import ContentCredentials
 from tests.builders import (
     MAX_EVENT_BYTES,
     NOON_S,
@@ -29,6 +30,7 @@ from tests.builders import (
     upload_data,
     versions,
 )
+from tests.fused_builders import a_fused_judgement
 from worker.domain import Message, Partition, Provenance, RawEvent
 from worker.errors import EventUnreadable, UploadFailed
 from worker.stages.intake import dead_letter_of, read_event
@@ -38,6 +40,7 @@ from worker.stages.serialise import Route, source_of, to_message
 GOLDEN: Final = Path(__file__).parent / "golden"
 EXAMPLES: Final = Path(__file__).parents[1] / "schemas" / "examples"
 ROUTE: Final = Route("moderation-verdicts", "moderation-dead-letters", source_of("touchstone"))
+NO_PROOF: Final = ContentCredentials(state=None, unsigned_digital_source_type="digitalCapture")
 Document = dict[str, Any]
 
 SHOWN: Final = {
@@ -46,6 +49,10 @@ SHOWN: Final = {
     "upload_s3_structured": ("imageUploadedStructured.s3", "An object of an S3-compatible store."),
     "upload_file_bare": ("imageUploadedBare.file", "A file below the configured root."),
     "verdict_decided": ("imageVerdict.decided", "The neighbours agree."),
+    "verdict_fused": (
+        "imageVerdict.fused",
+        "The bank's fitted judgement decides: a calibrated probability, and a p-value below the policy's alpha.",
+    ),
     "verdict_abstained": ("imageVerdict.abstained", "The neighbours do not agree; the policy wants a person."),
     "verdict_failed": ("imageVerdict.failed", "The image was gone before it could be fetched."),
     "dead_letter": ("imageDeadLetter.unreadable", "A record that is no upload event."),
@@ -82,6 +89,13 @@ def golden_messages() -> dict[str, Message]:
     undecoded = handled(facts=facts_of_bytes(facts().sha256, 4096), provenance=Provenance("miss"), search_ms=None)
     outcomes = {
         "verdict_decided": verdict_of_judgement(upload, a_judgement(), surface="post", handled=handled(), versions=run),
+        "verdict_fused": verdict_of_judgement(
+            upload,
+            a_fused_judgement(),
+            surface="post",
+            handled=handled(facts=facts(credentials=NO_PROOF), assess_ms=9.5),
+            versions=versions(judgement="e1" * 32, views="f1" * 32),
+        ),
         "verdict_abstained": verdict_of_judgement(
             upload,
             an_abstention(),

@@ -37,6 +37,7 @@ from worker.stages.intake import read_event
 from worker.stages.report import PolicyIdentity, RunVersions
 from worker.stages.serialise import Route, to_message
 from worker.telemetry.metrics import InMemoryRecorder
+from worker.views import GLOBAL_ONLY, ViewSpec
 
 ROUTE = Route(verdicts=VERDICTS, dead_letters=DEAD_LETTERS, source="urn:touchstone:worker:test")
 MAX_IMAGE_BYTES = 1 << 20
@@ -63,6 +64,7 @@ class Tuning:
     interval_s: float = 0.0
     max_messages: int = 100
     cached: bool = True
+    views: ViewSpec = GLOBAL_ONLY
 
 
 @cache
@@ -72,7 +74,7 @@ def small_bank() -> BruteForceBank:
     """
     encoder, decoder = FakeEncoder(), fake_decoder()
     features = {
-        label: encoder.encode([decoder.decode(a_picture(first + at), ANY_HASH)[0] for at in range(8)])
+        label: encoder.encode([decoder.decode(a_picture(first + at), ANY_HASH).pixels for at in range(8)])
         for label, first in ((REAL, KNOWN_REAL), (GENERATED, KNOWN_GENERATED))
     }
     return BruteForceBank(a_stored_bank({label: np.asarray(rows) for label, rows in features.items()}))
@@ -141,7 +143,7 @@ class Worker:
         exactly_once = self.tuning.delivery == "exactly_once"
         self.outbox = WatchedOutbox(world, transactional_id=name if exactly_once else None)
         if cache is None and self.tuning.cached:
-            scope = SightingScope.of(self.encoder.fingerprint, perceptual_hash=False)
+            scope = SightingScope.of(self.encoder.fingerprint, perceptual_hash=False, views=self.tuning.views)
             cache = InMemoryCache(scope, kept=world.kept)
         stages = self._stages(cache)
         self.pipeline = Pipeline(
@@ -164,9 +166,10 @@ class Worker:
             read_event=partial(read_event, max_event_bytes=MAX_EVENT_BYTES),
             fetch=partial(fetch_upload, store=world.shelf, clock=world.clock, max_image_bytes=MAX_IMAGE_BYTES),
             cache=cache,
-            decoder=fake_decoder(),
+            decoder=fake_decoder(self.tuning.views),
             encoder=self.encoder,
             judge=BankJudge(bank, policy, versions, world.clock, self.recorder),
+            views=self.tuning.views,
         )
 
     def _pipeline_limits(self) -> PipelineLimits:

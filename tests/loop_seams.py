@@ -9,12 +9,26 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Literal, get_args
 
+from worker.domain import Sighting
+
 Seam = Literal[
-    "read_event", "fetch", "recall", "decode", "encode", "bank", "judge", "fail", "dead_letter", "remember", "serialise"
+    "read_event",
+    "fetch",
+    "recall",
+    "decode",
+    "encode",
+    "wants_shift",
+    "bank",
+    "judge",
+    "fail",
+    "dead_letter",
+    "remember",
+    "serialise",
 ]
 """Where something can happen, in the order of the way."""
 
 ANYBODY = "*"
+PERTURBED = " perturbed"
 PATIENCE_S = 20.0
 """How long a test waits for what must happen, on a busy machine; nothing waits so long when all is well."""
 
@@ -60,12 +74,16 @@ class Seams:
     """
     The scripts of one worker, and the record of who passed. Any thread may come by.
 
-    Uploads go by their content id. Pictures, which several uploads may share, go by the path that refers to them.
+    Uploads go by their content id. Pictures, which several uploads may share, go by the path that refers to them; their
+    perturbed copies by that path with ``PERTURBED`` behind it. ``grey`` are the pictures that the judge wants the shift
+    of, and ``judged`` holds for each upload what it was judged by.
     """
 
     def __init__(self) -> None:
         self.calls: dict[Seam, list[tuple[str, ...]]] = {seam: [] for seam in get_args(Seam)}
         self.pictures: dict[bytes | str, str] = {}
+        self.grey: set[str] = set()
+        self.judged: dict[str, Sighting] = {}
         self._scripts: dict[tuple[Seam, str], Callable[[], None]] = {}
         self._gates: list[Gate] = []
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from schemas.errors import ErrorCode
 from schemas.uploaded import FileRef, UploadedImage
-from schemas.verdict import ImageFacts
-from tests.loop_seams import Seams
+from tests.loop_seams import PERTURBED, Seams
 from worker.domain import (
     BankIdentity,
     ContentHash,
@@ -36,6 +35,8 @@ from worker.flow.judging import Judge
 from worker.flow.pipeline import StageSet
 from worker.flow.travellers import Failed, Known
 from worker.ports import Bank, EmbeddingCache, Encoder, PictureDecoder
+from worker.stages.perturb import perturbed_copies
+from worker.views import DecodedPicture
 
 
 class Shelf:
@@ -84,6 +85,7 @@ def watched(stages: StageSet, seams: Seams) -> StageSet:
     return StageSet(
         read_event=read_event,
         fetch=fetch,
+        views=stages.views,
         cache=None if stages.cache is None else WatchedCache(stages.cache, seams),
         decoder=WatchedDecoder(stages.decoder, seams),
         encoder=WatchedEncoder(stages.encoder, seams),
@@ -146,20 +148,24 @@ class WatchedDecoder:
         self._decoder = decoder
         self._seams = seams
 
-    def decode(self, data: bytes, content_hash: ContentHash) -> tuple[Pixels, ImageFacts]:
+    def decode(self, data: bytes, content_hash: ContentHash) -> DecodedPicture:
         """
         As the decoder does.
         """
         name = self._seams.pictures[content_hash]
         self._seams.at("decode", name)
-        pixels, facts = self._decoder.decode(data, content_hash)
-        self._seams.pictures[pixels.tobytes()] = name
-        return pixels, facts
+        decoded = self._decoder.decode(data, content_hash)
+        for view in (decoded.pixels, *decoded.native):
+            self._seams.pictures[view.tobytes()] = name
+        for copy in perturbed_copies(decoded.pixels):
+            # A copy may be the picture itself, such as a blurred one without any edge.
+            self._seams.pictures.setdefault(copy.tobytes(), name + PERTURBED)
+        return decoded
 
 
 class WatchedEncoder:
     """
-    An encoder behind the seam ``encode``; one call is one micro-batch.
+    An encoder behind the seam ``encode``; one call is one micro-batch, where pictures have but one view.
     """
 
     def __init__(self, encoder: Encoder, seams: Seams) -> None:
@@ -212,7 +218,7 @@ class WatchedBank:
 
 class WatchedJudge:
     """
-    A judge behind the seams ``judge``, ``fail`` and ``dead_letter``.
+    A judge behind the seams ``judge``, ``wants_shift``, ``fail`` and ``dead_letter``.
     """
 
     def __init__(self, judge: Judge, seams: Seams) -> None:
@@ -223,8 +229,17 @@ class WatchedJudge:
         """
         As the judge does.
         """
+        self._seams.judged.update({one.passenger.upload.data.content_id: one.sighting for one in known})
         self._seams.at("judge", *(one.passenger.upload.data.content_id for one in known))
         return self._judge.judge(known)
+
+    def wants_shift(self, sightings: Sequence[Sighting]) -> Sequence[bool]:
+        """
+        As the test has it.
+        """
+        names = [self._seams.pictures[sighting.facts.sha256] for sighting in sightings]
+        self._seams.at("wants_shift", *names)
+        return [name in self._seams.grey for name in names]
 
     def fail(self, failed: Failed) -> Outcome:
         """

@@ -41,7 +41,7 @@ def assert_cloudevent(headers: Iterable[tuple[str, bytes]], value: bytes, key: b
     assert event.get_specversion() == "1.0"
     assert event.get_data() == json.loads(value)
     assert (event.get_id(), event.get_source(), event.get_type()) == (elder["id"], elder["source"], elder["type"])
-    assert event.get_dataschema() == f"urn:touchstone:schema:{event.get_type()}:1.0"
+    assert event.get_dataschema() == f"urn:touchstone:schema:{event.get_type()}:1.1"
     assert event.get_datacontenttype() == "application/json"
     return event
 

@@ -9,9 +9,11 @@ import zlib
 import numpy as np
 from PIL import Image, ImageCms, ImageFilter
 
+from worker.adapters.realism_statistics import statistics
 from worker.domain import ContentHash, Pixels, PreprocessSpec
 from worker.stages.decode import DecodeLimits, PerceptualHash, PillowDecoder
 from worker.stages.preprocess import preprocess_spec
+from worker.views import GLOBAL_ONLY, ViewSpec
 
 ANY_HASH = ContentHash("0" * 64)
 OPENAI = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
@@ -46,19 +48,23 @@ def spec_of(size: int, **config: object) -> PreprocessSpec:
 
 
 def decoder_of(
-    size: int, *, limits: DecodeLimits | None = None, perceptual_hash: PerceptualHash | None = None
+    size: int,
+    *,
+    limits: DecodeLimits | None = None,
+    perceptual_hash: PerceptualHash | None = None,
+    views: ViewSpec = GLOBAL_ONLY,
 ) -> PillowDecoder:
     """
     A decoder for inputs of this side; a picture of that very side passes through it unscaled.
     """
-    return PillowDecoder(spec_of(size), limits or DecodeLimits(), perceptual_hash)
+    return PillowDecoder(spec_of(size), limits or DecodeLimits(), perceptual_hash, views=views, statistics=statistics)
 
 
 def decoded(data: bytes, size: int) -> Pixels:
     """
     The pixels alone.
     """
-    return decoder_of(size).decode(data, ANY_HASH)[0]
+    return decoder_of(size).decode(data, ANY_HASH).pixels
 
 
 def png_that_announces(width: int, height: int) -> bytes:

@@ -6,11 +6,13 @@ from hashlib import sha256
 
 import numpy as np
 
-from schemas.verdict import ImageFacts
+from schemas.verdict import ContentCredentials, ImageFacts
 from worker.adapters.sighting_codec import SightingScope
 from worker.domain import ContentHash, Embedding, Sighting
 
 DIM = 24
+REALISM = (0.125, 300.5, 0.0625, 1200.25, 4096.5)
+SHIFT = (0.03125, 0.25, 0.015625)
 
 
 def a_hash(text: str) -> ContentHash:
@@ -27,11 +29,13 @@ def a_scope(text: str = "encoder", *, dim: int = DIM) -> SightingScope:
     return SightingScope(fingerprint_id=a_hash(text), dim=dim, decode_rules=a_hash("rules"))
 
 
-def a_sighting(content_hash: ContentHash, *, seed: int = 0, dim: int = DIM) -> Sighting:
+def a_sighting(
+    content_hash: ContentHash, *, seed: int = 0, dim: int = DIM, shift: tuple[float, ...] | None = None
+) -> Sighting:
     """
-    An embedding in a direction of its own, with facts that use every field.
+    Embeddings in directions of their own, with facts that use every field; ``shift`` is seldom measured.
     """
-    features = np.random.default_rng([int(content_hash[:8], 16), seed]).standard_normal(dim)
+    features, *crops = np.random.default_rng([int(content_hash[:8], 16), seed]).standard_normal((3, dim))
     facts = ImageFacts(
         sha256=content_hash,
         byte_length=83_211,
@@ -45,13 +49,30 @@ def a_sighting(content_hash: ContentHash, *, seed: int = 0, dim: int = DIM) -> S
         alpha="composited",
         pdq="0123456789abcdef" * 4,
         pdq_quality=97,
+        credentials=ContentCredentials(state="valid", issuer="Ünïcode Cameras", digital_source_type="digitalCapture"),
         warnings=("ICC_DROPPED", "ünïcode"),
     )
-    return Sighting(Embedding.from_features(features), facts)
+    return Sighting(
+        Embedding.from_features(features),
+        facts,
+        norm=float(np.float32(np.linalg.norm(features))),
+        native=tuple(map(Embedding.from_features, crops)),
+        realism=REALISM,
+        shift=shift,
+    )
 
 
 def same(one: Sighting, other: Sighting) -> bool:
     """
-    Whether two sightings agree, the vectors bit for bit.
+    Whether two sightings agree, the numbers bit for bit; a norm that is not known equals another.
     """
-    return one.facts == other.facts and one.embedding.vector.tobytes() == other.embedding.vector.tobytes()
+    return one.facts == other.facts and bits(one) == bits(other)
+
+
+def bits(sighting: Sighting) -> tuple[object, ...]:
+    """
+    All that was measured of a sighting, as it lies in memory.
+    """
+    vectors = [embedding.vector.tobytes() for embedding in (sighting.embedding, *sighting.native)]
+    numbers = [sighting.norm, *(sighting.realism or ()), *(sighting.shift or ())]
+    return (*vectors, sighting.realism is None, sighting.shift is None, np.array(numbers).tobytes())

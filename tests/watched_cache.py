@@ -9,7 +9,7 @@ from redis import Redis
 
 from tests.sightings import a_scope, a_sighting
 from worker.adapters.redis_cache import RedisCache
-from worker.adapters.sighting_codec import embedding_key, facts_key
+from worker.adapters.sighting_codec import facts_key, measured_key
 from worker.adapters.system_clock import SystemClock
 from worker.domain import ContentHash
 from worker.ports import Clock
@@ -42,9 +42,9 @@ class Watched:
 
     def keys(self, content_hash: ContentHash) -> list[str]:
         """
-        Where embedding and facts of these bytes lie.
+        Where lie what was measured of these bytes, and their facts.
         """
-        return [key(content_hash, SCOPE, namespace=self.settings.namespace) for key in (embedding_key, facts_key)]
+        return [key(content_hash, SCOPE, namespace=self.settings.namespace) for key in (measured_key, facts_key)]
 
     def remember(self, *content_hashes: ContentHash) -> None:
         """

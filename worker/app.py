@@ -5,40 +5,31 @@ The composition root: the only place that builds adapters and puts them together
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import structlog
 
-from schemas.verdict import Mode
-from worker import __version__
-from worker.adapters.clip_encoder import load_encoder
-from worker.adapters.faiss_bank import FaissBank
 from worker.adapters.file_source import FileSource
 from worker.adapters.image_store import build_image_store
 from worker.adapters.kafka_outbox import KafkaOutbox
 from worker.adapters.kafka_source import KafkaEventSource
 from worker.adapters.kafka_topics import dead_letter_limit_bytes
 from worker.adapters.line_outbox import LineOutbox
-from worker.adapters.perceptual_hash import pdq
 from worker.adapters.redis_cache import RedisCache
 from worker.adapters.sighting_codec import SightingScope
 from worker.adapters.system_clock import SystemClock
-from worker.bank.files import load_bank
-from worker.bank.fit import check_fit
 from worker.domain import Message
 from worker.flow.bank_judge import BankJudge
 from worker.flow.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.flow.loop import Loop, LoopLimits, LoopReport
 from worker.flow.pipeline import Pipeline, PipelineLimits, StageSet
-from worker.policy import Policy, check_policy_fits, load_policy, shipped_policy
-from worker.ports import Bank, Clock, EmbeddingCache, Encoder, EventSource, ImageStore, Outbox, PictureDecoder, Recorder
-from worker.settings.tree import KafkaSettings, PolicySettings, Settings
-from worker.stages.decode import DecodeLimits, PillowDecoder, decoder_versions
+from worker.instruments import Instruments, open_instruments
+from worker.ports import Clock, EmbeddingCache, EventSource, ImageStore, Outbox, Recorder
+from worker.settings.tree import KafkaSettings, Settings
 from worker.stages.fetch import fetch_upload
 from worker.stages.intake import KEEP_BYTES, read_event
-from worker.stages.report import PolicyIdentity, RunVersions
+from worker.stages.report import RunVersions
 from worker.stages.serialise import Route, dead_letter_room, source_of, to_message
 from worker.telemetry.metrics import InMemoryRecorder
 
@@ -46,61 +37,6 @@ log = structlog.get_logger(__name__)
 
 THREADS_END_S = 0.5
 """How long the pipeline's threads may take to end: the drain has waited for all that was worth waiting for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Instruments:
-    """
-    All that a judgement is made with, opened once and checked against each other.
-    """
-
-    encoder: Encoder
-    decoder: PictureDecoder
-    bank: Bank
-    policy: Policy
-
-    def versions(self, mode: Mode) -> RunVersions:
-        """
-        What the verdicts of a run say of them.
-        """
-        return RunVersions(
-            encoder=self.encoder.fingerprint,
-            bank=self.bank.identity,
-            policy=PolicyIdentity(self.policy.id, self.policy.version, self.policy.sha256),
-            worker=__version__,
-            decoders=decoder_versions(),
-            mode=mode,
-        )
-
-
-def open_decoder(settings: Settings, encoder: Encoder) -> PillowDecoder:
-    """
-    The decoder that makes this encoder's input, under the configured limits.
-    """
-    limits = DecodeLimits(formats=settings.decode.formats, max_pixels=settings.decode.max_pixels)
-    perceptual_hash = pdq if settings.decode.perceptual_hash else None
-    return PillowDecoder(encoder.fingerprint.preprocess, limits, perceptual_hash=perceptual_hash)
-
-
-def open_instruments(settings: Settings, recorder: Recorder) -> Instruments:
-    """
-    Policy, encoder, decoder and bank, in this order: what is cheap to refuse is looked at first.
-
-    Raises ``ConfigInvalid``, ``EncoderInvalid`` or ``BankInvalid``.
-    """
-    policy = load_policy(_policy_path(settings.policy))
-    stored = load_bank(settings.bank.path)
-    check_policy_fits(policy, stored.identity(settings.bank.index))
-    encoder = load_encoder(settings.encoder, recorder=recorder)
-    decoder = open_decoder(settings, encoder)
-    check_fit(stored, encoder, decoder)
-    return Instruments(encoder, decoder, FaissBank(stored, settings.bank), policy)
-
-
-def _policy_path(settings: PolicySettings) -> Path:
-    # The default names a file of the checkout; away from it, the policy that ships is the same one.
-    untouched = settings == PolicySettings() and not settings.path.exists()
-    return shipped_policy() if untouched else settings.path
 
 
 @contextmanager
@@ -124,7 +60,10 @@ def running_pipeline(
         cache=cache,
         decoder=instruments.decoder,
         encoder=instruments.encoder,
-        judge=BankJudge(instruments.bank, instruments.policy, versions, clock, recorder, keep_bytes),
+        judge=BankJudge(
+            instruments.bank, instruments.policy, versions, clock, recorder, keep_bytes, fitted=instruments.fitted
+        ),
+        views=instruments.views,
     )
     limits = PipelineLimits(
         fetch_threads=settings.fetch.threads,
@@ -149,8 +88,12 @@ def _open_cache(
 ) -> EmbeddingCache | None:
     if not settings.redis.enabled:
         return None
-    fingerprint = instruments.encoder.fingerprint
-    scope = SightingScope.of(fingerprint, perceptual_hash=settings.decode.perceptual_hash)
+    scope = SightingScope.of(
+        instruments.encoder.fingerprint,
+        perceptual_hash=settings.decode.perceptual_hash,
+        views=instruments.views,
+        credentials=instruments.credentials,
+    )
     return RedisCache(settings.redis, scope, recorder=recorder, clock=clock)
 
 

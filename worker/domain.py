@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.dead_letter import ImageDeadLetterV1
+from schemas.judgement import AttributionV1, CalibrationV1
 from schemas.uploaded import ImageUploadedV1
 from schemas.verdict import (
     Action,
@@ -280,7 +281,9 @@ class BankIdentity:
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """
-    What a policy makes of a neighbourhood.
+    What a policy makes of a neighbourhood, and of an assessment where the bank carries a fitted judgement.
+
+    ``probability``, ``calibration`` and ``attribution`` are None without an assessment.
     """
 
     status: Literal["decided", "abstained"]
@@ -292,6 +295,10 @@ class Judgement:
     thresholds: Thresholds
     scores: tuple[ScoreComponent, ...]
     evidence: Evidence
+    probability: float | None = None
+    calibration: CalibrationV1 | None = None
+    attribution: AttributionV1 | None = None
+    missing_heads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,17 @@ MetricName = Literal[
     "micro_batches_total",
     # Histogram: pictures per micro-batch.
     "micro_batch_size",
-    # Histogram: seconds in the encoder, per micro-batch.
+    # Counter, label result: pictures of the grey zone whose embedding shift was measured, or could not be for lack of
+    # memory (out_of_memory) or of finite features (nonfinite), and which were judged without it.
+    "perturbed_total",
+    # Histogram: seconds in the encoder, per micro-batch, with all views and perturbed copies.
     "encode_seconds",
     # Histogram: seconds in the bank, per search batch.
     "search_seconds",
+    # Histogram: seconds in the heads of the fitted judgement, per search batch; nothing without one.
+    "assess_seconds",
+    # Counter, label result: pictures that the cheap heads left within the policy's grey zone, or outside.
+    "grey_zone_total",
     # Counter: encoder batches halved because the device was out of memory.
     "encoder_out_of_memory_total",
     # Counter, label result: ok, refused (the group was rebalancing).

@@ -14,21 +14,26 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from schemas.verdict import Action
+from schemas.verdict import Action, AppliedRule
 from worker.domain import BankIdentity
 from worker.errors import ConfigInvalid
 
 DEFAULT_SURFACE: Final = "default"
 
-RuleName = Literal["soft_vote", "nearest_neighbour"]
+_FUSED_LABELS: Final = 2
 
-RULE_VERSIONS: Final[Mapping[RuleName, str]] = MappingProxyType({"soft_vote": "1", "nearest_neighbour": "1"})
+RuleName = Literal["auto", AppliedRule]
+
+RULE_VERSIONS: Final[Mapping[AppliedRule, str]] = MappingProxyType(
+    {"fused": "1", "soft_vote": "1", "nearest_neighbour": "1"}
+)
 """Raise one when its arithmetic changes: it enters the policy's hash, and so the id of every verdict."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Unit = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -41,13 +46,38 @@ class Section(BaseModel):
 
 class Rule(Section):
     """
-    How neighbours become weights: the rule that decides, its ``k``, its temperature, and how many neighbours to show.
+    Which rule decides, and the numbers of each; ``config/policy.toml`` explains them.
+
+    ``k``, ``temperature`` and ``max_neighbours`` are those of the votes and of the evidence that every verdict shows;
+    ``base_rate``, ``alpha``, ``pac_delta``, ``coverage_alpha`` and ``grey_zone`` are those of ``fused``.
     """
 
-    name: RuleName = "soft_vote"
+    name: RuleName = "auto"
     k: Annotated[int, Field(ge=1, le=512)] = 9
     temperature: Annotated[float, Field(ge=0.001, le=10, allow_inf_nan=False)] = 0.07
     max_neighbours: Annotated[int, Field(ge=0, le=32)] = 5
+    base_rate: Fraction = 0.5
+    alpha: Fraction = 0.05
+    pac_delta: Fraction | None = None
+    coverage_alpha: Unit = 0.01
+    grey_zone: tuple[Unit, Unit] = (0.2, 0.8)
+
+    @field_validator("grey_zone")
+    @classmethod
+    def _ascends(cls, zone: tuple[float, float]) -> tuple[float, float]:
+        low, high = zone
+        if low > high:
+            raise ValueError(f"the lower end {low:g} is above the upper end {high:g}")
+        return zone
+
+
+class CredentialsRule(Section):
+    """
+    How good Content Credentials must be to decide, and for which label they then do; absent ones say nothing.
+    """
+
+    decide_on: Literal["valid", "trusted", "never"] = "valid"
+    label: Name = "ai_generated"
 
 
 class LabelRule(Section):
@@ -77,6 +107,7 @@ class _PolicyFile(Section):
     id: Name
     version: Name
     rule: Rule = Rule()
+    provenance: CredentialsRule = CredentialsRule()
     surfaces: dict[Name, SurfacePolicy]
 
 
@@ -89,6 +120,7 @@ class Policy:
     id: str
     version: str
     rule: Rule
+    provenance: CredentialsRule
     surfaces: Mapping[str, SurfacePolicy]
     sha256: str
 
@@ -143,7 +175,8 @@ def parse_policy(raw: Mapping[str, Any], origin: str) -> Policy:
     file = _validated({**raw, "surfaces": effective}, origin)
     content = {"algorithms": dict(RULE_VERSIONS), "policy": file.model_dump(mode="json")}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return Policy(file.id, file.version, file.rule, file.surfaces, hashlib.sha256(canonical.encode()).hexdigest())
+    sha256 = hashlib.sha256(canonical.encode()).hexdigest()
+    return Policy(file.id, file.version, file.rule, file.provenance, file.surfaces, sha256)
 
 
 def check_policy_fits(policy: Policy, bank: BankIdentity) -> None:
@@ -166,6 +199,28 @@ def check_policy_fits(policy: Policy, bank: BankIdentity) -> None:
             f"with labels {', '.join(sorted(bank.sizes))}: {'; '.join(problems)}. "
             "Give every surface one [surfaces.NAME.labels.LABEL] for each label of the bank, and none besides."
         )
+
+
+def applied_rule(policy: Policy, bank: BankIdentity, *, fitted: bool) -> AppliedRule:
+    """
+    The rule that decides about uploads to this bank, whether or not it carries a ``fitted`` judgement.
+
+    Raises ``ConfigInvalid`` when the policy asks for ``fused`` and the bank cannot give it.
+    """
+    name = policy.rule.name
+    fits = fitted and len(bank.sizes) == _FUSED_LABELS
+    if name == "auto":
+        return "fused" if fits else "soft_vote"
+    if name == "fused" and not fits:
+        if len(bank.sizes) != _FUSED_LABELS:
+            found = f"it has {len(bank.sizes)} labels, expected {_FUSED_LABELS}. Set"
+        else:
+            found = "it carries no fitted judgement. Run `touchstone fit BANK` with this bank's directory, or set"
+        raise ConfigInvalid(
+            f"policy {policy.id} {policy.version} has rule fused, which bank {bank.id} {bank.version} cannot give: "
+            f"{found} rule.name to auto or soft_vote."
+        )
+    return name
 
 
 def _inherit(default: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,6 +254,8 @@ def _problem(error: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails, whos
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
     if loc[0] == "rule" and len(loc) > 1:
         return list(Rule.model_fields)
+    if loc[0] == "provenance" and len(loc) > 1:
+        return list(CredentialsRule.model_fields)
     if loc[0] == "surfaces" and len(loc) > 1:
         return list(LabelRule.model_fields if "labels" in loc else SurfacePolicy.model_fields)
     return list(_PolicyFile.model_fields)

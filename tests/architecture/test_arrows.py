@@ -13,7 +13,7 @@ FILES = sorted([*(ROOT / "worker").rglob("*.py"), *(ROOT / "schemas").rglob("*.p
 CLIENTS = {
     "kafka": {"worker/adapters/kafka_", "worker/dev/probes.py"},
     "redis": {"worker/adapters/redis_cache.py", "worker/dev/probes.py"},
-    "faiss": {"worker/adapters/faiss_bank.py"},
+    "faiss": {"worker/adapters/faiss_"},
     "torch": {
         "worker/adapters/clip_",
         "worker/adapters/probe_file.py",
@@ -23,7 +23,7 @@ CLIENTS = {
         "worker/starter/",
     },
     "torchvision": {"worker/adapters/clip_"},
-    "open_clip": {"worker/adapters/clip_"},
+    "open_clip": {"worker/adapters/clip_", "worker/starter/training.py", "worker/starter/make.py"},
     "boto3": {"worker/adapters/s3_store.py"},
     "botocore": {"worker/adapters/s3_store.py"},
     "urllib3": {"worker/adapters/https_store.py"},
@@ -31,7 +31,7 @@ CLIENTS = {
     "c2pa": {"worker/adapters/content_credentials.py"},
     "matplotlib": {"worker/evaluation/plots", "worker/cli/explain"},
     "sklearn": {"worker/fitting/", "worker/evaluation/"},
-    "scipy": {"worker/fitting/", "worker/judgement/", "worker/evaluation/"},
+    "scipy": {"worker/fitting/", "worker/judgement/", "worker/evaluation/", "worker/starter/"},
     "pdqhash": {"worker/adapters/perceptual_hash.py"},
 }
 """Where each client library may be imported: one adapter each, and the servers of ``touchstone dev``."""
@@ -39,7 +39,18 @@ CLIENTS = {
 RINGS = ["contract", "core", "heads", "judgement", "stages", "flow", "edges", "root"]
 """Inner to outer; a ring may import itself and those before it, but for the exceptions below."""
 
-CORE = {"assessment", "domain", "errors", "fingerprint", "ports", "policy", "metric_names", "views", "__init__"}
+CORE = {
+    "assessment",
+    "domain",
+    "errors",
+    "fingerprint",
+    "ports",
+    "policy",
+    "metric_names",
+    "shipped",
+    "views",
+    "__init__",
+}
 EDGES = {"adapters", "bank", "fitting", "telemetry", "settings"}
 
 

@@ -3,13 +3,14 @@ What every cache of embeddings must do alike: the one in memory, and the one ove
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
 
 from tests.fakes_cache import InMemoryCache, Kept
-from tests.sightings import DIM, a_hash, a_scope, a_sighting, same
+from tests.sightings import DIM, SHIFT, a_hash, a_scope, a_sighting, same
 from worker.adapters.redis_cache import RedisCache
 from worker.adapters.sighting_codec import SightingScope
 from worker.adapters.system_clock import SystemClock
@@ -17,6 +18,7 @@ from worker.dev.servers import RedisAt
 from worker.ports import EmbeddingCache
 from worker.settings.tree import RedisSettings
 from worker.telemetry.metrics import InMemoryRecorder
+from worker.views import ViewSpec
 
 Workers = Callable[[SightingScope], EmbeddingCache]
 """A cache for a worker of this scope; all of one test share what they keep."""
@@ -91,12 +93,13 @@ def test_workers_of_one_encoder_share(workers: Workers) -> None:
         a_scope("another encoder"),
         a_scope("another encoder", dim=DIM * 2),
         SightingScope(a_scope().fingerprint_id, DIM, a_hash("other rules")),
+        replace(a_scope(), views=ViewSpec(native_crops=1).sha256),
     ],
-    ids=["encoder", "dimension", "decode rules"],
+    ids=["encoder", "dimension", "decode rules", "views"],
 )
 def test_workers_of_other_encoders_do_not(workers: Workers, other: SightingScope) -> None:
     """
-    Another encoder, or other rules of decoding, never see each other's sightings, and do not harm them.
+    Other encoders, views or rules of decoding never see each other's sightings, and do not harm them.
     """
     workers(a_scope()).remember({CAT: a_sighting(CAT)})
     foreign = workers(other)
@@ -120,6 +123,20 @@ def test_the_first_embedding_stays(workers: Workers) -> None:
 
     assert recalled is not None
     assert same(recalled[CAT], a_sighting(CAT))
+
+
+def test_a_sighting_with_its_shift_takes_the_place_of_one_without(workers: Workers) -> None:
+    """
+    What one worker had no need or no memory to measure, another may add; nobody takes it away again.
+    """
+    one, other = workers(a_scope()), workers(a_scope())
+    one.remember({CAT: a_sighting(CAT)})
+    other.remember({CAT: a_sighting(CAT, shift=SHIFT)})
+    one.remember({CAT: a_sighting(CAT, seed=1)})
+    recalled = one.recall([CAT])
+
+    assert recalled is not None
+    assert same(recalled[CAT], a_sighting(CAT, shift=SHIFT))
 
 
 def test_remembering_nothing_is_nothing(workers: Workers) -> None:

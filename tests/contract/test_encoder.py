@@ -191,8 +191,8 @@ def test_trained_features_know_a_photograph_again(
     for file in files:
         buffer = io.BytesIO()
         variant(Image.open(file)).save(buffer, "PNG")
-        varied.append(decoder.decode(buffer.getvalue(), ANY_HASH)[0])
-    originals = units(encoder.encode([decoder.decode(file.read_bytes(), ANY_HASH)[0] for file in files]))
+        varied.append(decoder.decode(buffer.getvalue(), ANY_HASH).pixels)
+    originals = units(encoder.encode([decoder.decode(file.read_bytes(), ANY_HASH).pixels for file in files]))
     cosines = units(encoder.encode(varied)) @ originals.T
     own = np.diag(cosines)
 

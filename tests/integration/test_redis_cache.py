@@ -11,7 +11,7 @@ import pytest
 
 from tests.sightings import a_hash, a_sighting, same
 from tests.watched_cache import SCOPE, Watched
-from worker.adapters.sighting_codec import pack_embedding
+from worker.adapters.sighting_codec import pack_measured
 from worker.dev.redis_server import EmbeddedRedis
 from worker.dev.servers import RedisAt
 from worker.errors import ConfigInvalid
@@ -65,7 +65,7 @@ def test_values_expire_and_not_all_at_once(watched: Watched) -> None:
     assert abs(ttl_s[CAT][0] - ttl_s[DOG][0]) > 60
 
 
-FOREIGN = pack_embedding(a_sighting(DOG).embedding, DOG, SCOPE)
+FOREIGN = pack_measured(a_sighting(DOG), DOG, SCOPE)
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "emptied": lambda _: b"",
     "truncated": lambda value: value[:-1],
@@ -78,7 +78,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize("which", [0, 1], ids=["embedding", "facts"])
+@pytest.mark.parametrize("which", [0, 1], ids=["measured", "facts"])
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
 def test_a_poisoned_value_is_a_miss_and_is_removed(
     watched: Watched, which: int, damage: Callable[[bytes], bytes]
@@ -105,7 +105,7 @@ def test_a_poisoned_value_is_a_miss_and_is_removed(
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize("which", [0, 1], ids=["embedding", "facts"])
+@pytest.mark.parametrize("which", [0, 1], ids=["measured", "facts"])
 def test_half_a_sighting_is_a_miss(watched: Watched, which: int) -> None:
     """
     When Redis has evicted one of the two values, the other alone is no sighting.

@@ -3,6 +3,7 @@ Conservation: every event that is consumed ends as exactly one outcome, or the p
 """
 
 import io
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -13,7 +14,9 @@ from tests.loop_rig import Tuning, Worker
 from tests.loop_seams import Seam
 from tests.loop_world import MISSING, World, each
 from tests.pictures import png_that_announces
+from worker.domain import ContentHash
 from worker.errors import UploadFailed
+from worker.views import DecodedPicture
 
 VICTIM = "victim"
 COMPANIONS = [f"companion-{number}" for number in range(8)]
@@ -130,9 +133,10 @@ def test_a_decoder_that_answers_with_no_picture_fails_that_upload(
     worker = Worker(world)
     decode = worker.pipeline._stages.decoder.decode
 
-    def answer(data: bytes, content_hash: str) -> object:
-        pixels, facts = decode(data, content_hash)  # type: ignore[arg-type] # a content hash is a string
-        return (pixels.astype("float32") if data == world.shelf.pictures[VICTIM] else pixels), facts
+    def answer(data: bytes, content_hash: ContentHash) -> DecodedPicture:
+        decoded = decode(data, content_hash)
+        wrong = decoded.pixels.astype("float32")
+        return replace(decoded, pixels=wrong) if data == world.shelf.pictures[VICTIM] else decoded
 
     monkeypatch.setattr(worker.pipeline._stages.decoder, "decode", answer)
 

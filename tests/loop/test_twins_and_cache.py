@@ -16,10 +16,10 @@ from tests.loop_seams import Seam
 from tests.loop_world import MISSING, World, each, eventually
 from worker.adapters.sighting_codec import (
     SightingScope,
-    pack_embedding,
     pack_facts,
-    unpack_embedding,
+    pack_measured,
     unpack_facts,
+    unpack_measured,
 )
 from worker.domain import ContentHash, Sighting
 from worker.errors import UploadFailed
@@ -44,10 +44,10 @@ class ByteCache:
         found = {}
         for content_hash in hashes:
             packed, packed_facts = self.values.get(content_hash, (b"", b""))
-            embedding = unpack_embedding(packed, content_hash, self.scope)
+            measured = unpack_measured(packed, content_hash, self.scope)
             facts = unpack_facts(packed_facts, content_hash, self.scope)
-            if embedding is not None and facts is not None:
-                found[content_hash] = Sighting(embedding, facts)
+            if measured is not None and facts is not None:
+                found[content_hash] = measured.with_facts(facts)
         return found
 
     def remember(self, sightings: Mapping[ContentHash, Sighting]) -> None:
@@ -55,8 +55,8 @@ class ByteCache:
         As bytes.
         """
         for content_hash, one in sightings.items():
-            embedding = pack_embedding(one.embedding, content_hash, self.scope)
-            self.values[content_hash] = (embedding, pack_facts(one.facts, content_hash, self.scope))
+            measured = pack_measured(one, content_hash, self.scope)
+            self.values[content_hash] = (measured, pack_facts(one.facts, content_hash, self.scope))
 
     def damage(self) -> None:
         """

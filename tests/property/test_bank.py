@@ -181,6 +181,6 @@ def test_no_flipped_bit_is_loaded(name: str, data: st.DataObject) -> None:
 def _write(path: Path, bank: Mapping[str, NDArray[np.float64]]) -> None:
     stored = a_stored_bank(bank)
     checksums = write_contents(
-        path, list(stored.entries), vectors=stored.vectors, probe=stored.probe, probe_png=stored.probe_png
+        path, list(stored.entries), stored=stored.stored, probe=stored.probe, probe_png=stored.probe_png
     )
     write_manifest(path, stored.manifest.model_copy(update={"checksums": checksums}))

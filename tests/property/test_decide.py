@@ -8,11 +8,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from schemas.verdict import Action, ImageFacts
+from schemas.verdict import Action, AppliedRule, ImageFacts
 from tests.bank_builders import GENERATED, a_neighbourhood, sha
 from worker.domain import Label, Neighbour, Neighbourhood
-from worker.policy import LabelRule, Rule, RuleName, SurfacePolicy
-from worker.stages.decide import decide
+from worker.policy import LabelRule, Rule, SurfacePolicy
+from worker.stages.decide import Terms, decide
 from worker.stages.vote import nearest_neighbour_weights, soft_vote
 
 FACTS = ImageFacts(sha256=sha("the upload"), byte_length=100, width=640, height=480)
@@ -140,7 +140,7 @@ def test_equal_densities_are_a_tie_however_unequal_the_bank(
 
 @given(neighbourhoods(), ks, temperatures, st.sampled_from(["soft_vote", "nearest_neighbour"]))
 def test_swapping_the_labels_swaps_the_vote(
-    neighbourhood: Neighbourhood, k: int, temperature: float, rule: RuleName
+    neighbourhood: Neighbourhood, k: int, temperature: float, rule: AppliedRule
 ) -> None:
     """
     No label is favoured for its name or its place.
@@ -168,9 +168,7 @@ def test_a_stricter_policy_never_decides_more(
         decide(
             neighbourhood,
             FACTS,
-            rule=Rule(),
-            surface=a_surface(*(pick(pair) for pair in zip(one, other, strict=True))),
-            positive=GENERATED,
+            terms=Terms(Rule(), a_surface(*(pick(pair) for pair in zip(one, other, strict=True))), GENERATED),
         )
         for pick in (min, max)
     )
@@ -187,7 +185,7 @@ def test_the_evidence_is_sorted_and_capped(
     Most similar first, ranks from one, no more than asked for, and every label accounted for.
     """
     rule = Rule(k=k, temperature=temperature, max_neighbours=limit)
-    judgement = decide(neighbourhood, FACTS, rule=rule, surface=a_surface(0, 0, -1), positive=GENERATED)
+    judgement = decide(neighbourhood, FACTS, terms=Terms(rule, a_surface(0, 0, -1), GENERATED))
     evidence = judgement.evidence
     shown = [one.similarity for one in evidence.neighbours]
 

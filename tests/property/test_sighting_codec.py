@@ -2,7 +2,10 @@
 Sightings as bytes: what was packed comes back, and nothing else is ever taken for it.
 """
 
+import math
+import struct
 from dataclasses import replace
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -11,26 +14,35 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from schemas.verdict import ImageFacts
-from tests.sightings import DIM, a_hash, a_scope, a_sighting
+from schemas.verdict import ContentCredentials, ImageFacts
+from tests.fake_encoder import FakeEncoder
+from tests.sightings import DIM, REALISM, SHIFT, a_hash, a_scope, a_sighting, same
 from worker.adapters.sighting_codec import (
-    EMBEDDING_MAGIC,
     FACTS_MAGIC,
-    embedding_key,
+    MEASURED_MAGIC,
+    SightingScope,
     facts_key,
-    pack_embedding,
+    measured_key,
     pack_facts,
-    unpack_embedding,
+    pack_measured,
     unpack_facts,
+    unpack_measured,
 )
-from worker.domain import ContentHash, Embedding
+from worker.domain import ContentHash, Embedding, Sighting
+from worker.views import ViewSpec
 
 CAT, DOG = a_hash("cat"), a_hash("dog")
 SCOPE = a_scope()
-EMBEDDING = pack_embedding(a_sighting(CAT).embedding, CAT, SCOPE)
+MEASURED = pack_measured(a_sighting(CAT), CAT, SCOPE)
 FACTS = pack_facts(a_sighting(CAT).facts, CAT, SCOPE)
 
-features = hnp.arrays(np.float32, DIM, elements=st.floats(-1e3, 1e3, width=32))
+BINDING = SCOPE.fingerprint_id + "\0" + SCOPE.views
+
+features = hnp.arrays(np.float32, DIM, elements=st.floats(-1e3, 1e3, width=32)).filter(
+    lambda raw: float(np.linalg.norm(raw)) > 1e-6
+)
+embeddings = features.map(Embedding.from_features)
+singles = st.floats(width=32, allow_nan=False, allow_infinity=False)
 content_hashes = st.binary(min_size=32, max_size=32).map(lambda digest: ContentHash(digest.hex()))
 words = st.text(max_size=20)
 facts_of_cat = st.builds(
@@ -48,7 +60,23 @@ facts_of_cat = st.builds(
     pdq=st.none() | words,
     pdq_quality=st.none() | st.integers(0, 100),
     media_type_mismatch=st.booleans(),
+    credentials=st.none()
+    | st.builds(
+        ContentCredentials,
+        state=st.sampled_from([None, "invalid", "valid", "trusted"]),
+        issuer=st.none() | words,
+        digital_source_type=st.none() | words,
+    ),
     warnings=st.lists(words, max_size=3).map(tuple),
+)
+sightings_of_cat = st.builds(
+    Sighting,
+    embedding=embeddings,
+    facts=st.just(a_sighting(CAT).facts),
+    norm=st.just(math.nan) | st.floats(min_value=2.0**-100, max_value=2.0**100, width=32),
+    native=st.lists(embeddings, max_size=3).map(tuple),
+    realism=st.none() | st.tuples(*[singles] * len(REALISM)),
+    shift=st.none() | st.tuples(*[singles] * len(SHIFT)),
 )
 
 
@@ -59,17 +87,15 @@ def sealed(content: bytes, binding: str, content_hash: ContentHash) -> bytes:
     return content + crc32(binding.encode() + b"\0" + content_hash.encode() + content).to_bytes(4, "little")
 
 
-@given(features, content_hashes)
-def test_an_embedding_comes_back_bit_for_bit(raw: np.ndarray, content_hash: ContentHash) -> None:
+@given(sightings_of_cat, content_hashes)
+def test_what_was_measured_comes_back_bit_for_bit(sighting: Sighting, content_hash: ContentHash) -> None:
     """
-    Packing and unpacking an embedding changes no bit of it.
+    Packing and unpacking a sighting changes no bit of it, whatever of it was measured.
     """
-    assume(float(np.linalg.norm(raw)) > 1e-6)
-    embedding = Embedding.from_features(raw)
-    unpacked = unpack_embedding(pack_embedding(embedding, content_hash, SCOPE), content_hash, SCOPE)
+    unpacked = unpack_measured(pack_measured(sighting, content_hash, SCOPE), content_hash, SCOPE)
 
     assert unpacked is not None
-    assert unpacked.vector.tobytes() == embedding.vector.tobytes()
+    assert same(sighting, unpacked.with_facts(sighting.facts))
 
 
 @given(facts_of_cat)
@@ -82,13 +108,15 @@ def test_facts_come_back(facts: ImageFacts) -> None:
 
 def test_the_format_is_what_the_description_says() -> None:
     """
-    Other programs may write and read these values: magic, length, halves, checksum over key and content.
+    Other programs may write and read these values: magic, lengths, halves, singles, checksum over key and content.
     """
-    halves = a_sighting(CAT).embedding.as_half().astype("<f2").tobytes()
-    content = EMBEDDING_MAGIC + DIM.to_bytes(4, "little") + halves
+    sighting = a_sighting(CAT)
+    halves = b"".join(one.as_half().astype("<f2").tobytes() for one in (sighting.embedding, *sighting.native))
+    numbers = struct.pack("<9f", sighting.norm, *REALISM, math.nan, math.nan, math.nan)
+    content = MEASURED_MAGIC + DIM.to_bytes(4, "little") + (2).to_bytes(4, "little") + halves + numbers
 
-    assert sealed(content, SCOPE.fingerprint_id, CAT) == EMBEDDING
-    assert sealed(FACTS_MAGIC + a_sighting(CAT).facts.model_dump_json().encode(), SCOPE.decode_rules, CAT) == FACTS
+    assert sealed(content, BINDING, CAT) == MEASURED
+    assert sealed(FACTS_MAGIC + sighting.facts.model_dump_json().encode(), SCOPE.decode_rules, CAT) == FACTS
 
 
 @given(st.binary(max_size=400))
@@ -96,7 +124,7 @@ def test_any_bytes_are_understood_or_not(value: bytes) -> None:
     """
     Whatever lies in the cache, looking at it raises nothing, and noise is no sighting.
     """
-    assert unpack_embedding(value, CAT, SCOPE) is None
+    assert unpack_measured(value, CAT, SCOPE) is None
     assert unpack_facts(value, CAT, SCOPE) is None
 
 
@@ -105,7 +133,8 @@ def test_any_bytes_with_a_right_checksum_raise_nothing(content: bytes) -> None:
     """
     A checksum can be right by intent: what it seals is still looked at as if it were noise.
     """
-    assert unpack_embedding(sealed(content, SCOPE.fingerprint_id, CAT), CAT, SCOPE) is None
+    assert unpack_measured(sealed(content, BINDING, CAT), CAT, SCOPE) is None
+    assert unpack_measured(sealed(MEASURED_MAGIC + content, BINDING, CAT), CAT, SCOPE) is None
     assert unpack_facts(sealed(FACTS_MAGIC + content, SCOPE.decode_rules, CAT), CAT, SCOPE) is None
 
 
@@ -114,10 +143,10 @@ def test_no_flipped_bit_goes_unnoticed(bit: int) -> None:
     """
     Every single flipped bit of either value makes it a miss.
     """
-    for position in range(len(EMBEDDING)):
-        flipped = bytearray(EMBEDDING)
+    for position in range(len(MEASURED)):
+        flipped = bytearray(MEASURED)
         flipped[position] ^= 1 << bit
-        assert unpack_embedding(bytes(flipped), CAT, SCOPE) is None
+        assert unpack_measured(bytes(flipped), CAT, SCOPE) is None
     for position in range(len(FACTS)):
         flipped = bytearray(FACTS)
         flipped[position] ^= 1 << bit
@@ -128,52 +157,115 @@ def test_no_shortened_or_lengthened_value_goes_unnoticed() -> None:
     """
     Every truncation, and any byte too many, makes a value a miss.
     """
-    assert all(unpack_embedding(EMBEDDING[:end], CAT, SCOPE) is None for end in range(len(EMBEDDING)))
+    assert all(unpack_measured(MEASURED[:end], CAT, SCOPE) is None for end in range(len(MEASURED)))
     assert all(unpack_facts(FACTS[:end], CAT, SCOPE) is None for end in range(len(FACTS)))
-    assert unpack_embedding(EMBEDDING + b"\0", CAT, SCOPE) is None
+    assert unpack_measured(MEASURED + b"\0", CAT, SCOPE) is None
     assert unpack_facts(FACTS + b"\0", CAT, SCOPE) is None
 
 
 def test_a_value_belongs_to_its_key() -> None:
     """
-    Copied to another hash, another encoder or other rules, a value is a miss; so is one kind taken for the other.
+    Moved to another hash, encoder, views or rules, a value is a miss; so is one kind taken for the other.
     """
     encoder = replace(SCOPE, fingerprint_id=a_hash("another encoder"))
     # Alike in the part that stands in the key: the whole is what is checked.
     twin = replace(SCOPE, fingerprint_id=SCOPE.fingerprint_id[:16] + "0" * 48)
+    views = replace(SCOPE, views=ViewSpec(native_crops=3).sha256)
     rules = replace(SCOPE, decode_rules=a_hash("other rules"))
 
-    assert unpack_embedding(EMBEDDING, DOG, SCOPE) is None
-    assert unpack_embedding(EMBEDDING, CAT, encoder) is None
-    assert unpack_embedding(EMBEDDING, CAT, twin) is None
+    assert unpack_measured(MEASURED, DOG, SCOPE) is None
+    assert unpack_measured(MEASURED, CAT, encoder) is None
+    assert unpack_measured(MEASURED, CAT, twin) is None
+    assert unpack_measured(MEASURED, CAT, views) is None
     assert unpack_facts(FACTS, DOG, SCOPE) is None
     assert unpack_facts(FACTS, CAT, rules) is None
-    assert unpack_embedding(FACTS, CAT, SCOPE) is None
-    assert unpack_facts(EMBEDDING, CAT, SCOPE) is None
+    assert unpack_measured(FACTS, CAT, SCOPE) is None
+    assert unpack_facts(MEASURED, CAT, SCOPE) is None
 
 
 @pytest.mark.parametrize("dim", [DIM - 1, DIM + 1, DIM * 2])
-def test_an_embedding_of_another_dimension_is_none(dim: int) -> None:
+def test_a_sighting_of_another_dimension_is_none(dim: int) -> None:
     """
-    A whole and sealed embedding of the wrong length is a miss, and cannot be packed.
+    A whole and sealed sighting of the wrong length is a miss, and cannot be packed.
     """
     other = replace(SCOPE, dim=dim)
-    value = pack_embedding(a_sighting(CAT, dim=dim).embedding, CAT, other)
+    value = pack_measured(a_sighting(CAT, dim=dim), CAT, other)
 
-    assert unpack_embedding(value, CAT, SCOPE) is None
+    assert unpack_measured(value, CAT, SCOPE) is None
     with pytest.raises(ValueError, match="dimensions"):
-        pack_embedding(a_sighting(CAT, dim=dim).embedding, CAT, SCOPE)
+        pack_measured(a_sighting(CAT, dim=dim), CAT, SCOPE)
 
 
 @pytest.mark.parametrize("number", [0.0, 1.0, float("nan"), float("inf"), -float("inf")])
-def test_a_vector_that_is_no_unit_vector_is_none(number: float) -> None:
+@pytest.mark.parametrize("row", [0, 2])
+def test_a_vector_that_is_no_unit_vector_is_none(number: float, row: int) -> None:
     """
-    Zeros, NaN and infinities are a miss, even whole and sealed.
+    Zeros, NaN and infinities are a miss, even whole and sealed, in the global view's place or in a crop's.
     """
-    halves = np.full(DIM, number, dtype="<f2").tobytes()
-    value = sealed(EMBEDDING_MAGIC + DIM.to_bytes(4, "little") + halves, SCOPE.fingerprint_id, CAT)
+    start = 12 + row * DIM * 2
+    content = MEASURED[:start] + np.full(DIM, number, dtype="<f2").tobytes() + MEASURED[start + DIM * 2 : -4]
 
-    assert unpack_embedding(value, CAT, SCOPE) is None
+    assert unpack_measured(sealed(MEASURED[:-4], BINDING, CAT), CAT, SCOPE) is not None
+    assert unpack_measured(sealed(content, BINDING, CAT), CAT, SCOPE) is None
+
+
+@pytest.mark.parametrize(
+    ("at", "number"),
+    [(0, 0.0), (0, -1.0), (0, math.inf), (1, math.nan), (5, math.inf), (6, 1.0), (8, -math.inf)],
+)
+def test_numbers_that_nothing_measures_are_none(at: int, number: float) -> None:
+    """
+    No norm is zero, negative or infinite, and of realism and shift all is known or nothing.
+    """
+    start = len(MEASURED) - 4 - 9 * 4 + at * 4
+    content = MEASURED[:start] + struct.pack("<f", number) + MEASURED[start + 4 : -4]
+
+    assert unpack_measured(sealed(content, BINDING, CAT), CAT, SCOPE) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm": 0.1},
+        {"norm": 1e300},
+        {"norm": 0.0},
+        {"norm": math.inf},
+        {"realism": REALISM[1:]},
+        {"realism": (*REALISM[1:], math.nan)},
+        {"realism": (math.nan,) * len(REALISM)},
+        {"shift": (*SHIFT, 0.5)},
+        {"shift": (0.1, 0.5, 0.5)},
+    ],
+    ids=str,
+)
+def test_what_would_not_come_back_as_it_is_cannot_be_packed(changes: dict[str, Any]) -> None:
+    """
+    Numbers that are no float32, not finite or of a wrong count are refused before they are written.
+    """
+    with pytest.raises(ValueError, match=r"float32|want"):
+        pack_measured(replace(a_sighting(CAT), **changes), CAT, SCOPE)
+
+
+def test_a_scope_tells_apart_what_sightings_depend_on() -> None:
+    """
+    Workers of other views, or with other facts, have other scopes; perturbation, asked only here and there, makes none.
+    """
+    fingerprint = FakeEncoder().fingerprint
+    of = [
+        SightingScope.of(fingerprint, perceptual_hash=False),
+        SightingScope.of(fingerprint, perceptual_hash=True),
+        SightingScope.of(fingerprint, perceptual_hash=False, credentials="reader 1"),
+        SightingScope.of(fingerprint, perceptual_hash=False, credentials="reader 1, other trust list"),
+        SightingScope.of(fingerprint, perceptual_hash=False, views=ViewSpec(native_crops=2)),
+        SightingScope.of(fingerprint, perceptual_hash=False, views=ViewSpec(realism=True)),
+        SightingScope.of(fingerprint, perceptual_hash=False, views=ViewSpec(reencode_quality=90)),
+    ]
+
+    assert len(of) == len(set(of))
+    assert of[0] == SightingScope.of(fingerprint, perceptual_hash=False, views=ViewSpec(perturbation=True))
+    assert measured_key(CAT, of[0], namespace="n") != measured_key(CAT, of[4], namespace="n")
+    assert facts_key(CAT, of[0], namespace="n") == facts_key(CAT, of[4], namespace="n")
+    assert facts_key(CAT, of[0], namespace="n") != facts_key(CAT, of[2], namespace="n")
 
 
 @pytest.mark.parametrize(
@@ -202,14 +294,12 @@ def test_sealed_json_that_is_no_facts_is_none(text: bytes) -> None:
 @given(content_hashes, content_hashes)
 def test_keys_tell_hashes_apart(one: ContentHash, other: ContentHash) -> None:
     """
-    Two hashes never share a key, and an embedding never shares one with facts.
+    Two hashes never share a key, and what was measured never shares one with facts.
     """
     assume(one != other)
     keys = {
-        key(content_hash, SCOPE, namespace="prod")
-        for key in (embedding_key, facts_key)
-        for content_hash in (one, other)
+        key(content_hash, SCOPE, namespace="prod") for key in (measured_key, facts_key) for content_hash in (one, other)
     }
 
     assert len(keys) == 4
-    assert all(key.startswith(("touchstone:prod:e1:", "touchstone:prod:f1:")) for key in keys)
+    assert all(key.startswith(("touchstone:prod:e2:", "touchstone:prod:f1:")) for key in keys)

@@ -9,8 +9,8 @@ import pytest
 
 from tests.bank_builders import GENERATED, REAL, a_source, add_to_small, build_small, snapshot, write_pictures
 from tests.fake_encoder import FakeEncoder, fake_embedder
-from worker.bank.build import next_version
 from worker.bank.files import load_bank
+from worker.bank.release import next_version
 from worker.errors import BankInvalid
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 from schemas.errors import ErrorCode
 from tests.bank_builders import GENERATED, NOON, REAL, a_picture, a_source, build_small, snapshot, write_pictures
 from tests.fake_encoder import FakeEncoder, fake_decoder, fake_embedder
-from worker.bank.build import AddPlan, BuildPlan, TooManySkipped, build_bank
+from worker.bank.assemble import TooManySkipped
+from worker.bank.build import AddPlan, BuildPlan, build_bank
 from worker.bank.files import load_bank
 from worker.bank.manifest import GENERATED as SHIPPED_QUESTION
 from worker.bank.sources import list_source
@@ -41,8 +42,8 @@ def test_a_bank_holds_what_the_folder_holds(tmp_path: Path) -> None:
     data = (source / "fake/mill/002.png").read_bytes()
     row = rows[hashlib.sha256(data).hexdigest()]
     entry = bank.entries.entry(row)
-    pixels, _ = fake_decoder().decode(data, ContentHash(entry.sha256))
-    expected = Embedding.from_features(FakeEncoder().encode([pixels])[0]).as_half()
+    decoded = fake_decoder().decode(data, ContentHash(entry.sha256))
+    expected = Embedding.from_features(FakeEncoder().encode([decoded.pixels])[0]).as_half()
 
     assert (report.added, report.reused, report.skipped, report.duplicates) == (10, 0, (), ())
     assert bank.sizes == {REAL: 6, GENERATED: 4}

@@ -19,6 +19,7 @@ from worker.bank.manifest import GENERATED as SHIPPED_QUESTION
 from worker.bank.manifest import canonical_bytes
 from worker.bank.sources import list_source
 from worker.errors import EXIT_CANNOT_START, BankInvalid
+from worker.views import ViewSpec
 
 Damage = Callable[[Path], object]
 
@@ -30,7 +31,8 @@ def bank(tmp_path: Path) -> Path:
     """
     listing = list_source(a_source(tmp_path / "source"), SHIPPED_QUESTION)
     plan = BuildPlan(id="small", created_at=NOON)
-    return build_bank(listing, tmp_path / "bank", embedder=fake_embedder(), plan=plan).path
+    views = ViewSpec(native_crops=2, realism=True)
+    return build_bank(listing, tmp_path / "bank", embedder=fake_embedder(views=views), plan=plan).path
 
 
 def reseal(bank: Path) -> None:
@@ -119,8 +121,15 @@ def test_white_space_does_not_change_who_a_bank_is(bank: Path) -> None:
     ("damage", "message"),
     [
         (lambda b: (b / "manifest.json").unlink(), "manifest.json cannot be read .*is this a bank"),
-        (lambda b: (b / "manifest.json").write_text("{"), "manifest.json is no manifest of format 1"),
-        (lambda b: change_manifest(b, "format_version", value=2), "format_version is '2'"),
+        (lambda b: (b / "manifest.json").write_text("{"), "manifest.json is no manifest of format 2"),
+        (
+            lambda b: change_manifest(b, "format_version", value=1),
+            "is of bank format 1, this worker reads format 2; rebuild it with `touchstone bank build`",
+        ),
+        (lambda b: change_manifest(b, "format_version", value=3), "is of bank format 3, .*use a newer worker"),
+        (lambda b: change_manifest(b, "format_version", value="two"), "format_version is 'two'"),
+        (lambda b: change_manifest(b, "views", "native_crops", value=3), "views.sha256 is .*rebuild the bank"),
+        (lambda b: change_manifest(b, "views", "sha256", value="00" * 32), "made by other rules than this worker's"),
         (lambda b: change_manifest(b, "surprise", value=2), "surprise"),
         (lambda b: change_manifest(b, "question", "positive", value="cat"), "positive is 'cat', expected one of"),
         (lambda b: change_manifest(b, "counts", "entries", value=9), "per_label sums to 10, expected entries = 9"),
@@ -154,6 +163,31 @@ def test_white_space_does_not_change_who_a_bank_is(bank: Path) -> None:
             "10 vectors are not of norm 1",
         ),
         (lambda b: change_vectors(b, lambda t: t["probe"].fill(np.inf)), "probe has norm inf"),
+        (lambda b: change_vectors(b, lambda t: t.pop("native")), "native is missing, expected float16"),
+        (
+            lambda b: change_vectors(b, lambda t: t.update(native=t["native"][:-1])),
+            r"native is float16\[19, 24\], expected float16\[20, 24\]",
+        ),
+        (lambda b: change_vectors(b, lambda t: t["native"][7].fill(0)), "1 native are not of norm 1; the first, row 7"),
+        (
+            lambda b: change_vectors(b, lambda t: t["native_owner"].__setitem__(3, 9)),
+            "native_owner is not ascending between 0 and 9",
+        ),
+        (lambda b: change_vectors(b, lambda t: t["native_owner"].__setitem__(19, 10)), "native_owner is not ascending"),
+        (lambda b: change_vectors(b, lambda t: t["native_owner"].__setitem__(0, -1)), "native_owner is not ascending"),
+        (lambda b: change_vectors(b, lambda t: t["native_owner"].fill(4)), "up to 20 crops of one .* say 2"),
+        (
+            lambda b: change_vectors(b, lambda t: t.update(native_owner=t["native_owner"].astype(np.int64))),
+            r"native_owner is int64\[20\], expected int32",
+        ),
+        (lambda b: change_vectors(b, lambda t: t["norms"].__setitem__(5, 0)), "1 norms are not finite and above 0"),
+        (lambda b: change_vectors(b, lambda t: t["norms"].fill(np.nan)), "10 norms are not finite .*row 0, is nan"),
+        (
+            lambda b: change_vectors(b, lambda t: t.update(realism=t["realism"][:, :4])),
+            r"realism is float32\[10, 4\], expected float32\[10, 5\]",
+        ),
+        (lambda b: change_vectors(b, lambda t: t["realism"].__setitem__((2, 1), np.inf)), "realism is infinite in 1"),
+        (lambda b: change_vectors(b, lambda t: t["shift"].__setitem__((2, 1), 0.1)), "shift is given in 1 rows"),
         (lambda b: change_lines(b, lambda lines: lines[:-1]), "entries.jsonl has 9 lines, expected 10"),
         (lambda b: change_lines(b, lambda lines: [*lines[:-1], "{}"]), "line 10: id is .*Field required"),
         (lambda b: change_lines(b, lambda lines: [*lines[:-1], "no json"]), "line 10: .*Invalid JSON"),

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from schemas.errors import ErrorCode
-from schemas.verdict import ImageFacts
 from tests.bank_builders import NOON, a_source
 from tests.fake_encoder import SPEC, FakeEncoder, fake_decoder, fake_embedder
 from worker.bank.build import BuildPlan, build_bank
@@ -18,9 +17,10 @@ from worker.bank.files import StoredBank
 from worker.bank.fit import check_fit, probe_picture
 from worker.bank.manifest import GENERATED as SHIPPED_QUESTION
 from worker.bank.sources import list_source
-from worker.domain import ContentHash, EncoderFingerprint, Pixels
+from worker.domain import ContentHash, EncoderFingerprint
 from worker.errors import BankInvalid
 from worker.stages.decode import DecodeLimits, PillowDecoder
+from worker.views import DecodedPicture
 
 
 @pytest.fixture
@@ -114,12 +114,12 @@ class SwappedChannels:
     A decoder with the oldest of all bugs.
     """
 
-    def decode(self, data: bytes, content_hash: ContentHash) -> tuple[Pixels, ImageFacts]:
+    def decode(self, data: bytes, content_hash: ContentHash) -> DecodedPicture:
         """
         The picture in the wrong order of colours.
         """
-        pixels, facts = fake_decoder().decode(data, content_hash)
-        return np.ascontiguousarray(pixels[:, :, ::-1]), facts
+        decoded = fake_decoder().decode(data, content_hash)
+        return replace(decoded, pixels=np.ascontiguousarray(decoded.pixels[:, :, ::-1]))
 
 
 def test_swapped_channels_are_found(bank: StoredBank) -> None:

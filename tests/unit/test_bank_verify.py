@@ -15,6 +15,7 @@ from tests.bank_builders import GENERATED, NOON, REAL, a_source, a_stored_bank, 
 from tests.brute_force_bank import BruteForceBank
 from tests.fake_encoder import FakeEncoder, fake_decoder, fake_embedder
 from worker.adapters.faiss_bank import FaissBank
+from worker.adapters.faiss_references import FaissReferences
 from worker.bank.build import BuildPlan, build_bank
 from worker.bank.describe import balanced_accuracy, describe
 from worker.bank.entries import EntryTable
@@ -24,8 +25,11 @@ from worker.bank.sources import list_source
 from worker.bank.verify import Finding, verify_bank
 from worker.domain import BankEntry, Embedding, Label, Neighbourhood
 from worker.errors import EncoderInvalid
+from worker.heads.features import Matrix
+from worker.heads.reference_bank import ExactBank, Nearest, NearestOfClass, Projection, View
 from worker.settings.tree import BankSettings
 from worker.stages.decode import PillowDecoder
+from worker.views import ViewSpec
 
 
 def flat(stored: StoredBank) -> FaissBank:
@@ -41,7 +45,7 @@ def write(path: Path, stored: StoredBank, entries: Sequence[BankEntry] | None = 
     """
     rows = list(stored.entries if entries is None else entries)
     path.mkdir()
-    checksums = write_contents(path, rows, vectors=stored.vectors, probe=stored.probe, probe_png=stored.probe_png)
+    checksums = write_contents(path, rows, stored=stored.stored, probe=stored.probe, probe_png=stored.probe_png)
     changed = stored.manifest.model_copy(update={"checksums": checksums, "counts": counts_of(rows)})
     write_manifest(path, changed)
     return path
@@ -62,7 +66,7 @@ def test_a_sound_bank_has_no_findings(tmp_path: Path) -> None:
     listing = list_source(a_source(tmp_path / "source"), SHIPPED_QUESTION)
     plan = BuildPlan(id="small", created_at=NOON)
     path = build_bank(listing, tmp_path / "bank", embedder=fake_embedder(), plan=plan).path
-    verification = verify_bank(path, open_bank=flat, open_encoder=lambda: (FakeEncoder(), fake_decoder()))
+    verification = verify_bank(path, open_bank=flat, open_encoder=lambda views: (FakeEncoder(), fake_decoder(views)))
 
     assert verification.findings == ()
     assert verification.checks == ("files", "repeated references", "near duplicates", "index", "probe")
@@ -91,7 +95,9 @@ def test_an_encoder_that_does_not_fit_is_a_finding(tmp_path: Path) -> None:
     listing = list_source(a_source(tmp_path / "source"), SHIPPED_QUESTION)
     plan = BuildPlan(id="small", created_at=NOON)
     path = build_bank(listing, tmp_path / "bank", embedder=fake_embedder(), plan=plan).path
-    verification = verify_bank(path, open_bank=flat, open_encoder=lambda: (FakeEncoder(weights=2), fake_decoder()))
+    verification = verify_bank(
+        path, open_bank=flat, open_encoder=lambda views: (FakeEncoder(weights=2), fake_decoder(views))
+    )
 
     assert [finding.check for finding in verification.findings] == ["probe"]
     assert "weights is" in verification.findings[0].message
@@ -102,7 +108,7 @@ def test_an_encoder_that_cannot_be_opened_is_a_finding(tmp_path: Path) -> None:
     A probe that was not checked must not look like one that was; everything else is checked all the same.
     """
 
-    def open_encoder() -> tuple[FakeEncoder, PillowDecoder]:
+    def open_encoder(_views: ViewSpec) -> tuple[FakeEncoder, PillowDecoder]:
         raise EncoderInvalid("no weights here")
 
     path = write(tmp_path / "bank", a_stored_bank(random_bank()))
@@ -185,6 +191,56 @@ def test_an_index_that_misses_is_a_finding(tmp_path: Path) -> None:
         verification.findings[0]
     )
     assert (verification.recall, verification.self_retrieval) == (0.0, 0.0)
+
+
+def with_crops(reals: int = 60, fakes: int = 40) -> StoredBank:
+    """
+    References anywhere, with two crops each.
+    """
+    return a_stored_bank(random_bank(reals, fakes), crops=[2] * (reals + fakes))
+
+
+def test_the_native_view_is_checked(tmp_path: Path) -> None:
+    """
+    Where there are crops and somebody to search them; otherwise nothing is claimed of it.
+    """
+    path = write(tmp_path / "bank", with_crops())
+    plain = write(tmp_path / "plain", a_stored_bank(random_bank()))
+    verification = verify_bank(path, open_bank=flat, open_references=FaissReferences)
+    without = verify_bank(plain, open_bank=flat, open_references=FaissReferences)
+
+    assert (verification.findings, verification.native_recall) == ((), 1.0)
+    assert "native index" in verification.checks
+    assert without.native_recall is None
+    assert "native index" not in without.checks
+
+
+class ForgetfulReferences(ExactBank):
+    """
+    A bank of the heads that loses the nearest crops of everything.
+    """
+
+    def __init__(self, _searched: FaissBank, stored: StoredBank) -> None:
+        super().__init__(stored.references())
+
+    def nearest(self, view: View, queries: Matrix, k: int, projection: Projection | None = None) -> Nearest:
+        """
+        All but the best half.
+        """
+        found = super().nearest(view, queries, 2 * k, projection)
+        sides = [NearestOfClass(side.similarity[:, k:], side.rows[:, k:]) for side in (found.positive, found.negative)]
+        return Nearest(*sides)
+
+
+def test_a_native_index_that_misses_is_a_finding(tmp_path: Path) -> None:
+    """
+    With what to turn.
+    """
+    path = write(tmp_path / "bank", with_crops())
+    [finding] = verify_bank(path, open_bank=flat, open_references=ForgetfulReferences).findings
+
+    assert finding.check == "native index"
+    assert "flat finds 0.0% of the 10 nearest, wanted 95%: raise bank.hnsw_ef_search" in finding.message
 
 
 @pytest.mark.parametrize(

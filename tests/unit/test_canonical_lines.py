@@ -12,17 +12,16 @@ import pytest
 
 from schemas.dead_letter import DeadLetterError, ImageDeadLetterV1, Original
 from schemas.errors import ErrorClass, ErrorCode, Stage, class_of
+from schemas.handling import ErrorV1, Timing
 from schemas.verdict import (
     Action,
     Audit,
     CacheProvenance,
-    ErrorV1,
     Evidence,
     ImageVerdictV1,
     Input,
     OutcomeV1,
     Thresholds,
-    Timing,
 )
 from schemas.versions import BankVersion, EncoderVersion, PolicyVersion, PreprocessVersion, Versions
 from tests.recorded_log import lines_of, log_undone

@@ -2,60 +2,22 @@
 ``touchstone bank``: what it prints, for people and for machines, and its exit codes.
 """
 
-import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.bank_builders import a_source, write_pictures
+from tests.cli_bank_rig import Touchstone, bank_command
 from tests.fake_encoder import FakeEncoder, fake_embedder
 from worker.bank.files import load_bank
-from worker.cli import main
-
-
-@dataclass(frozen=True)
-class Ran:
-    """
-    How a command ended and what it said.
-    """
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:  # noqa: ANN401 - whatever was printed
-        """
-        What was printed, as one JSON document.
-        """
-        return json.loads(self.out)
-
-
-Touchstone = Callable[..., Ran]
 
 
 @pytest.fixture
 def touchstone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Touchstone:
     """
-    Runs ``touchstone bank ...`` with the fake encoder in the place of the configured one.
+    Runs ``touchstone bank ...`` below ``tmp_path``.
     """
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("worker.cli.bank._open_embedder", lambda _settings: fake_embedder())
-
-    def run(*arguments: str | Path) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["touchstone", "bank", *(str(argument) for argument in arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Ran(ended.value.code, said.out, said.err)
-
-    return run
+    return bank_command(monkeypatch, capsys, tmp_path)
 
 
 def test_build_for_people(touchstone: Touchstone, tmp_path: Path) -> None:
@@ -198,6 +160,8 @@ def test_inspect(touchstone: Touchstone, tmp_path: Path) -> None:
     assert "question real / ai_generated, score speaks of ai_generated" in ran.out
     assert "real: 2 references\n  generators  -\n  formats     JPEG 2\n" in ran.out
     assert "warning: the format of the files alone" in ran.out
+    assert "views global, 4 native crops, realism, perturbation, " in ran.out
+    assert "judgement none fitted" in ran.out
     assert machine.json["giveaways"]["format"] == 1.0
     assert machine.json["labels"]["real"]["formats"] == {"JPEG": 2}
     assert machine.json["manifest"]["counts"]["entries"] == 3
@@ -211,7 +175,7 @@ def test_verify_a_sound_bank(touchstone: Touchstone, tmp_path: Path) -> None:
     ran, machine = touchstone("verify", "bank"), touchstone("verify", "bank", "--no-encoder", "--json")
 
     assert (ran.code, machine.code) == (0, 0)
-    assert "bank is sound: files, repeated references, near duplicates, index, probe" in ran.out
+    assert "bank is sound: files, repeated references, near duplicates, index, native index, probe" in ran.out
     assert (machine.json["sound"], machine.json["findings"], machine.json["recall"]) == (True, [], 1.0)
     assert "probe" not in machine.json["checks"]
 
@@ -221,7 +185,9 @@ def test_verify_a_damaged_bank(touchstone: Touchstone, tmp_path: Path, monkeypat
     Exit code 1, one line per finding.
     """
     touchstone("build", a_source(tmp_path / "source"), "--out", "bank")
-    monkeypatch.setattr("worker.cli.bank._open_embedder", lambda _settings: fake_embedder(FakeEncoder(weights=2)))
+    monkeypatch.setattr(
+        "worker.cli.bank._open_embedder", lambda _s, views: fake_embedder(FakeEncoder(weights=2), views=views)
+    )
     misfit = touchstone("verify", "bank")
     (tmp_path / "bank/probe.png").write_bytes(b"")
     damaged = touchstone("verify", "bank", "--json")

@@ -11,7 +11,7 @@ from schemas.verdict import Action, ImageFacts, ReasonCode
 from tests.bank_builders import GENERATED, REAL, a_neighbourhood, an_entry, sha
 from worker.domain import Judgement, Label, Neighbour, Neighbourhood
 from worker.policy import LabelRule, Rule, SurfacePolicy
-from worker.stages.decide import decide, thresholds_of
+from worker.stages.decide import Terms, decide, thresholds_of
 from worker.stages.vote import MAX_DEPTH, coverage, nearest_difference, soft_vote, vote_depth
 
 FACTS = ImageFacts(sha256=sha("the upload"), byte_length=100, width=640, height=480)
@@ -42,7 +42,7 @@ def judged(neighbourhood: Neighbourhood, facts: ImageFacts = FACTS, **changes: A
     """
     rule = Rule(**{name.removeprefix("rule_"): value for name, value in changes.items() if name.startswith("rule_")})
     surface = a_surface(**{name: value for name, value in changes.items() if not name.startswith("rule_")})
-    return decide(neighbourhood, facts, rule=rule, surface=surface, positive=GENERATED)
+    return decide(neighbourhood, facts, terms=Terms(rule, surface, GENERATED))
 
 
 def codes(judgement: Judgement) -> list[ReasonCode]:
@@ -295,7 +295,7 @@ def test_more_than_two_labels() -> None:
     neighbourhood = a_neighbourhood({"cat": [0.2], "dog": [0.8], "ai_generated": [0.5]})
     rule = Rule()
     labels = {name: LabelRule(threshold=0.4, action=Action.NONE) for name in ("cat", "dog", "ai_generated")}
-    judgement = decide(neighbourhood, FACTS, rule=rule, surface=a_surface(labels=labels), positive=GENERATED)
+    judgement = decide(neighbourhood, FACTS, terms=Terms(rule, a_surface(labels=labels), GENERATED))
 
     assert judgement.label == Label("dog")
     assert judgement.scores[1].value == pytest.approx(-0.3)
@@ -325,9 +325,10 @@ def test_thresholds_are_reported_as_applied() -> None:
     """
     A verdict of a failed upload reports the same numbers as a judged one.
     """
-    rule, surface = Rule(k=3, temperature=0.2), a_surface(min_margin=0.1)
+    terms = Terms(Rule(k=3, temperature=0.2), a_surface(min_margin=0.1), GENERATED)
     neighbourhood = a_neighbourhood({"real": [0.3], "ai_generated": [0.9]})
-    judgement = decide(neighbourhood, FACTS, rule=rule, surface=surface, positive=GENERATED)
+    judgement = decide(neighbourhood, FACTS, terms=terms)
 
-    assert judgement.thresholds == thresholds_of(rule, surface)
+    assert judgement.thresholds == thresholds_of(terms, None)
+    assert judgement.thresholds.rule == "soft_vote"
     assert (3, 0.2, 0.1) == (judgement.thresholds.k, judgement.thresholds.temperature, judgement.thresholds.min_margin)

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from schemas.verdict import Action, ImageFacts
+from schemas.verdict import Action, AppliedRule, ImageFacts
 from tests.bank_builders import GENERATED, REAL, a_stored_bank, sha, unit_rows
 from worker.adapters.faiss_bank import FaissBank
 from worker.domain import Embedding, Neighbourhood
-from worker.policy import LabelRule, Rule, RuleName, SurfacePolicy
+from worker.policy import LabelRule, Rule, SurfacePolicy
 from worker.settings.tree import BankSettings
-from worker.stages.decide import decide
+from worker.stages.decide import Terms, decide
 from worker.stages.match import find_neighbours
 
 DIM = 64
@@ -142,8 +142,8 @@ def test_the_papers_rule_needs_a_balanced_bank(searched: tuple[str, list[Neighbo
         assert 0.25 < rates.false_positive < 0.45
 
 
-def _decided(neighbourhood: Neighbourhood, rule: RuleName) -> str | None:
-    return decide(neighbourhood, FACTS, rule=Rule(name=rule, k=K), surface=SURFACE, positive=GENERATED).label
+def _decided(neighbourhood: Neighbourhood, rule: AppliedRule) -> str | None:
+    return decide(neighbourhood, FACTS, terms=Terms(Rule(name=rule, k=K), SURFACE, GENERATED)).label
 
 
 def _pooled_vote(neighbourhood: Neighbourhood) -> str:

@@ -36,7 +36,8 @@ def test_every_format_is_decoded_by_its_content(name: str) -> None:
     picture = photograph(64, 64)
     data = encoded(picture, name)
     content_hash = ContentHash(hashlib.sha256(data).hexdigest())
-    pixels, facts = decoder_of(64).decode(data, content_hash)
+    seen = decoder_of(64).decode(data, content_hash)
+    pixels, facts = seen.pixels, seen.facts
     # A GIF has 256 colours; the others lose little.
     error = np.abs(pixels.astype(int) - np.asarray(picture)).mean()
 
@@ -53,7 +54,7 @@ def test_size_and_mode_are_those_of_the_file() -> None:
     """
     The facts speak of the file, not of the encoder's input.
     """
-    _, facts = decoder_of(64).decode(encoded(photograph(301, 97).convert("L"), "PNG"), ANY_HASH)
+    facts = decoder_of(64).decode(encoded(photograph(301, 97).convert("L"), "PNG"), ANY_HASH).facts
 
     assert (301, 97, "L") == (facts.width, facts.height, facts.mode)
     assert (None, None) == (facts.pdq, facts.pdq_quality)
@@ -69,7 +70,7 @@ def test_every_format_is_held_to_the_pixel_limit(name: str) -> None:
 
     assert ErrorCode.DECODE_BOMB == error.code
     assert "4160" in error.detail
-    assert (64, 64, 3) == decoder_of(64, limits=DecodeLimits(max_pixels=64 * 65)).decode(data, ANY_HASH)[0].shape
+    assert (64, 64, 3) == decoder_of(64, limits=DecodeLimits(max_pixels=64 * 65)).decode(data, ANY_HASH).pixels.shape
 
 
 def test_a_bomb_is_refused_from_its_header() -> None:
@@ -191,7 +192,8 @@ def test_of_an_animation_the_first_frame_is_scored(name: str) -> None:
     """
     frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "lime", "blue")]
     data = encoded(frames[0], name, save_all=True, append_images=frames[1:])
-    pixels, facts = decoder_of(64).decode(data, ANY_HASH)
+    seen = decoder_of(64).decode(data, ANY_HASH)
+    pixels, facts = seen.pixels, seen.facts
 
     assert (3, (0,)) == (facts.frames_total, facts.frames_scored)
     assert np.abs(pixels.astype(int) - (255, 0, 0)).max() <= 4
@@ -205,7 +207,8 @@ def test_damage_after_the_first_frame_does_not_fail_the_first() -> None:
     data = encoded(frame, "GIF", save_all=True, append_images=[photograph(64, 64, seed=9).quantize(16)])
     second = data.rindex(b"\x2c")
     broken = data[: second + 1] + b"\0\0\0\0\0\0\0\0\x87" + b"\0" * 4
-    pixels, facts = decoder_of(64).decode(broken, ANY_HASH)
+    seen = decoder_of(64).decode(broken, ANY_HASH)
+    pixels, facts = seen.pixels, seen.facts
 
     assert np.array_equal(decoded(data, 64), pixels)
     assert facts.frames_total in (None, 1, 2)
@@ -217,9 +220,9 @@ def test_many_threads_decode_alike() -> None:
     """
     decoder = decoder_of(64)
     files = [encoded(photograph(90 + n, 80, seed=n), FORMATS[n % len(FORMATS)]) for n in range(20)]
-    alone = [decoder.decode(data, ANY_HASH)[0] for data in files]
+    alone = [decoder.decode(data, ANY_HASH).pixels for data in files]
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda data: decoder.decode(data, ANY_HASH)[0], files * 5))
+        together = list(pool.map(lambda data: decoder.decode(data, ANY_HASH).pixels, files * 5))
 
     assert all(np.array_equal(alone[n % 20], pixels) for n, pixels in enumerate(together))
 

@@ -43,7 +43,8 @@ def test_all_orientations_of_a_picture_decode_alike(orientation: int, name: str)
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     data = encoded(STORED[orientation](upright), name, exif=exif, **({"lossless": True} if name == "WEBP" else {}))
-    pixels, facts = decoder_of(32).decode(data, ANY_HASH)
+    seen = decoder_of(32).decode(data, ANY_HASH)
+    pixels, facts = seen.pixels, seen.facts
 
     assert np.array_equal(decoded(encoded(upright, "PNG"), 32), pixels)
     assert orientation == facts.orientation
@@ -56,7 +57,7 @@ def test_an_orientation_that_the_standard_does_not_know_is_upright(orientation: 
     """
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    _, facts = decoder_of(32).decode(encoded(photograph(40, 30), "JPEG", exif=exif), ANY_HASH)
+    facts = decoder_of(32).decode(encoded(photograph(40, 30), "JPEG", exif=exif), ANY_HASH).facts
 
     assert 1 == facts.orientation
 
@@ -67,7 +68,7 @@ def test_damaged_exif_does_not_fail_a_picture(name: str) -> None:
     EXIF is a comment; a picture whose EXIF is rubbish is upright, and where Pillow complains, the facts say so.
     """
     data = encoded(photograph(40, 40), name, exif=b"Exif\0\0rubbish, not TIFF")
-    _, facts = decoder_of(32).decode(data, ANY_HASH)
+    facts = decoder_of(32).decode(data, ANY_HASH).facts
 
     assert 1 == facts.orientation
     assert (() if name == "JPEG" else (DecodeNote.EXIF_DAMAGED,)) == facts.warnings
@@ -78,7 +79,8 @@ def test_sixteen_bit_grey_is_rescaled() -> None:
     Black stays black, white stays white and the rest is even: Pillow's own conversion clips nearly all to white.
     """
     ramp = np.linspace(0, 65_535, 64 * 64).round().astype(np.uint16).reshape(64, 64)
-    pixels, facts = decoder_of(64).decode(encoded(Image.fromarray(ramp), "PNG"), ANY_HASH)
+    seen = decoder_of(64).decode(encoded(Image.fromarray(ramp), "PNG"), ANY_HASH)
+    pixels, facts = seen.pixels, seen.facts
     expected = np.rint(ramp / 257).astype(np.uint8)
 
     assert "I;16" == facts.mode
@@ -116,7 +118,8 @@ def test_what_lies_under_full_transparency_is_not_seen(name: str) -> None:
     picture = photograph(64, 64).convert("RGBA")
     picture.putalpha(0)
     options = {"lossless": True, "exact": True} if name == "WEBP" else {}
-    pixels, facts = decoder_of(64).decode(encoded(picture, name, **options), ANY_HASH)
+    seen = decoder_of(64).decode(encoded(picture, name, **options), ANY_HASH)
+    pixels, facts = seen.pixels, seen.facts
 
     assert 255 == pixels.min()
     assert "composited" == facts.alpha
@@ -136,7 +139,8 @@ def test_an_opaque_alpha_channel_changes_nothing() -> None:
     Alpha that hides nothing is named, and the pixels are those without it.
     """
     picture = photograph(64, 64)
-    pixels, facts = decoder_of(64).decode(encoded(picture.convert("RGBA"), "PNG"), ANY_HASH)
+    seen = decoder_of(64).decode(encoded(picture.convert("RGBA"), "PNG"), ANY_HASH)
+    pixels, facts = seen.pixels, seen.facts
 
     assert np.array_equal(np.asarray(picture), pixels)
     assert "opaque" == facts.alpha
@@ -155,7 +159,8 @@ def test_every_kind_of_transparency_shows_the_paper(mode: str) -> None:
     else:
         picture = Image.new(mode, (64, 64), (1, 2, 3) if mode == "RGB" else 7 if mode == "L" else 0)
     options = {} if transparency is None else {"transparency": transparency}
-    pixels, facts = decoder_of(64).decode(encoded(picture, "PNG", **options), ANY_HASH)
+    seen = decoder_of(64).decode(encoded(picture, "PNG", **options), ANY_HASH)
+    pixels, facts = seen.pixels, seen.facts
 
     assert 255 == pixels.min()
     assert "composited" == facts.alpha
@@ -176,7 +181,8 @@ def test_cmyk_is_converted() -> None:
     A CMYK JPEG shows the colours it means, and not their negative.
     """
     picture = Image.new("CMYK", (64, 64), (0, 255, 255, 0))
-    pixels, facts = decoder_of(64).decode(encoded(picture, "JPEG", quality=95), ANY_HASH)
+    seen = decoder_of(64).decode(encoded(picture, "JPEG", quality=95), ANY_HASH)
+    pixels, facts = seen.pixels, seen.facts
 
     assert "CMYK" == facts.mode
     assert np.abs(pixels.astype(int) - (255, 0, 0)).max() < 12
@@ -187,7 +193,8 @@ def test_a_profile_is_applied() -> None:
     Under a profile that exchanges red and blue, a red picture is blue.
     """
     data = encoded(Image.new("RGB", (80, 60), (255, 0, 0)), "PNG", icc_profile=profile_with_red_and_blue_swapped())
-    pixels, facts = decoder_of(32).decode(data, ANY_HASH)
+    seen = decoder_of(32).decode(data, ANY_HASH)
+    pixels, facts = seen.pixels, seen.facts
 
     assert np.abs(pixels.astype(int) - (0, 0, 255)).max() < 12
     assert () == facts.warnings
@@ -201,7 +208,8 @@ def test_an_unusable_profile_is_dropped_with_a_warning(profile: bytes) -> None:
     A profile that cannot be applied is left out, and the facts say so.
     """
     picture = photograph(64, 64)
-    pixels, facts = decoder_of(64).decode(encoded(picture, "WEBP", lossless=True, icc_profile=profile), ANY_HASH)
+    seen = decoder_of(64).decode(encoded(picture, "WEBP", lossless=True, icc_profile=profile), ANY_HASH)
+    pixels, facts = seen.pixels, seen.facts
 
     assert np.array_equal(np.asarray(picture), pixels)
     assert (DecodeNote.ICC_DROPPED,) == facts.warnings
@@ -213,7 +221,7 @@ def test_a_profile_for_another_colour_space_is_dropped() -> None:
     """
     data = encoded(photograph(64, 64).convert("L"), "PNG", icc_profile=profile_with_red_and_blue_swapped())
 
-    assert (DecodeNote.ICC_DROPPED,) == decoder_of(64).decode(data, ANY_HASH)[1].warnings
+    assert (DecodeNote.ICC_DROPPED,) == decoder_of(64).decode(data, ANY_HASH).facts.warnings
 
 
 def test_padding_is_not_coloured_by_a_profile() -> None:
@@ -222,7 +230,7 @@ def test_padding_is_not_coloured_by_a_profile() -> None:
     """
     data = encoded(Image.new("RGB", (64, 32), (255, 0, 0)), "PNG", icc_profile=profile_with_red_and_blue_swapped())
     padding = spec_of(64, resize_mode="longest", fill_color=9)
-    pixels, _ = PillowDecoder(padding, DecodeLimits(), None).decode(data, ANY_HASH)
+    pixels = PillowDecoder(padding, DecodeLimits(), None).decode(data, ANY_HASH).pixels
 
     assert {9} == set(pixels[:16].ravel().tolist()) == set(pixels[48:].ravel().tolist())
     assert np.abs(pixels[16:48].astype(int) - (0, 0, 255)).max() < 12

@@ -61,7 +61,7 @@ def test_the_decoder_hashes_a_reduced_picture() -> None:
         shapes.append(pixels.shape)
         return pdq(pixels)
 
-    _, facts = decoder_of(64, perceptual_hash=remembering).decode(encoded(picture, "PNG"), ANY_HASH)
+    facts = decoder_of(64, perceptual_hash=remembering).decode(encoded(picture, "PNG"), ANY_HASH).facts
     whole, quality = pdq(np.asarray(picture))
 
     assert [(225, 400, 3)] == shapes

@@ -14,7 +14,7 @@ from schemas.verdict import Action
 from tests.bank_builders import GENERATED, REAL
 from worker.domain import BankIdentity, Label
 from worker.errors import EXIT_USAGE, ConfigInvalid
-from worker.policy import Policy, check_policy_fits, load_policy, parse_policy
+from worker.policy import RULE_VERSIONS, Policy, check_policy_fits, load_policy, parse_policy
 
 SHIPPED = Path(__file__).parents[2] / "config" / "policy.toml"
 
@@ -61,7 +61,7 @@ def test_the_shipped_policy_fits_the_shipped_question() -> None:
     check_policy_fits(policy, a_bank(REAL, GENERATED))
 
     assert {"default", "avatar", "post", "listing"} <= set(policy.surfaces)
-    assert policy.rule.name == "soft_vote"
+    assert policy.rule.name == "auto"
 
 
 def test_a_surface_inherits_what_it_does_not_set() -> None:
@@ -196,7 +196,7 @@ def test_wording_does_not_change_the_hash(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda d: d.update(version="2"),
+        lambda d: d.update(version="another"),
         lambda d: d["rule"].update(k=10),
         lambda d: d["rule"].update(name="nearest_neighbour"),
         lambda d: d["surfaces"]["post"].update(failed="block"),
@@ -216,7 +216,7 @@ def test_a_rules_arithmetic_is_part_of_the_hash(monkeypatch: pytest.MonkeyPatch)
     A worker that counts differently does not reuse the ids of the verdicts of one that did not.
     """
     before = parsed().sha256
-    monkeypatch.setattr("worker.policy.RULE_VERSIONS", {"soft_vote": "2", "nearest_neighbour": "1"})
+    monkeypatch.setattr("worker.policy.RULE_VERSIONS", {**RULE_VERSIONS, "soft_vote": "2"})
 
     assert parsed().sha256 != before
 

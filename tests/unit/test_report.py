@@ -24,6 +24,7 @@ from tests.builders import (
     thresholds,
     versions,
 )
+from tests.fused_builders import a_fused_judgement
 from worker.domain import Judgement, Provenance, Upload
 from worker.errors import UploadFailed
 from worker.stages.report import (
@@ -76,6 +77,28 @@ def test_a_judgement_is_reported_as_it_was_made() -> None:
     assert (verdict.scores, verdict.evidence, verdict.error) == (judgement.scores, judgement.evidence, None)
 
 
+def test_the_decision_is_the_label_or_uncertain_or_nothing() -> None:
+    """
+    Three ways for an upload that was looked at, none for one that was not.
+    """
+    decisions = [verdict.outcome.decision for verdict in (_judged(), _judged(an_abstention()), _failed())]
+
+    assert decisions == ["ai_generated", "uncertain", None]
+
+
+def test_what_a_fitted_judgement_found_is_reported_as_it_was() -> None:
+    """
+    Probability, calibration, attribution, missing heads, and the bank's judgement and views.
+    """
+    judgement = a_fused_judgement()
+    verdict = _judged(judgement, run=versions(judgement="e1" * 32, views="f1" * 32), way=handled(assess_ms=9.5))
+    bank = verdict.versions.bank
+
+    assert (verdict.outcome.probability, verdict.calibration) == (0.97, judgement.calibration)
+    assert (verdict.attribution, verdict.missing_heads) == (judgement.attribution, ("perturbation",))
+    assert (bank.judgement, bank.views, verdict.timing.assess_ms) == ("e1" * 32, "f1" * 32, 9.5)
+
+
 def test_the_upload_is_echoed() -> None:
     """
     Content, attributes, what was declared, and where the event lay.
@@ -100,7 +123,7 @@ def test_every_version_is_stated() -> None:
     """
     stated = _judged(surface="avatar").versions
 
-    assert (stated.schema_version, stated.worker, stated.decoder) == ("1.0", "0.1.0", {"pillow": "12.3.0"})
+    assert (stated.schema_version, stated.worker, stated.decoder) == ("1.1", "0.1.0", {"pillow": "12.3.0"})
     assert (stated.encoder.fingerprint, stated.preprocess.sha256) == ("a4" * 32, "b1" * 32)
     assert (stated.bank.manifest_sha256, stated.bank.entries, stated.bank.index) == ("c1" * 32, 2400, "flat")
     assert (stated.policy.id, stated.policy.sha256, stated.policy.surface) == ("default", "d1" * 32, "avatar")

@@ -99,7 +99,7 @@ def test_each_schema_says_who_it_is(name: str) -> None:
     schema = DOCUMENTS[name]
 
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert schema["$id"] == f"urn:touchstone:schema:{name.removesuffix('.schema.json')}:1.0"
+    assert schema["$id"] == f"urn:touchstone:schema:{name.removesuffix('.schema.json')}:1.1"
     assert schema["title"]
     assert schema["description"]
     assert '"additionalProperties": false' not in json.dumps(schema)
@@ -136,7 +136,7 @@ def test_the_examples_of_the_asyncapi_document_are_valid() -> None:
     messages = DOCUMENTS[ASYNCAPI_FILE]["components"]["messages"]
     shown = [(message, example) for message in messages.values() for example in message["examples"]]
 
-    assert len(shown) == 8
+    assert len(shown) == 9
     for message, example in shown:
         payload = example["payload"]
         validator_of(message["name"]).validate(payload.get("data", payload))

@@ -8,15 +8,24 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.errors import ErrorClass, ErrorCode, Stage, class_of, stage_of
+from schemas.handling import Timing
 from schemas.uploaded import ImageUploadedV1
-from schemas.verdict import Action, ImageVerdictV1, OutcomeV1, ScoreComponent, Timing
+from schemas.verdict import Action, ImageVerdictV1, OutcomeV1, ScoreComponent
 from tests.builders import NOON, a_judgement, an_upload, as_json, handled, upload_data, versions
+from tests.fused_builders import a_fused_judgement
+from tests.peers import assert_valid
 from worker.stages.report import verdict_of_judgement
 
 
 def _verdict() -> ImageVerdictV1:
     return verdict_of_judgement(
         an_upload(), a_judgement(), surface="post", handled=handled(), versions=versions()
+    ).verdict
+
+
+def _fused() -> ImageVerdictV1:
+    return verdict_of_judgement(
+        an_upload(), a_fused_judgement(), surface="post", handled=handled(), versions=versions()
     ).verdict
 
 
@@ -64,6 +73,8 @@ def test_a_number_that_json_cannot_hold_is_refused(value: float) -> None:
         ({"outcome": {"label": None}}, "has a label if and only if it is decided"),
         ({"outcome": {"score": None}}, "has evidence and a score unless it failed"),
         ({"outcome": {"status": "failed"}}, "has an error if and only if it failed"),
+        ({"outcome": {"decision": "uncertain"}}, "decision is 'uncertain', expected 'ai_generated'"),
+        ({"outcome": {"probability": 0.5}}, "has a probability if and only if it has a calibration"),
     ],
 )
 def test_a_verdict_is_whole_or_is_not(changed: dict[str, object], message: str) -> None:
@@ -85,6 +96,70 @@ def test_a_verdict_survives_json() -> None:
     verdict = _verdict()
 
     assert verdict == ImageVerdictV1.model_validate_json(verdict.model_dump_json(by_alias=True))
+
+
+def test_a_fused_verdict_survives_json() -> None:
+    """
+    Calibration, attribution, evidence of heads and missing heads too.
+    """
+    verdict = _fused()
+    read = ImageVerdictV1.model_validate_json(verdict.model_dump_json(by_alias=True))
+
+    assert verdict == read
+    assert (read.outcome.decision, read.missing_heads) == ("ai_generated", ("perturbation",))
+    assert read.calibration is not None
+    assert read.calibration.p_value == 0.00332
+    assert [score.evidence for score in read.scores] == [None, None, 1.1, 2.4, 0.7]
+
+
+def test_a_verdict_of_the_first_minor_version_is_still_read() -> None:
+    """
+    Without decision, calibration, attribution, missing heads, and who judged.
+    """
+    document = _verdict().model_dump(mode="json", by_alias=True)
+    for part, names in (
+        (document, ("calibration", "attribution", "missing_heads")),
+        (document["outcome"], ("decision",)),
+        (document["versions"]["bank"], ("judgement", "views")),
+    ):
+        for name in names:
+            del part[name]
+
+    assert ImageVerdictV1.model_validate(document).outcome.label == "ai_generated"
+
+
+def test_a_rule_of_a_later_version_is_valid_to_a_peer() -> None:
+    """
+    The exported schema leaves the names of rules open, like every enumeration; our own model does not.
+    """
+    document = _fused().model_dump(mode="json", by_alias=True)
+    document["thresholds"]["rule"] = "of_tomorrow"
+
+    assert_valid("image.verdict.v1", document)
+    with pytest.raises(ValidationError, match="rule"):
+        ImageVerdictV1.model_validate(document)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("calibration", "p_value", 1.2),
+        ("calibration", "alpha", 0.0),
+        ("calibration", "base_rate", 1.0),
+        ("attribution", "probability", -0.1),
+    ],
+)
+def test_numbers_of_a_calibration_are_bounded(section: str, field: str, value: float) -> None:
+    """
+    A rate of 0 or 1 promises what no calibration can; a peer's validator says the same.
+    """
+    document = _fused().model_dump(mode="json", by_alias=True)
+    document[section][field] = value
+
+    with pytest.raises(ValidationError, match=field):
+        ImageVerdictV1.model_validate(document)
+    with pytest.raises(AssertionError):
+        assert_valid("image.verdict.v1", document)
 
 
 def test_a_misspelt_field_of_ours_is_an_error() -> None:

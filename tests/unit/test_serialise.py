@@ -5,8 +5,21 @@ Outcomes as messages.
 import json
 
 from schemas.errors import ErrorCode
+from schemas.judgement import AttributionV1
 from schemas.verdict import LabelEvidence
-from tests.builders import NOON_S, TRACE, a_judgement, a_neighbour, a_raw_event, an_upload, evidence, handled, versions
+from tests.builders import (
+    NOON_S,
+    TRACE,
+    a_judgement,
+    a_neighbour,
+    a_raw_event,
+    an_upload,
+    evidence,
+    handled,
+    versions,
+)
+from tests.fused_builders import a_fused_judgement
+from tests.peers import assert_valid
 from worker.domain import Message
 from worker.errors import EventUnreadable
 from worker.stages.intake import dead_letter_of
@@ -46,7 +59,7 @@ def test_the_headers_of_a_verdict_tell_what_it_answers() -> None:
     assert headers["ce_source"] == b"urn:touchstone:worker:touchstone"
     assert (headers["ce_type"], headers["ce_subject"]) == (b"image.verdict.v1", b"post-8843")
     assert (headers["ce_causationid"], headers["ce_correlationid"]) == (b"01J9Z5-upload-8843", b"request-17")
-    assert headers["ce_dataschema"] == b"urn:touchstone:schema:image.verdict.v1:1.0"
+    assert headers["ce_dataschema"] == b"urn:touchstone:schema:image.verdict.v1:1.1"
     assert message.headers[-1:] == TRACE
 
 
@@ -120,8 +133,35 @@ def test_the_largest_event_still_gets_a_verdict_within_the_cap() -> None:
     assert len(message.value) <= MAX_VERDICT_BYTES
 
 
+def test_generators_with_endless_names_are_left_out_last() -> None:
+    """
+    A bank's owner names generators with up to 256 characters of any kind; who is named stays.
+    """
+    names = [f"{letter * 255}\0" for letter in "\1\2\3\4\5"]
+    attribution = AttributionV1(generator=names[0], probability=0.6, posterior=dict.fromkeys(names, 0.2))
+    issued = verdict_of_judgement(
+        an_upload("https", attributes={"a": "\0" * 670}, content_id="ä" * 256),
+        a_fused_judgement(attribution=attribution),
+        surface="post",
+        handled=handled(),
+        versions=versions(),
+    )
+    message = to_message(issued, ROUTE)
+    data = json.loads(message.value)
+
+    assert len(message.value) <= MAX_VERDICT_BYTES
+    assert (data["attribution"]["generator"], data["attribution"]["posterior"]) == (names[0], {})
+    assert data["evidence"]["neighbours"] == []
+    assert_valid("image.verdict.v1", message.value)
+
+
 def test_a_verdict_of_usual_size_is_whole() -> None:
     """
-    Nothing is left out that need not be.
+    Nothing is left out that need not be, by a vote or by a fitted judgement.
     """
+    fused = verdict_of_judgement(
+        an_upload(), a_fused_judgement(), surface="post", handled=handled(), versions=versions()
+    )
+
     assert json.loads(_message().value)["evidence"]["truncated"] is False
+    assert json.loads(to_message(fused, ROUTE).value)["attribution"]["posterior"] != {}

@@ -110,7 +110,7 @@ def test_an_empty_value_unsets_what_is_optional() -> None:
 
     assert loaded.settings.fetch.file_root is None
     assert loaded.origins["fetch.file_root"] == "environment TOUCHSTONE__FETCH__FILE_ROOT"
-    assert refused(sets=["bank.path="]) == ['--set: bank.path is "", expected a path']
+    assert refused(sets=["policy.path="]) == ['--set: policy.path is "", expected a path']
 
 
 def test_an_empty_conventional_variable_says_nothing() -> None:

@@ -1,14 +1,15 @@
 """
 From ``encoder.model`` to what is to be loaded: an architecture, its preprocessing and one weights file.
 
-Names are open_clip's: ``ARCH/TAG`` of its registry, ``hf-hub:ORGANISATION/NAME``, ``local-dir:FOLDER``, or ``ARCH``
-with ``encoder.checkpoint``. Whether an activation fits its weights is ``worker/adapters/clip_activation.py``.
+``starter`` is what ships. Other names are open_clip's: ``ARCH/TAG`` of its registry, ``hf-hub:ORGANISATION/NAME``,
+``local-dir:FOLDER``, or ``ARCH`` with ``encoder.checkpoint``. Whether an activation fits its weights is
+``worker/adapters/clip_activation.py``.
 """
 
 import difflib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from worker.adapters.clip_hub import hub_file
 from worker.adapters.clip_weights import verify
 from worker.errors import EncoderInvalid
 from worker.settings.tree import EncoderSettings
+from worker.shipped import STARTER, STARTER_MODEL, starter_sha256
 
 LOCAL_DIR = "local-dir:"
 HF_HUB = "hf-hub:"
@@ -49,7 +51,10 @@ def resolve(settings: EncoderSettings) -> ClipSource:
 
     Raises ``EncoderInvalid`` when it is not there, not what was declared, or would run with the wrong activation.
     """
-    if settings.model.startswith(LOCAL_DIR):
+    if settings.model == STARTER and settings.checkpoint is None:
+        source = replace(_from_folder(STARTER_MODEL), name=STARTER)
+        verify(source.checkpoint, starter_sha256())
+    elif settings.model.startswith(LOCAL_DIR):
         source = _from_folder(Path(settings.model.removeprefix(LOCAL_DIR)))
     elif settings.model.startswith(HF_HUB):
         source = _from_hub(settings.model.removeprefix(HF_HUB), offline=settings.offline)

@@ -1,48 +1,21 @@
 """
-The bank's port on FAISS: the only module that imports it, and the one that knows its edges.
+The bank's port on FAISS: per label the nearest references of the global view, as neighbours.
 
-FAISS says "nothing" with id -1, also to a NaN query; sums in an order that depends on the batch; and breaks ties as it
-likes. None of that leaves this module. Indexes are built from checked vectors at load and never read from a file.
+How one label is searched is ``worker/adapters/faiss_shelf.py``; the heads' bank over the same vectors is
+``worker/adapters/faiss_references.py``.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
 
 import faiss
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
+from worker.adapters.faiss_shelf import Shelf, build_shelf, search_shelf
 from worker.bank.entries import EntryTable
 from worker.bank.files import StoredBank
 from worker.domain import BankIdentity, Embedding, Label, Neighbour, Neighbourhood
 from worker.settings.tree import BankSettings
-
-log = structlog.get_logger(__name__)
-
-MIN_VECTORS_PER_LIST: Final = 39
-"""FAISS's own bound for training: below it a list's centre is an accident."""
-
-_SEED: Final = 1234
-_EF_CONSTRUCTION: Final = 64
-_ROWS_AT_ONCE: Final = 65_536
-
-_SLACK: Final = 16
-"""Candidates beyond k, so that the exact similarities decide who is k-th."""
-
-_ROUNDING: Final = 1e-5
-"""More than single precision can err in a cosine: 4e-7 was seen between batch sizes at 768 dimensions."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Shelf:
-    """
-    One label's references: a FAISS index over them, and which row of the bank each of its numbers is.
-    """
-
-    index: Any
-    rows: NDArray[np.int64]
 
 
 class FaissBank:
@@ -62,12 +35,10 @@ class FaissBank:
         faiss.cvar.distance_compute_blas_threshold = 1
         self._entries: EntryTable = bank.entries
         self._dim = bank.manifest.encoder.dim
-        self._shelves: dict[Label, _Shelf] = {}
-        for label in bank.sizes:
-            rows = bank.entries.rows_of(label)
-            index = _empty_index(self._dim, len(rows), settings, label)
-            _fill(index, bank.vectors, rows)
-            self._shelves[label] = _Shelf(index, rows)
+        self._settings = settings
+        self._shelves = {
+            label: build_shelf(bank.vectors, bank.entries.rows_of(label), settings, name=label) for label in bank.sizes
+        }
         self._identity = bank.identity(_described(self._shelves, settings))
 
     @property
@@ -76,6 +47,20 @@ class FaissBank:
         Which references these are, and through what they are searched.
         """
         return self._identity
+
+    @property
+    def shelves(self) -> Mapping[Label, Shelf]:
+        """
+        The indexes by label, for whoever searches the same vectors in another way.
+        """
+        return self._shelves
+
+    @property
+    def settings(self) -> BankSettings:
+        """
+        How the indexes were built.
+        """
+        return self._settings
 
     def nearest(self, embeddings: Sequence[Embedding], k: int) -> Sequence[Neighbourhood]:
         """
@@ -89,7 +74,7 @@ class FaissBank:
         if not embeddings:
             return []
         queries = self._queries(embeddings)
-        found = {label: _search(shelf, queries, k) for label, shelf in self._shelves.items()}
+        found = {label: search_shelf(shelf, queries, k) for label, shelf in self._shelves.items()}
         return [
             Neighbourhood(
                 nearest={label: self._neighbours(*of_label[number]) for label, of_label in found.items()},
@@ -116,93 +101,7 @@ class FaissBank:
         )
 
 
-def _search(shelf: _Shelf, queries: NDArray[np.float64], k: int) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """
-    Rows and cosines of the k nearest for each query, nearest first.
-    """
-    size = shelf.index.ntotal
-    wanted = min(k, size)
-    fetched = min(wanted + _SLACK, size)
-    proposed, numbers = shelf.index.search(queries.astype(np.float32), fetched)
-    return [_settle(shelf, query, (numbers[at], proposed[at]), wanted) for at, query in enumerate(queries)]
-
-
-def _settle(
-    shelf: _Shelf, query: NDArray[np.float64], candidates: tuple[NDArray[np.int64], NDArray[np.float32]], wanted: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    numbers, proposed = candidates
-    while True:
-        there = numbers >= 0
-        numbers, proposed = numbers[there], proposed[there]
-        order, similarities = _exact(shelf, query, numbers)
-        # Whoever was not proposed is at most as similar as the last proposed, but for rounding. Where the k-th is not
-        # clearly above that, as among many equal references, another may belong in its place: ask for more.
-        decided = len(numbers) < wanted or similarities[wanted - 1] > float(proposed[-1]) + _ROUNDING
-        if decided or not there.all() or len(numbers) == shelf.index.ntotal:
-            return shelf.rows[order[:wanted]], similarities[:wanted]
-        more = min(2 * len(numbers), shelf.index.ntotal)
-        found = shelf.index.search(query.astype(np.float32)[None], more)
-        proposed, numbers = found[0][0], found[1][0]
-
-
-def _exact(
-    shelf: _Shelf, query: NDArray[np.float64], numbers: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    if not len(numbers):
-        return numbers, np.empty(0)
-    vectors = shelf.index.reconstruct_batch(numbers).astype(np.float64)
-    # Row by row and never as a matrix product: its order of summation would depend on how many rows there are.
-    similarities = np.clip((vectors * query).sum(axis=1), -1.0, 1.0)
-    order = np.lexsort((numbers, -similarities))
-    return numbers[order], similarities[order]
-
-
-def _empty_index(dim: int, size: int, settings: BankSettings, label: Label) -> Any:  # noqa: ANN401 - of three classes
-    if settings.index == "flat":
-        return faiss.IndexFlatIP(dim)
-    if settings.index == "hnsw":
-        graph = faiss.IndexHNSWFlat(dim, settings.hnsw_links, faiss.METRIC_INNER_PRODUCT)
-        graph.hnsw.efConstruction = max(_EF_CONSTRUCTION, settings.hnsw_ef_search)
-        graph.hnsw.efSearch = settings.hnsw_ef_search
-        return graph
-    lists = max(1, min(settings.ivf_lists, size // MIN_VECTORS_PER_LIST))
-    if lists < settings.ivf_lists:
-        log.warning(
-            "bank.lists_reduced",
-            label=label,
-            configured=settings.ivf_lists,
-            used=lists,
-            vectors=size,
-            because=f"each list is trained on at least {MIN_VECTORS_PER_LIST} vectors",
-        )
-    inverted: Any = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, lists, faiss.METRIC_INNER_PRODUCT)
-    inverted.cp.seed = _SEED
-    inverted.cp.spherical = True
-    inverted.nprobe = min(settings.ivf_probes, lists)
-    return inverted
-
-
-def _fill(index: Any, vectors: NDArray[np.float16], rows: NDArray[np.int64]) -> None:  # noqa: ANN401 - FAISS has no types
-    if not index.is_trained:
-        most = index.nlist * index.cp.max_points_per_centroid
-        sample = rows if len(rows) <= most else np.random.default_rng(_SEED).choice(rows, most, replace=False)
-        index.train(_unit_rows(vectors, sample))
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        index.add(_unit_rows(vectors, rows[start : start + _ROWS_AT_ONCE]))
-    if isinstance(index, faiss.IndexIVF):
-        index.make_direct_map(True)
-
-
-def _unit_rows(vectors: NDArray[np.float16], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """
-    The rows in single precision and of norm 1: rounding to half moved their norms, and a product is no cosine then.
-    """
-    taken = vectors[rows].astype(np.float32)
-    unit: NDArray[np.float32] = taken / np.linalg.norm(taken, axis=1, keepdims=True)
-    return unit
-
-
-def _described(shelves: dict[Label, _Shelf], settings: BankSettings) -> str:
+def _described(shelves: dict[Label, Shelf], settings: BankSettings) -> str:
     if settings.index == "flat":
         return "flat"
     if settings.index == "hnsw":

@@ -15,12 +15,12 @@ from redis.retry import Retry
 from worker.adapters.circuit_breaker import CircuitBreaker
 from worker.adapters.sighting_codec import (
     SightingScope,
-    embedding_key,
     facts_key,
-    pack_embedding,
+    measured_key,
     pack_facts,
-    unpack_embedding,
+    pack_measured,
     unpack_facts,
+    unpack_measured,
 )
 from worker.domain import ContentHash, Sighting
 from worker.errors import ConfigInvalid
@@ -69,9 +69,9 @@ class RedisCache:
 
     def remember(self, sightings: Mapping[ContentHash, Sighting]) -> None:
         """
-        Keep these sightings, in one round trip; an embedding that is there already stays, so that twins agree.
+        Keep these sightings, in one round trip; what is there already stays, so that twins agree.
 
-        Never raises.
+        Only a sighting with its shift takes the place of another, which may lack it. Never raises.
         """
         if not sightings:
             return
@@ -96,7 +96,7 @@ class RedisCache:
     def _keys(self, content_hash: ContentHash) -> tuple[str, str]:
         namespace = self._settings.namespace
         return (
-            embedding_key(content_hash, self._scope, namespace=namespace),
+            measured_key(content_hash, self._scope, namespace=namespace),
             facts_key(content_hash, self._scope, namespace=namespace),
         )
 
@@ -118,18 +118,18 @@ class RedisCache:
         known: dict[ContentHash, Sighting] = {}
         invalid: list[str] = []
         tally = {"hit": 0, "miss": 0, "invalid": 0}
-        for content_hash, half, text in _pairs(hashes, values):
-            embedding = None if half is None else unpack_embedding(half, content_hash, self._scope)
+        for content_hash, packed, text in _pairs(hashes, values):
+            measured = None if packed is None else unpack_measured(packed, content_hash, self._scope)
             facts = None if text is None else unpack_facts(text, content_hash, self._scope)
-            at_embedding, at_facts = self._keys(content_hash)
+            at_measured, at_facts = self._keys(content_hash)
             damaged = [
                 key
-                for key, value, meaning in ((at_embedding, half, embedding), (at_facts, text, facts))
+                for key, value, meaning in ((at_measured, packed, measured), (at_facts, text, facts))
                 if value is not None and meaning is None
             ]
             invalid += damaged
-            if embedding is not None and facts is not None:
-                known[content_hash] = Sighting(embedding, facts)
+            if measured is not None and facts is not None:
+                known[content_hash] = measured.with_facts(facts)
             tally["hit" if content_hash in known else "invalid" if damaged else "miss"] += 1
         for result, number in tally.items():
             self._count_requests(number, result)
@@ -140,10 +140,10 @@ class RedisCache:
     def _write(self, sightings: Mapping[ContentHash, Sighting]) -> None:
         pipeline = self._redis.pipeline(transaction=False)
         for content_hash, sighting in sightings.items():
-            at_embedding, at_facts = self._keys(content_hash)
+            at_measured, at_facts = self._keys(content_hash)
             ttl_s = self._ttl_s(content_hash)
-            embedding = pack_embedding(sighting.embedding, content_hash, self._scope)
-            pipeline.set(at_embedding, embedding, ex=ttl_s, nx=True)
+            measured = pack_measured(sighting, content_hash, self._scope)
+            pipeline.set(at_measured, measured, ex=ttl_s, nx=sighting.shift is None)
             pipeline.set(at_facts, pack_facts(sighting.facts, content_hash, self._scope), ex=ttl_s)
         pipeline.execute()
 

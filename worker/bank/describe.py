@@ -11,10 +11,10 @@ from typing import Final
 import numpy as np
 
 from worker.bank.files import StoredBank
-from worker.bank.manifest import CHECKED_FILES, MANIFEST, BankManifest
+from worker.bank.manifest import MANIFEST, BankManifest
 from worker.domain import BankEntry, Label
 
-TELLING: Final = 0.8
+TELLING: Final = 0.7
 """Balanced accuracy from which on a property that is no content gives the label away."""
 
 UNBALANCED: Final = 3.0
@@ -67,7 +67,7 @@ def describe(path: Path, bank: StoredBank) -> Description:
     return Description(
         manifest=bank.manifest,
         manifest_sha256=bank.manifest_sha256,
-        disk_bytes=sum((path / name).stat().st_size for name in (*CHECKED_FILES, MANIFEST)),
+        disk_bytes=sum((path / name).stat().st_size for name in (*bank.manifest.file_checksums, MANIFEST)),
         labels={label: _summary(rows) for label, rows in by_label.items()},
         giveaways=giveaways,
         warnings=tuple(_warnings(bank, giveaways)),
@@ -86,7 +86,7 @@ def balanced_accuracy(counts: Mapping[Label, Counter[str]]) -> float:
 def _warnings(bank: StoredBank, giveaways: Mapping[str, float]) -> list[str]:
     found = [
         f"the {name} of the files alone tells the labels apart with balanced accuracy {accuracy:.2f}: "
-        "what looks like a good bank may know nothing but that. Re-encode all references alike, or mix the sources."
+        f"what looks like a good bank may know nothing but that. {_remedy(name, bank)}"
         for name, accuracy in giveaways.items()
         if accuracy >= TELLING
     ]
@@ -98,6 +98,15 @@ def _warnings(bank: StoredBank, giveaways: Mapping[str, float]) -> list[str]:
             f"the nearest-neighbour rule does not. Add references of {smallest}."
         )
     return found
+
+
+def _remedy(name: str, bank: StoredBank) -> str:
+    quality = bank.views.reencode_quality
+    if name != "format":
+        return "Mix the sources; --max-side brings long pictures of either label down to one size."
+    if quality is None:
+        return "Mix the sources, or build with --reencode QUALITY, which puts both labels through the same JPEG."
+    return f"Both labels went through one JPEG of quality {quality}, but marks of the first encoding can outlast it."
 
 
 def _summary(rows: Sequence[BankEntry]) -> LabelSummary:

@@ -115,6 +115,38 @@ class EntryTable:
         """
         return self._label.rows_of(label)
 
+    def generators(self) -> tuple[str | None, ...]:
+        """
+        The generator of every entry, in order; equal ones are one object.
+        """
+        return self._generator.words()
+
+    def sources(self) -> tuple[str | None, ...]:
+        """
+        The source of every entry, in order.
+        """
+        return self._source.words()
+
+    def formats(self) -> tuple[str | None, ...]:
+        """
+        The format of every entry's file, in order.
+        """
+        return self._format.words()
+
+    def contents(self) -> tuple[str, ...]:
+        """
+        The sha256 of every entry's bytes, in hex, in order.
+        """
+        width = _DIGEST_BYTES
+        return tuple(self._digests[width * row : width * (row + 1)].hex() for row in range(len(self)))
+
+    def short_sides_px(self) -> NDArray[np.float64]:
+        """
+        The shorter side of every entry's picture, float64[n]; NaN where it is not known.
+        """
+        sides = np.stack([np.frombuffer(self._width, dtype=np.int32), np.frombuffer(self._height, dtype=np.int32)])
+        return np.where((sides == _UNKNOWN).any(axis=0), np.nan, sides.min(axis=0).astype(np.float64))
+
 
 def entry_line(entry: BankEntry) -> bytes:
     """
@@ -161,6 +193,9 @@ class _Words:
     def word(self, row: int) -> str | None:
         code = self._codes[row]
         return None if code == _UNKNOWN else self._words[code]
+
+    def words(self) -> tuple[str | None, ...]:
+        return tuple(self.word(row) for row in range(len(self._codes)))
 
     def rows_of(self, word: str) -> NDArray[np.int64]:
         codes = np.frombuffer(self._codes, dtype=np.int32)

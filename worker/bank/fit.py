@@ -45,8 +45,8 @@ def embed_probe(png: bytes, encoder: Encoder, decoder: PictureDecoder) -> Embedd
     Where the encoder puts the probe picture. Raises ``BankInvalid`` when it cannot be decoded or encoded.
     """
     try:
-        pixels, _ = decoder.decode(png, ContentHash(hashlib.sha256(png).hexdigest()))
-        return Embedding.from_features(encoder.encode([pixels])[0])
+        decoded = decoder.decode(png, ContentHash(hashlib.sha256(png).hexdigest()))
+        return Embedding.from_features(encoder.encode([decoded.pixels])[0])
     except (UploadFailed, ValueError) as fault:
         raise BankInvalid(
             f"{PROBE} could not be embedded ({fault}); PNG must be among decode.formats, and the encoder must work"
@@ -60,7 +60,8 @@ def check_fit(bank: StoredBank, encoder: Encoder, decoder: PictureDecoder) -> fl
     Two checks. The fingerprint's ``space`` must be equal: architecture, weights and preprocessing. Then the probe
     picture is embedded again, and must lie where it lay (cosine at least ``MIN_PROBE_COSINE``): that catches what no
     record says, such as another activation, a broken kernel or another decoder. Another *precision* of the same space
-    is allowed when the probe agrees, for a bank built in fp32 serves a worker that runs in bf16.
+    is allowed when the probe agrees, for a bank built in fp32 serves a worker that runs in bf16. The decoder must have
+    the bank's views: they may reduce or re-encode a picture before its global view is taken.
 
     Raises ``BankInvalid`` naming the part that differs, both values, and what to do.
     """

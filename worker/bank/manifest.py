@@ -7,6 +7,7 @@ Models and their canonical form only; reading and writing directories is ``worke
 import hashlib
 import json
 import re
+from dataclasses import asdict
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -14,14 +15,20 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from schemas.wire import Sha256
 from worker.domain import EncoderFingerprint
 from worker.errors import ConfigInvalid
+from worker.views import ViewSpec
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 MANIFEST: Final = "manifest.json"
 VECTORS: Final = "vectors.safetensors"
 ENTRIES: Final = "entries.jsonl"
 PROBE: Final = "probe.png"
 CHECKED_FILES: Final = (VECTORS, ENTRIES, PROBE)
-"""Every file beside the manifest; each has its sha256 in it."""
+"""Every file that each bank has beside the manifest; their sha256 are in it."""
+
+JUDGEMENT: Final = "judgement.json"
+HEADS: Final = "heads.safetensors"
+JUDGEMENT_FILES: Final = (JUDGEMENT, HEADS)
+"""The further files of a bank with a fitted judgement; what is in them is ``worker.judgement``'s affair."""
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -101,12 +108,47 @@ class PreprocessRecord(Part):
     sha256: Sha256
 
 
+class ViewsRecord(Part):
+    """
+    What was looked at of every reference, and is to be looked at of every upload; see ``worker.views.ViewSpec``.
+    """
+
+    native_crops: Count
+    realism: bool
+    perturbation: bool
+    max_side_px: Annotated[int, Field(ge=1)] | None
+    reencode_quality: Annotated[int, Field(ge=1, le=100)] | None
+    sha256: Sha256
+
+    def spec(self) -> ViewSpec:
+        """
+        The views as the decoder and the embedder take them.
+        """
+        return ViewSpec(**self.model_dump(exclude={"sha256"}))
+
+
+class JudgementRecord(Part):
+    """
+    The fitted judgement of this release: who it is, and the sha256 of each of its files.
+    """
+
+    id: Sha256
+    version: Name
+    files: dict[str, Sha256]
+
+    @model_validator(mode="after")
+    def _files_are_those_of_a_judgement(self) -> Self:
+        if set(self.files) != set(JUDGEMENT_FILES):
+            raise ValueError(f"files are {', '.join(self.files)}, expected {', '.join(JUDGEMENT_FILES)}")
+        return self
+
+
 class SourceRecord(Part):
     """
     One listing that references came from; ``encoder_id`` tells the precision that embedded them.
     """
 
-    kind: Literal["folder", "csv"]
+    kind: Literal["folder", "csv", "files"]
     name: str
     listed: Count
     added: Count
@@ -121,13 +163,15 @@ class BankManifest(Part):
     Everything about a bank but its vectors and entries.
     """
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[2] = FORMAT_VERSION
     id: Name
     version: Name
     question: Question
     counts: Counts
     encoder: EncoderRecord
     preprocess: PreprocessRecord
+    views: ViewsRecord
+    judgement: JudgementRecord | None = None
     checksums: dict[str, Sha256]
     created_at: AwareDatetime
     built_by: str
@@ -144,6 +188,13 @@ class BankManifest(Part):
         if set(self.checksums) != set(CHECKED_FILES):
             raise ValueError(f"checksums cover {', '.join(self.checksums)}, expected {', '.join(CHECKED_FILES)}")
         return self
+
+    @property
+    def file_checksums(self) -> dict[str, str]:
+        """
+        Every file beside the manifest and its sha256, those of the judgement included.
+        """
+        return {**self.checksums, **(self.judgement.files if self.judgement is not None else {})}
 
 
 def check_name(what: str, name: str) -> None:
@@ -200,3 +251,10 @@ def preprocess_record(fingerprint: EncoderFingerprint) -> PreprocessRecord:
         std=spec.std,
         sha256=spec.sha256,
     )
+
+
+def views_record(views: ViewSpec) -> ViewsRecord:
+    """
+    What the manifest keeps of the views.
+    """
+    return ViewsRecord(**asdict(views), sha256=views.sha256)

@@ -1,10 +1,10 @@
 """
-Where references come from: a folder, or a CSV listing. Names and labels only; no image is opened here.
+Where references come from: a folder, a CSV listing, or files of one kind. Names and labels only; no image is opened.
 """
 
 import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -12,7 +12,7 @@ from typing import Final, Literal
 from worker.bank.entries import MAX_WORDS
 from worker.bank.manifest import Question
 from worker.domain import Label
-from worker.errors import BankInvalid
+from worker.errors import BankInvalid, ConfigInvalid
 
 SIDECARS: Final = frozenset(
     {".csv", ".db", ".html", ".ini", ".json", ".jsonl", ".log", ".md", ".npy", ".npz", ".pdf", ".pth", ".py", ".toml"}
@@ -55,10 +55,61 @@ class Listing:
     The references of one source, in a fixed order; ``ignored`` counts files that are no images by their ending.
     """
 
-    kind: Literal["folder", "csv"]
+    kind: Literal["folder", "csv", "files"]
     name: str
     references: tuple[Reference, ...]
     ignored: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OneKind:
+    """
+    What is said of files that are all of one kind: their label, and if known by what and from where they are.
+    """
+
+    label: Label
+    generator: str | None = None
+    source: str | None = None
+    licence: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("generator", "source", "licence"):
+            word: str | None = getattr(self, name)
+            if word is not None and not (word == word.strip() and word.isprintable() and 0 < len(word) <= MAX_WORDS):
+                raise ConfigInvalid(
+                    f"the {name} is {word!r}; expected 1 to {MAX_WORDS} printable characters, no space at either end"
+                )
+
+
+def list_files(paths: Sequence[Path], question: Question, kind: OneKind) -> Listing:
+    """
+    The image files of these paths, all of one kind; of a folder everything below that may be an image by its ending.
+
+    Raises ``ConfigInvalid`` for a label that the question does not have, ``BankInvalid`` when a path is not there or
+    there is nothing.
+    """
+    if kind.label not in question.labels:
+        raise ConfigInvalid(f"the label is {kind.label!r}, expected one of {', '.join(question.labels)}")
+    named: list[tuple[Path, str]] = []
+    ignored = 0
+    for given in paths:
+        if given.is_dir():
+            for path in _files(given):
+                if path.suffix.lower() in SIDECARS:
+                    ignored += 1
+                else:
+                    named.append((path, (Path(given.name) / path.relative_to(given)).as_posix()))
+        elif given.exists():
+            named.append((given, str(given)))
+        else:
+            raise BankInvalid(f"{given} is not there; expected an image file or a folder of them")
+    title = paths[0].resolve().name + (f" and {len(paths) - 1} more" if len(paths) > 1 else "") if paths else ""
+    if not named:
+        raise BankInvalid(f"{title or 'nothing'} lists no images ({ignored} other files)")
+    references = tuple(
+        Reference(path, name, kind.label, kind.generator, kind.source, kind.licence) for path, name in named
+    )
+    return Listing("files", title, references, ignored)
 
 
 def list_source(source: Path, question: Question, label_map: Mapping[str, str] | None = None) -> Listing:

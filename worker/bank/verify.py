@@ -7,7 +7,7 @@ Searching is done by whoever opens the bank (a callable), so that nothing here k
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 from worker.bank.files import StoredBank, load_bank
 from worker.bank.fit import check_fit
 from worker.bank.survey import Progress, no_progress
+from worker.bank.vectors import unit_rows
 from worker.domain import Embedding, Label
 from worker.errors import BankInvalid, CannotStart
+from worker.heads.features import Mask, Matrix, Rows
+from worker.heads.reference_bank import ReferenceBank
 from worker.ports import Bank, Encoder, PictureDecoder
+from worker.views import ViewSpec
 
 NEAR_DUPLICATE: Final = 0.999
 """Cosine from which on two references are taken for one picture."""
@@ -34,9 +38,11 @@ _ROWS_AT_ONCE: Final = 65_536
 _NAMED: Final = 20
 _SEED: Final = 7
 _ROUNDING: Final = 1e-5
+_REMEDY: Final = "raise bank.hnsw_ef_search or bank.ivf_probes, or set bank.index to flat"
 
-OpenBank = Callable[[StoredBank], Bank]
-OpenEncoder = Callable[[], tuple[Encoder, PictureDecoder]]
+Searched = TypeVar("Searched", bound=Bank)
+OpenEncoder = Callable[[ViewSpec], tuple[Encoder, PictureDecoder]]
+"""Opens an encoder, and the decoder of these views."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,8 @@ class Finding:
 class Verification:
     """
     What was checked, what was measured, and what is wrong; without findings the bank is sound.
+
+    ``native_recall`` is None where the bank has no native crops.
     """
 
     checks: tuple[str, ...]
@@ -60,20 +68,23 @@ class Verification:
     recall: float | None = None
     self_retrieval: float | None = None
     probe_cosine: float | None = None
+    native_recall: float | None = None
 
 
 def verify_bank(
     path: Path,
     *,
-    open_bank: OpenBank,
+    open_bank: Callable[[StoredBank], Searched],
+    open_references: Callable[[Searched, StoredBank], ReferenceBank] | None = None,
     open_encoder: OpenEncoder | None = None,
     progress: Progress = no_progress,
 ) -> Verification:
     """
     Every check of a bank directory: files, repeated and doubtful references, the index, and the probe with an encoder.
 
-    Blocks; the check for near duplicates searches for all references but those of the largest label. Never raises for
-    what is wrong with the bank: it is in the findings, and so is an encoder that cannot be opened.
+    With ``open_references`` the index of the native crops is checked too, where the bank has any. Blocks; the check for
+    near duplicates searches for all references but those of the largest label. Never raises for what is wrong with the
+    bank: it is in the findings, and so is an encoder that cannot be opened.
     """
     try:
         bank = load_bank(path)
@@ -86,14 +97,18 @@ def verify_bank(
         *_near_duplicates(bank, searched, progress),
         *_index_findings(searched.identity.index, recall, self_retrieval),
     ]
-    checks, cosine = ["files", "repeated references", "near duplicates", "index"], None
+    checks, cosine, native = ["files", "repeated references", "near duplicates", "index"], None, None
+    if open_references is not None and len(bank.stored.native):
+        checks.append("native index")
+        native = _native_recall(bank, open_references(searched, bank))
+        findings.extend(_native_findings(searched.identity.index, native))
     if open_encoder is not None:
         checks.append("probe")
         try:
-            cosine = check_fit(bank, *open_encoder())
+            cosine = check_fit(bank, *open_encoder(bank.views))
         except CannotStart as fault:
             findings.append(Finding("probe", str(fault)))
-    return Verification(tuple(checks), tuple(findings), recall, self_retrieval, cosine)
+    return Verification(tuple(checks), tuple(findings), recall, self_retrieval, cosine, native)
 
 
 def _repeated(bank: StoredBank) -> Iterator[Finding]:
@@ -160,16 +175,41 @@ def _recall(bank: StoredBank, searched: Bank) -> tuple[float, float]:
     return hits / wanted, selves / len(sample)
 
 
-def _kth_similarity(
-    vectors: NDArray[np.float16], rows: NDArray[np.int64], sample: NDArray[np.int64], depth: int
-) -> NDArray[np.float64]:
+def _native_recall(bank: StoredBank, references: ReferenceBank) -> float:
+    """
+    Over a fixed sample of crops: the share of the true nearest crops of either class that is found.
+    """
+    native = bank.stored.native
+    sample = np.sort(np.random.default_rng(_SEED).permutation(len(native))[:SAMPLE])
+    found = references.nearest("native", unit_rows(native[sample]), RECALL_K)
+    positive = _positive_crops(bank)
+    hits = wanted = 0
+    for side, members in ((found.positive, positive), (found.negative, ~positive)):
+        rows = np.flatnonzero(members)
+        if not len(rows):
+            continue
+        depth = min(RECALL_K, len(rows))
+        least = _kth_similarity(native, rows, sample, depth)
+        wanted += depth * len(sample)
+        hits += int(np.minimum(depth, (side.similarity >= least[:, None] - _ROUNDING).sum(axis=1)).sum())
+    return hits / wanted
+
+
+def _positive_crops(bank: StoredBank) -> Mask:
+    positive = np.zeros(len(bank.entries), dtype=np.bool_)
+    positive[bank.entries.rows_of(Label(bank.manifest.question.positive))] = True
+    crops: Mask = positive[bank.stored.native_owner]
+    return crops
+
+
+def _kth_similarity(vectors: NDArray[np.float16], rows: Rows, sample: Rows, depth: int) -> NDArray[np.float64]:
     """
     By brute force: for each sampled row the cosine of its ``depth``-th nearest among ``rows``.
     """
-    queries = _unit(vectors[sample])
-    best = np.empty((len(sample), 0), dtype=np.float32)
+    queries = unit_rows(vectors[sample])
+    best: Matrix = np.empty((len(sample), 0), dtype=np.float32)
     for start in range(0, len(rows), _ROWS_AT_ONCE):
-        block = queries @ _unit(vectors[rows[start : start + _ROWS_AT_ONCE]]).T
+        block = queries @ unit_rows(vectors[rows[start : start + _ROWS_AT_ONCE]]).T
         best = np.concatenate([best, block], axis=1)
         if best.shape[1] > depth:
             best = np.partition(best, best.shape[1] - depth, axis=1)[:, -depth:]
@@ -178,22 +218,22 @@ def _kth_similarity(
 
 
 def _index_findings(index: str, recall: float, self_retrieval: float) -> Iterator[Finding]:
-    remedy = "raise bank.hnsw_ef_search or bank.ivf_probes, or set bank.index to flat"
     if recall < MIN_RECALL:
         yield Finding(
-            "index", f"{index} finds {recall:.1%} of the {RECALL_K} nearest, wanted {MIN_RECALL:.0%}: {remedy}"
+            "index", f"{index} finds {recall:.1%} of the {RECALL_K} nearest, wanted {MIN_RECALL:.0%}: {_REMEDY}"
         )
     if self_retrieval < MIN_RECALL:
         yield Finding(
-            "index", f"through {index} {self_retrieval:.1%} find themselves, wanted {MIN_RECALL:.0%}: {remedy}"
+            "index", f"through {index} {self_retrieval:.1%} find themselves, wanted {MIN_RECALL:.0%}: {_REMEDY}"
+        )
+
+
+def _native_findings(index: str, recall: float) -> Iterator[Finding]:
+    if recall < MIN_RECALL:
+        yield Finding(
+            "native index", f"{index} finds {recall:.1%} of the {RECALL_K} nearest, wanted {MIN_RECALL:.0%}: {_REMEDY}"
         )
 
 
 def _embeddings(bank: StoredBank, rows: NDArray[np.int64]) -> list[Embedding]:
     return [Embedding.from_half(bank.vectors[row]) for row in rows]
-
-
-def _unit(vectors: NDArray[np.float16]) -> NDArray[np.float32]:
-    single = vectors.astype(np.float32)
-    unit: NDArray[np.float32] = single / np.linalg.norm(single, axis=1, keepdims=True)
-    return unit

@@ -1,8 +1,8 @@
 """
 The folder beside a bank under construction, in which embeddings wait until the bank is whole.
 
-What is kept is keyed by content and encoder, not by the listing: a build that was killed goes on where it was, also
-when the source was corrected in between, and an embedding of other weights can never get in.
+What is kept is keyed by content, encoder and views, not by the listing: a build that was killed goes on where it was,
+also when the source was corrected in between, and an embedding of other weights or of another crop can never get in.
 """
 
 import fcntl
@@ -11,18 +11,18 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from worker.bank.files import Half
+from worker.bank.vectors import Measured, from_tensors, shape_problems, single_rows, stacked
 from worker.domain import ContentHash, EncoderFingerprint
 from worker.errors import BankInvalid
+from worker.views import ViewSpec
 
 JOURNAL: Final = "journal.json"
 _PARTS: Final = "part-*.safetensors"
@@ -31,10 +31,10 @@ _PARTS: Final = "part-*.safetensors"
 @dataclass(frozen=True, slots=True)
 class Embedded:
     """
-    One content that was embedded: its vector, float16[d], and what the decoder found.
+    One content that was embedded: what was measured of it, and what the decoder found.
     """
 
-    vector: Half = field(repr=False)
+    measured: Measured = field(repr=False)
     format: str | None
     width: int | None
     height: int | None
@@ -43,12 +43,13 @@ class Embedded:
 
 class Workshop:
     """
-    ``DIR.partial/``: a journal that names the encoder, and one file per part that was finished. One process at a time.
+    ``DIR.partial/``: a journal that names encoder and views, and one file per finished part. One process at a time.
     """
 
-    def __init__(self, target: Path, fingerprint: EncoderFingerprint, *, restart: bool) -> None:
+    def __init__(self, target: Path, fingerprint: EncoderFingerprint, *, views: ViewSpec, restart: bool) -> None:
         self.path = target.with_name(target.name + ".partial")
         self._fingerprint = fingerprint
+        self._views = views
         self._known: dict[ContentHash, Embedded] = {}
         self._parts = 0
         self.path.mkdir(parents=True, exist_ok=True)
@@ -90,8 +91,8 @@ class Workshop:
             [content_hash, one.format, one.width, one.height, one.byte_length] for content_hash, one in finished.items()
         ]
         draft = part.with_suffix(".draft")
-        vectors = np.stack([one.vector for one in finished.values()])
-        save_file({"vectors": vectors}, draft, metadata={"records": json.dumps(records)})
+        columns = stacked([one.measured for one in finished.values()], self._fingerprint.dim)
+        save_file(columns.tensors(), draft, metadata={"records": json.dumps(records)})
         descriptor = os.open(draft, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
@@ -130,7 +131,12 @@ class Workshop:
 
     def _check_journal(self) -> None:
         journal = self.path / JOURNAL
-        mine = {"encoder_id": self._fingerprint.id, "model": self._fingerprint.model}
+        mine = {
+            "encoder_id": self._fingerprint.id,
+            "model": self._fingerprint.model,
+            "views": asdict(self._views),
+            "views_sha256": self._views.sha256,
+        }
         try:
             found = json.loads(journal.read_bytes())
         except FileNotFoundError:
@@ -146,6 +152,12 @@ class Workshop:
                 f"{self.path} holds work of encoder {found.get('model')} ({found.get('encoder_id')}), expected "
                 f"{mine['model']} ({mine['encoder_id']}); go on with the same encoder, or drop it with --restart"
             )
+        # The hash tells the rules by which crops are cut; whether shifts were measured is not in it.
+        if (found.get("views"), found.get("views_sha256")) != (mine["views"], mine["views_sha256"]):
+            raise BankInvalid(
+                f"{self.path} holds work of other views, {_said(found.get('views'))}, expected {_said(mine['views'])}; "
+                "go on with the same views, or drop it with --restart"
+            )
 
     def _read_parts(self) -> None:
         for part in sorted(self.path.glob(_PARTS)):
@@ -159,11 +171,15 @@ class Workshop:
 
 def _read_part(part: Path, dim: int) -> dict[ContentHash, Embedded]:
     with safe_open(part, framework="np") as file:
-        vectors: Half = file.get_tensor("vectors")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a handle, not a mapping
         records = json.loads(file.metadata()["records"])
-    if vectors.dtype != np.float16 or vectors.shape != (len(records), dim):
-        raise ValueError(f"{part} holds {vectors.dtype}{list(vectors.shape)}, want float16[{len(records)}, {dim}]")
+    if problems := shape_problems(tensors, len(records), dim):
+        raise ValueError(f"{part}: {'; '.join(problems)}")
     return {
-        ContentHash(content_hash): Embedded(vector, *facts)
-        for vector, (content_hash, *facts) in zip(vectors, records, strict=True)
+        ContentHash(content_hash): Embedded(measured, *facts)
+        for measured, (content_hash, *facts) in zip(single_rows(from_tensors(tensors)), records, strict=True)
     }
+
+
+def _said(views: object) -> str:
+    return ", ".join(f"{name} {value}" for name, value in views.items()) if isinstance(views, dict) else "unknown"

@@ -12,20 +12,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from worker.cli.bank_options import (
+    FIT_OPTION,
+    label_map,
+    one_kind_options,
+    question,
+    source_options,
+    view_options,
+    views,
+)
 from worker.cli.options import settings_options
 from worker.errors import EXIT_FOUND, EXIT_OK, ConfigInvalid
 from worker.settings.load import LoadedSettings
 from worker.settings.tree import Settings
 
 if TYPE_CHECKING:
-    from worker.bank.build import BuildReport
+    from worker.bank.assemble import BuildReport
     from worker.bank.embedding import ReferenceEmbedder
     from worker.bank.manifest import Question
+    from worker.bank.sources import Listing
+    from worker.fitting.bank_fit import Teacher
     from worker.ports import Encoder, PictureDecoder
+    from worker.views import ViewSpec
 
 
 @click.group()
@@ -35,34 +46,6 @@ def bank() -> None:
     """
 
 
-def source_options(command: Callable[..., int]) -> Callable[..., int]:
-    """
-    The options that building and adding share.
-    """
-    options = [
-        click.option(
-            "--label-map",
-            "label_map",
-            multiple=True,
-            metavar="NAME=LABEL",
-            help="What a folder name, or a label of the CSV file, means. May be repeated.",
-        ),
-        click.option(
-            "--max-skipped",
-            type=click.FloatRange(0, 1),
-            default=0.10,
-            show_default=True,
-            help="Share of the references that may be unusable; beyond it nothing is written and the exit code is 1.",
-        ),
-        click.option("--replace", is_flag=True, help="Take the place of a bank that is there already, in one step."),
-        click.option("--restart", is_flag=True, help="Drop what an unfinished run left, instead of going on with it."),
-        click.option("--json", "as_json", is_flag=True, help="One object on stdout."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 @bank.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The bank directory to make.")
@@ -70,6 +53,7 @@ def source_options(command: Callable[..., int]) -> Callable[..., int]:
 @click.option("--version", "version", default="1", show_default=True, help="Version of the bank in every verdict.")
 @click.option("--labels", help="Labels of a question of your own, such as spam,ham. Default: real,ai_generated.")
 @click.option("--positive", "--question", "positive", help="The label that a verdict's score speaks of.")
+@view_options
 @source_options
 @settings_options
 def build(source: Path, out: Path, *, loaded: LoadedSettings, as_json: bool, **options: Any) -> int:  # noqa: ANN401 - click's
@@ -78,43 +62,48 @@ def build(source: Path, out: Path, *, loaded: LoadedSettings, as_json: bool, **o
 
     SOURCE is a folder (real/..., fake/<generator>/..., or 0_real/ and 1_fake/ at any depth) or a CSV file with the
     columns path and label, and if you have them generator, source, licence and sha256; paths are relative to the file.
-    A build that was stopped goes on where it was when it is run again.
+    A build that was stopped goes on where it was when it is run again. Whoever asks the bank later looks at pictures as
+    it was built: each further view of an upload costs a worker the same forwards.
     """
     from worker.bank.build import BuildPlan, build_bank  # noqa: PLC0415 - numpy and pydantic models; --help needs none
     from worker.bank.sources import list_source  # noqa: PLC0415 - likewise
 
-    question = _question(options["labels"], options["positive"])
+    asked = question(options["labels"], options["positive"])
     plan = BuildPlan(
         id=options["bank_id"] or out.absolute().name,
         version=options["version"],
-        question=question,
+        question=asked,
         max_skipped=options["max_skipped"],
         replace=options["replace"],
         restart=options["restart"],
     )
-    listing = list_source(source, question, _label_map(options["label_map"]))
-    embedder = _open_embedder(loaded.settings)
+    listing = list_source(source, asked, label_map(options["label_map"]))
+    embedder = _open_embedder(loaded.settings, views(options))
     return _make(partial(build_bank, listing, out, embedder=embedder, plan=plan), as_json=as_json)
 
 
 @bank.command()
 @click.argument("path", metavar="BANK", type=click.Path(path_type=Path))
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Where the new version goes. Default: in place of the old."
 )
 @click.option("--version", "version", help="Version of the new bank. Default: the old one's last number plus one.")
+@one_kind_options
+@FIT_OPTION
 @source_options
 @settings_options
-def add(path: Path, source: Path, *, loaded: LoadedSettings, as_json: bool, **options: Any) -> int:  # noqa: ANN401 - click's
+def add(path: Path, sources: tuple[Path, ...], *, loaded: LoadedSettings, as_json: bool, **options: Any) -> int:  # noqa: ANN401 - click's
     """
-    Make a new version of BANK with the references of SOURCE added.
+    Make a new version of BANK with more references, seen as the bank's own were.
 
+    With --label (and --generator), each SOURCE is an image file or a folder of images, all of that one kind: this is
+    how a new generator is taught. Without, SOURCE is one labelled folder or CSV file, as for `bank build`.
+    Where the bank has a fitted judgement it is fitted again, and both are put in place in one step.
     A worker that runs keeps the bank it loaded; restart it to use the new one.
     """
     from worker.bank.build import AddPlan, add_to_bank  # noqa: PLC0415 - numpy and pydantic models; --help needs none
     from worker.bank.files import read_manifest  # noqa: PLC0415 - likewise
-    from worker.bank.sources import list_source  # noqa: PLC0415 - likewise
 
     plan = AddPlan(
         out=options["out"],
@@ -123,9 +112,30 @@ def add(path: Path, source: Path, *, loaded: LoadedSettings, as_json: bool, **op
         replace=options["replace"],
         restart=options["restart"],
     )
-    listing = list_source(source, read_manifest(path).question, _label_map(options["label_map"]))
-    embedder = _open_embedder(loaded.settings)
-    return _make(partial(add_to_bank, path, listing, embedder=embedder, plan=plan), as_json=as_json)
+    manifest = read_manifest(path)
+    listing = _listing(sources, manifest.question, options)
+    embedder = _open_embedder(loaded.settings, manifest.views.spec())
+    teacher = _teacher(path) if options["fit"] and manifest.judgement is not None else None
+    make = partial(add_to_bank, path, listing, embedder=embedder, plan=plan, refit=teacher)
+    return _make(make, as_json=as_json, teacher=teacher)
+
+
+def _listing(sources: tuple[Path, ...], asked: "Question", options: dict[str, Any]) -> "Listing":
+    from worker.bank.sources import OneKind, list_files, list_source  # noqa: PLC0415 - pydantic models; --help needs none
+
+    kind = {name: options[name] for name in ("generator", "source", "licence")}
+    if options["label"] is not None:
+        if options["label_map"]:
+            raise ConfigInvalid("--label says what all images are, --label-map what folders mean: give one of them")
+        return list_files(sources, asked, OneKind(options["label"], **kind))
+    if given := [f"--{name}" for name, word in kind.items() if word is not None]:
+        raise ConfigInvalid(f"{given[0]} says more of images of one kind; it needs --label LABEL too")
+    if len(sources) > 1:
+        raise ConfigInvalid(
+            f"{len(sources)} sources were given without --label; give one labelled folder or CSV file, or say with "
+            "--label what all these images are"
+        )
+    return list_source(sources[0], asked, label_map(options["label_map"]))
 
 
 @bank.command()
@@ -154,22 +164,24 @@ def inspect(path: Path, *, as_json: bool) -> int:
 @settings_options
 def verify(path: Path, *, no_encoder: bool, as_json: bool, loaded: LoadedSettings) -> int:
     """
-    Check BANK: files, repeated references, labels that contradict each other, the configured index, the encoder.
+    Check BANK: files, repeated references, contradicting labels, the configured index of each view, the encoder.
 
     Exit code 1 when anything is wrong, one line each; an encoder that cannot be opened is wrong without --no-encoder.
     """
     from worker.adapters.faiss_bank import FaissBank  # noqa: PLC0415 - FAISS takes its time to import; --help needs none
+    from worker.adapters.faiss_references import FaissReferences  # noqa: PLC0415 - likewise
     from worker.bank.verify import verify_bank  # noqa: PLC0415 - likewise
     from worker.cli.bank_views import show_verification, verification_object  # noqa: PLC0415 - likewise
 
-    def open_encoder() -> "tuple[Encoder, PictureDecoder]":
-        embedder = _open_embedder(loaded.settings)
+    def open_encoder(spec: "ViewSpec") -> "tuple[Encoder, PictureDecoder]":
+        embedder = _open_embedder(loaded.settings, spec)
         return embedder.encoder, embedder.decoder
 
     with _progress(shown=not as_json) as progress:
         verification = verify_bank(
             path,
             open_bank=lambda stored: FaissBank(stored, loaded.settings.bank),
+            open_references=FaissReferences,
             open_encoder=None if no_encoder else open_encoder,
             progress=progress,
         )
@@ -180,8 +192,9 @@ def verify(path: Path, *, no_encoder: bool, as_json: bool, loaded: LoadedSetting
     return EXIT_FOUND if verification.findings else EXIT_OK
 
 
-def _make(make: "Callable[..., BuildReport]", *, as_json: bool) -> int:
-    from worker.bank.build import TooManySkipped  # noqa: PLC0415 - numpy and pydantic models; --help needs none
+def _make(make: "Callable[..., BuildReport]", *, as_json: bool, teacher: "Teacher | None" = None) -> int:
+    from worker.bank.assemble import TooManySkipped  # noqa: PLC0415 - numpy and pydantic models; --help needs none
+    from worker.bank.describe import describe  # noqa: PLC0415 - likewise
     from worker.cli.bank_views import (  # noqa: PLC0415 - likewise
         refusal_object,
         report_object,
@@ -198,48 +211,36 @@ def _make(make: "Callable[..., BuildReport]", *, as_json: bool) -> int:
         else:
             show_refusal(refusal.skipped)
         raise
+    description = describe(report.path, report.bank)
+    taught = None if teacher is None else teacher.report
     if as_json:
-        click.echo(json.dumps(report_object(report), indent=2))
+        changed = {"teaching": None if taught is None else taught.values()}
+        click.echo(json.dumps({**report_object(report, description), **changed}, indent=2))
     else:
-        show_report(report)
+        show_report(report, description, () if taught is None else taught.lines())
     return EXIT_OK
 
 
-def _question(labels: str | None, positive: str | None) -> "Question":
-    from worker.bank.manifest import GENERATED, Question  # noqa: PLC0415 - pydantic models; --help needs none
-
-    if labels is None and positive is None:
-        return GENERATED
-    if labels is not None and positive is None:
-        raise ConfigInvalid(f"--labels {labels} needs --positive: which of them does a verdict's score speak of?")
-    names = GENERATED.labels if labels is None else tuple(name.strip() for name in labels.split(","))
-    try:
-        return Question(labels=names, positive=positive or "")
-    except ValidationError as fault:
-        problems = "; ".join(error["msg"] for error in fault.errors(include_url=False))
-        raise ConfigInvalid(f"--labels {','.join(names)} --positive {positive}: {problems}") from fault
-
-
-def _label_map(pairs: tuple[str, ...]) -> dict[str, str]:
-    split = [pair.partition("=") for pair in pairs]
-    if wrong := [pair for pair, (name, sign, label) in zip(pairs, split, strict=True) if not (name and sign and label)]:
-        raise ConfigInvalid(f"--label-map {wrong[0]}: expected NAME=LABEL, such as fakes=ai_generated")
-    return {name: label for name, _, label in split}
-
-
-def _open_embedder(settings: Settings) -> "ReferenceEmbedder":
+def _open_embedder(settings: Settings, spec: "ViewSpec") -> "ReferenceEmbedder":
     """
-    The configured encoder and decoder; no perceptual hash, since a bank keeps none.
+    The configured encoder, and the decoder of these views; no perceptual hash or credentials: a bank keeps none.
     """
     from worker.adapters.clip_encoder import load_encoder  # noqa: PLC0415 - torch takes seconds to import
+    from worker.adapters.realism_statistics import statistics  # noqa: PLC0415 - likewise OpenCV
     from worker.bank.embedding import ReferenceEmbedder  # noqa: PLC0415 - likewise
     from worker.stages.decode import DecodeLimits, PillowDecoder  # noqa: PLC0415 - likewise
     from worker.telemetry.metrics import InMemoryRecorder  # noqa: PLC0415 - likewise
 
     encoder = load_encoder(settings.encoder, InMemoryRecorder())
     limits = DecodeLimits(formats=settings.decode.formats, max_pixels=settings.decode.max_pixels)
-    decoder = PillowDecoder(encoder.fingerprint.preprocess, limits, None)
-    return ReferenceEmbedder(encoder, decoder, settings.batch.size, settings.decode.threads)
+    decoder = PillowDecoder(encoder.fingerprint.preprocess, limits, None, views=spec, statistics=statistics)
+    return ReferenceEmbedder(encoder, decoder, settings.batch.size, settings.decode.threads, spec)
+
+
+def _teacher(path: Path) -> "Teacher":
+    from worker.fitting.bank_fit import Teacher  # noqa: PLC0415 - scikit-learn takes its time to import
+
+    return Teacher(path)
 
 
 @contextmanager

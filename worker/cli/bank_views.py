@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from worker.bank.build import BuildReport
+from worker.bank.assemble import BuildReport
 from worker.bank.describe import Description, LabelSummary
+from worker.bank.manifest import BankManifest
 from worker.bank.survey import Skipped
 from worker.bank.verify import Verification
 from worker.cli.scan import plain
@@ -18,7 +19,7 @@ from worker.cli.scan import plain
 _NAMED: Final = 10
 
 
-def report_object(report: BuildReport) -> dict[str, Any]:
+def report_object(report: BuildReport, description: Description) -> dict[str, Any]:
     """
     What ``bank build --json`` and ``bank add --json`` print.
     """
@@ -34,12 +35,17 @@ def report_object(report: BuildReport) -> dict[str, Any]:
         "ignored": report.ignored,
         "duplicates": [{"name": name, "same_as": first} for name, first in report.duplicates],
         "skipped": [asdict(skipped) for skipped in report.skipped],
+        "views": manifest.views.model_dump(),
+        "judgement": None if manifest.judgement is None else manifest.judgement.model_dump(),
+        "balance": {label: _balance(summary) for label, summary in description.labels.items()},
+        "giveaways": dict(description.giveaways),
+        "warnings": list(description.warnings),
     }
 
 
-def show_report(report: BuildReport) -> None:
+def show_report(report: BuildReport, description: Description, taught: Sequence[str] = ()) -> None:
     """
-    The outcome of a build for people; what was left out is named, on the same screen.
+    The outcome of a build for people; what was left out is named, and ``taught`` told, on the same screen.
     """
     manifest = report.bank.manifest
     per_label = ", ".join(f"{count} {label}" for label, count in manifest.counts.per_label.items())
@@ -57,6 +63,9 @@ def show_report(report: BuildReport) -> None:
         lines.append(f"{report.ignored} files are no images by their ending and were left alone")
     if max(len(report.duplicates), len(report.skipped)) > _NAMED:
         lines.append(f"(the first {_NAMED} of each; --json names all)")
+    lines += [_balance_line(label, summary) for label, summary in description.labels.items()]
+    lines += [f"warning: {warning}" for warning in description.warnings]
+    lines += [*_judgement_lines(report), *taught]
     _print_lines(lines)
 
 
@@ -113,6 +122,7 @@ def show_verification(path: Path, verification: Verification) -> None:
     measured = {
         "recall": verification.recall,
         "self-retrieval": verification.self_retrieval,
+        "native recall": verification.native_recall,
         "probe cosine": verification.probe_cosine,
     }
     said = ", ".join(f"{name} {value:.4f}" for name, value in measured.items() if value is not None)
@@ -120,6 +130,29 @@ def show_verification(path: Path, verification: Verification) -> None:
     if not lines:
         lines = [f"{path} is sound: {', '.join(verification.checks)}"]
     _print_lines([*lines, *([said] if said else [])])
+
+
+def _judgement_lines(report: BuildReport) -> list[str]:
+    judgement = report.bank.manifest.judgement
+    if judgement is not None:
+        return [f"judgement {judgement.id[:12]}, fitted to these references by version {judgement.version}"]
+    if report.judgement_dropped:
+        lost = "the bank's judgement was fitted to other references, so this version has none"
+        return [f"{lost}; fit one with `touchstone fit {report.path}`"]
+    return []
+
+
+def _balance(summary: LabelSummary) -> dict[str, Any]:
+    return {
+        "formats": {name: count / summary.entries for name, count in summary.formats.items()},
+        "short_side_px": None if summary.short_side_px is None else summary.short_side_px[1],
+    }
+
+
+def _balance_line(label: str, summary: LabelSummary) -> str:
+    shares = {name: f"{count / summary.entries:.0%}" for name, count in summary.formats.items()}
+    side = "unknown" if summary.short_side_px is None else f"{summary.short_side_px[1]} px"
+    return f"{label}: {', '.join(f'{name} {share}' for name, share in shares.items())}; median short side {side}"
 
 
 def _skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
@@ -138,7 +171,23 @@ def _heading(description: Description) -> list[str]:
         f"manifest {description.manifest_sha256}",
         f"encoder {encoder.model}, {encoder.precision}, {weights}",
         f"preprocess {preprocess.size} px, {sizing}",
+        f"views {_views(manifest)}",
+        f"judgement {_judgement(manifest)}",
     ]
+
+
+def _views(manifest: BankManifest) -> str:
+    views = manifest.views
+    parts = ["global", f"{views.native_crops} native crops" if views.native_crops else ""]
+    parts += ["realism" if views.realism else "", "perturbation" if views.perturbation else ""]
+    parts.append("" if views.max_side_px is None else f"at most {views.max_side_px} px a side")
+    parts.append("" if views.reencode_quality is None else f"through JPEG of quality {views.reencode_quality}")
+    return f"{', '.join(part for part in parts if part)}, {views.sha256[:12]}"
+
+
+def _judgement(manifest: BankManifest) -> str:
+    judgement = manifest.judgement
+    return "none fitted" if judgement is None else f"{judgement.id}, version {judgement.version}"
 
 
 def _about(summary: LabelSummary) -> list[str]:

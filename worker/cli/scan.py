@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -70,8 +71,20 @@ def _progress(total: int, *, shown: bool) -> Progress:
 
 
 def _show(verdicts: list[ImageVerdictV1]) -> None:
+    console = Console()
+    console.print(verdict_table(verdicts))
+    counts = Counter(verdict.outcome.status for verdict in verdicts)
+    console.print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+
+
+def verdict_table(verdicts: Sequence[ImageVerdictV1]) -> Table:
+    """
+    One row per verdict. Where a fitted judgement decided: probability, p-value and generator; else the vote's score.
+    """
+    fused = any(verdict.thresholds.rule == "fused" for verdict in verdicts)
     table = Table(title=f"{len(verdicts)} verdicts")
-    for column in ("file", "status", "label", "score", "action", "why", "nearest reference"):
+    measured = ("probability", "p-value", "generator") if fused else ("score",)
+    for column in ("file", "decision", *measured, "action", "why", "nearest reference"):
         table.add_column(column, overflow="fold")
     places = [Path(os.path.abspath(verdict.content_id)) for verdict in verdicts]  # noqa: PTH100 - links stay as typed
     above = os.path.commonpath([place.parent for place in places]) if places else ""
@@ -80,17 +93,24 @@ def _show(verdicts: list[ImageVerdictV1]) -> None:
         neighbours = verdict.evidence.neighbours if verdict.evidence else ()
         table.add_row(
             plain(str(place.relative_to(above))),
-            Text(outcome.status, COLOURS[outcome.status]),
-            plain(outcome.label or ""),
-            "" if outcome.score is None else f"{outcome.score:.3f}",
+            Text(plain(outcome.decision or outcome.status).plain, COLOURS[outcome.status]),
+            *(_calibrated_cells(verdict) if fused else ("" if outcome.score is None else f"{outcome.score:.3f}",)),
             outcome.action,
             verdict.error.code if verdict.error else outcome.reasons[0].code,
             plain(f"{neighbours[0].entry_id} ({neighbours[0].similarity:.3f})" if neighbours else ""),
         )
-    console = Console()
-    console.print(table)
-    counts = Counter(verdict.outcome.status for verdict in verdicts)
-    console.print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+    return table
+
+
+def _calibrated_cells(verdict: ImageVerdictV1) -> tuple[str | Text, ...]:
+    probability, calibration, attribution = verdict.outcome.probability, verdict.calibration, verdict.attribution
+    if probability is None or calibration is None or attribution is None:
+        return ("", "", "")
+    return (
+        f"{probability:.3f}",
+        f"{calibration.p_value:.3g}",
+        plain(f"{attribution.generator or 'unknown'} ({attribution.probability:.2f})"),
+    )
 
 
 def plain(text: str) -> Text:

@@ -1,16 +1,18 @@
 """
-The judge that asks a bank: match, decide, report.
+The judge that asks a bank, and its fitted judgement where it has one: match, assess, decide, report.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.domain import Outcome, Provenance, RawEvent, Upload
+from worker.domain import Outcome, Provenance, RawEvent, Sighting, Upload
 from worker.errors import EventUnreadable
+from worker.flow.fitted_bank import FittedBank
 from worker.flow.travellers import Failed, Known
-from worker.policy import Policy, SurfacePolicy
+from worker.policy import Policy
 from worker.ports import Bank, Clock, Recorder
-from worker.stages.decide import decide, thresholds_of
+from worker.stages.assess import Assessed
+from worker.stages.decide import Terms, decide, thresholds_of
 from worker.stages.intake import KEEP_BYTES, dead_letter_of
 from worker.stages.match import find_neighbours
 from worker.stages.report import (
@@ -28,7 +30,8 @@ class BankJudge:
     """
     Implements ``worker.flow.judging.Judge``; holds nothing that changes.
 
-    ``keep_bytes``: what of an unreadable record a dead letter may carry.
+    ``keep_bytes``: what of an unreadable record a dead letter may carry. ``fitted`` is there if and only if the
+    policy's rule comes to ``fused`` with this bank.
     """
 
     bank: Bank
@@ -37,45 +40,54 @@ class BankJudge:
     clock: Clock
     recorder: Recorder
     keep_bytes: int = KEEP_BYTES
+    fitted: FittedBank | None = None
 
     def judge(self, known: Sequence[Known]) -> list[Outcome]:
         """
-        One verdict per upload, in order, with one search for all of them.
+        One verdict per upload, in order, with one search and one assessment for all of them.
         """
         began_s = self.clock.monotonic_s()
         embeddings = [one.sighting.embedding for one in known]
         neighbourhoods = find_neighbours(self.bank, embeddings, k=self.policy.rule.k)
         search_s = self.clock.monotonic_s() - began_s
         self.recorder.observe("search_seconds", search_s)
+        assessed, assess_ms = self._assess([one.sighting for one in known])
         outcomes: list[Outcome] = []
-        for one, neighbourhood in zip(known, neighbourhoods, strict=True):
+        for one, neighbourhood, assessment in zip(known, neighbourhoods, assessed, strict=True):
             upload, facts = one.passenger.upload, one.sighting.facts
-            name, surface = self._surface_of(upload)
-            judgement = decide(
-                neighbourhood,
-                facts,
-                rule=self.policy.rule,
-                surface=surface,
-                positive=self.bank.identity.positive,
-            )
+            name, terms = self._terms_of(upload)
+            judgement = decide(neighbourhood, facts, terms=terms, assessed=assessment)
             handled = Handled(
                 facts=facts,
                 provenance=one.provenance,
                 produced_at_s=self.clock.wall_s(),
                 fetch_ms=one.passenger.fetch_ms,
                 search_ms=search_s * 1000,
+                assess_ms=assess_ms,
             )
             issued = verdict_of_judgement(upload, judgement, surface=name, handled=handled, versions=self.versions)
             outcomes.append(issued)
         return outcomes
+
+    def wants_shift(self, sightings: Sequence[Sighting]) -> Sequence[bool]:
+        """
+        Which of these the fitted judgement's cheap heads leave in the policy's grey zone; none without one.
+        """
+        if self.fitted is None or not sightings:
+            return [False] * len(sightings)
+        wanted = self.fitted.wants_shift(sightings)
+        self.recorder.count("grey_zone_total", sum(wanted), result="within")
+        self.recorder.count("grey_zone_total", len(wanted) - sum(wanted), result="outside")
+        return wanted
 
     def fail(self, failed: Failed) -> Outcome:
         """
         The failed verdict of an upload, with what is known of its bytes.
         """
         upload, passenger = failed.upload, failed.passenger
-        name, surface = self._surface_of(upload)
-        ruling = FailureRuling(name, thresholds_of(self.policy.rule, surface), surface.failed)
+        name, terms = self._terms_of(upload)
+        judgement_id = None if self.fitted is None else self.fitted.judgement.id
+        ruling = FailureRuling(name, thresholds_of(terms, judgement_id), terms.surface.failed)
         handled = Handled(
             facts=None if passenger is None else facts_of_bytes(passenger.content_hash, passenger.byte_length),
             provenance=Provenance("not_reached"),
@@ -92,6 +104,16 @@ class BankJudge:
             raw, unreadable, worker_version=self.versions.worker, now_s=self.clock.wall_s(), keep_bytes=self.keep_bytes
         )
 
-    def _surface_of(self, upload: Upload) -> tuple[str, SurfacePolicy]:
+    def _assess(self, sightings: Sequence[Sighting]) -> tuple[Sequence[Assessed | None], float | None]:
+        if self.fitted is None or not sightings:
+            return [None] * len(sightings), None
+        began_s = self.clock.monotonic_s()
+        assessed = self.fitted.assess(sightings)
+        assess_s = self.clock.monotonic_s() - began_s
+        self.recorder.observe("assess_seconds", assess_s)
+        return assessed, assess_s * 1000
+
+    def _terms_of(self, upload: Upload) -> tuple[str, Terms]:
         context = upload.data.context
-        return self.policy.for_surface(context.surface if context else None)
+        name, surface = self.policy.for_surface(context.surface if context else None)
+        return name, Terms(self.policy.rule, surface, self.bank.identity.positive, self.policy.provenance)

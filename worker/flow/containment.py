@@ -11,6 +11,7 @@ import structlog
 from schemas.errors import ErrorCode, Stage
 from worker.domain import ContentHash, Sighting
 from worker.errors import EventUnreadable, UploadFailed
+from worker.flow.judging import Judge
 from worker.ports import EmbeddingCache
 
 log = structlog.get_logger(__name__)
@@ -55,3 +56,23 @@ def remembered(cache: EmbeddingCache, sightings: Mapping[ContentHash, Sighting])
         cache.remember(sightings)
     except Exception:
         log.exception("cache.unexpected_fault", told=len(sightings))
+
+
+def wanted_shift(judge: Judge, sightings: Sequence[Sighting]) -> list[bool]:
+    """
+    Which of these the judge wants the shift of; asked one by one when it broke, and not wanted of those it broke over.
+
+    Such an upload goes on without, and ends as the judge makes it end: nothing is lost here.
+    """
+    if not sightings:
+        return []
+    try:
+        wanted = list(judge.wants_shift(sightings))
+    except Exception:
+        if len(sightings) > 1:
+            return [wants for sighting in sightings for wants in wanted_shift(judge, [sighting])]
+        log.exception("judge.unexpected_fault", content=sightings[0].facts.sha256)
+        return [False]
+    if len(wanted) != len(sightings):
+        raise RuntimeError(f"the judge answered {len(wanted)} times to {len(sightings)} sightings")
+    return wanted

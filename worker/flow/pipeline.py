@@ -3,7 +3,7 @@ The stages, each with its inbox and its threads.
 
     submit ─▶ fetch ─▶ recall ─┬─ known ───────────────────────────┬─▶ judge ─▶ take_settled
              (threads)         └─ unknown ─▶ decode ─▶ encode ─────┘      └─▶ remember
-                                            (threads)  (micro-batches)
+                                            (threads)  (micro-batches of pictures, with all their views)
 
 Each upload ends exactly once, as an outcome or, where its slot was forgotten, as nothing.
 """
@@ -14,14 +14,12 @@ from queue import Empty, SimpleQueue
 
 import structlog
 
-from schemas.errors import ErrorCode, Stage
+from schemas.errors import Stage
 from schemas.verdict import CacheStatus
 from worker.domain import (
     ContentHash,
-    Embedding,
     FetchedUpload,
     Outcome,
-    Picture,
     Provenance,
     RawEvent,
     Sighting,
@@ -31,6 +29,7 @@ from worker.errors import UploadFailed
 from worker.flow.byte_budget import ByteBudget
 from worker.flow.containment import as_failure, as_unreadable, recalled, remembered
 from worker.flow.crew import Crew
+from worker.flow.encoding import SightingMaker
 from worker.flow.inbox import Inbox
 from worker.flow.judging import Judge
 from worker.flow.lines import Slot
@@ -38,6 +37,7 @@ from worker.flow.micro_batch import MicroBatcher
 from worker.flow.single_flight import Boarding, SingleFlight
 from worker.flow.travellers import Decoded, Failed, Fetched, Known, Passenger, Unknown
 from worker.ports import Clock, EmbeddingCache, Encoder, PictureDecoder, Recorder
+from worker.views import GLOBAL_ONLY, Picture, ViewSpec
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +52,8 @@ JUDGE_LIMIT = 256
 class StageSet:
     """
     What the pipeline calls, in the order of the way; ``cache`` is None where none is configured.
+
+    ``views`` are those that the decoder makes.
     """
 
     read_event: Callable[[RawEvent], Upload]
@@ -60,6 +62,7 @@ class StageSet:
     decoder: PictureDecoder
     encoder: Encoder
     judge: Judge
+    views: ViewSpec = GLOBAL_ONLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,14 @@ class Pipeline:
         self._recorder = recorder
         self._crew = Crew()
         self._budget = ByteBudget(limits.max_bytes)
+        self._sightings = SightingMaker(
+            stages.encoder,
+            stages.judge,
+            stages.views,
+            batch_size=limits.batch_size,
+            clock=clock,
+            recorder=recorder,
+        )
         self._flights: SingleFlight[Passenger] = SingleFlight(recent=limits.recent_embeddings)
         self._to_fetch: Inbox[Slot] = Inbox(readers=limits.fetch_threads)
         self._to_recall: Inbox[Fetched] = Inbox()
@@ -205,6 +216,7 @@ class Pipeline:
         if self._stages.cache is not None and leaders:
             known = recalled(self._stages.cache, [fetched.passenger.content_hash for fetched in leaders])
             status = "bypass" if known is None else "miss"
+            known = known and self._sightings.as_if_new(known)
         for fetched in leaders:
             passenger = fetched.passenger
             sighting = known.get(passenger.content_hash) if known else None
@@ -225,9 +237,9 @@ class Pipeline:
         passenger = unknown.fetched.passenger
         began_s = self._clock.monotonic_s()
         try:
-            pixels, facts = self._stages.decoder.decode(unknown.fetched.data, passenger.content_hash)
+            decoded = self._stages.decoder.decode(unknown.fetched.data, passenger.content_hash)
             decode_ms = (self._clock.monotonic_s() - began_s) * 1000
-            picture = Picture(passenger.content_hash, pixels, facts, decode_ms)
+            picture = Picture(passenger.content_hash, decoded, decode_ms)
         except Exception as fault:  # noqa: BLE001 - one picture's fault is that upload's failed verdict
             self._crash_land(passenger, as_failure(fault, Stage.DECODE))
         else:
@@ -245,26 +257,19 @@ class Pipeline:
             self._encode(batch)
 
     def _encode(self, batch: Sequence[Decoded]) -> None:
-        began_s = self._clock.monotonic_s()
+        pictures = [decoded.picture for decoded in batch]
         try:
-            features = self._stages.encoder.encode([decoded.picture.pixels for decoded in batch])
+            encoded = self._sightings.make(pictures)
         except UploadFailed as failure:
             for decoded in batch:
                 self._crash_land(decoded.passenger, failure)
             return
-        encode_s = self._clock.monotonic_s() - began_s
-        self._recorder.observe("encode_seconds", encode_s)
-        if len(features) != len(batch):
-            raise RuntimeError(f"the encoder answered {len(features)} features to {len(batch)} pictures")
-        for decoded, feature in zip(batch, features, strict=True):
-            picture = decoded.picture
-            try:
-                embedding = Embedding.from_features(feature)
-            except ValueError as fault:
-                self._crash_land(decoded.passenger, UploadFailed(ErrorCode.ENCODE_NONFINITE, str(fault)))
+        for decoded, sighting in zip(batch, encoded.results, strict=True):
+            if isinstance(sighting, UploadFailed):
+                self._crash_land(decoded.passenger, sighting)
                 continue
-            sighting = Sighting(embedding, picture.facts)
-            provenance = Provenance(decoded.status, None, picture.decode_ms, encode_s * 1000, len(batch))
+            picture = decoded.picture
+            provenance = Provenance(decoded.status, None, picture.decode_ms, encoded.encode_s * 1000, len(batch))
             # Remembered first: once the last upload is judged the worker may leave, and what is queued is still kept.
             if self._stages.cache is not None:
                 self._to_remember.put((picture.content_hash, sighting))

@@ -5,9 +5,10 @@ What an upload is between two stages: each stage takes one of these and makes th
 from dataclasses import dataclass, field
 
 from schemas.verdict import CacheStatus
-from worker.domain import ContentHash, Picture, Provenance, Sighting, Upload
+from worker.domain import ContentHash, Provenance, Sighting, Upload
 from worker.errors import UploadFailed
 from worker.flow.lines import Slot
+from worker.views import Picture
 
 
 @dataclass(frozen=True, slots=True)

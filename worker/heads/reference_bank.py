@@ -144,7 +144,23 @@ def _nearest_of(queries: Matrix, vectors: Matrix, owner: Rows, members: Mask, k:
     found = np.full((len(queries), k), ABSENT, dtype=np.int64)
     if len(rows):
         cosines = queries @ vectors[rows].T
-        first = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+        first = _largest(cosines, k)
         similarity[:, : first.shape[1]] = np.take_along_axis(cosines, first, axis=1)
         found[:, : first.shape[1]] = owner[rows[first]]
     return NearestOfClass(similarity, found)
+
+
+def _largest(cosines: Matrix, k: int) -> Rows:
+    """
+    The columns of the k largest of each row, largest first, equals in the order of the columns: int64[n, min(k, m)].
+    """
+    if k >= cosines.shape[1] // 4:
+        return np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+    # Partitioned first: sorting whole rows took most of the time of a fit.
+    some = np.sort(np.argpartition(-cosines, k - 1, axis=1)[:, :k], axis=1)
+    values = np.take_along_axis(cosines, some, axis=1)
+    first = np.take_along_axis(some, np.argsort(-values, axis=1, kind="stable"), axis=1)
+    # Where more than k are at least as large as the k-th, the partition chose among equals by no order.
+    tied = (cosines >= values.min(axis=1, keepdims=True)).sum(axis=1) > k
+    first[tied] = np.argsort(-cosines[tied], axis=1, kind="stable")[:, :k]
+    return first

@@ -10,6 +10,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from worker.shipped import STARTER
+
 
 def _not_empty(value: object) -> object:
     """
@@ -185,14 +187,20 @@ class DecodeSettings(Section):
     formats: tuple[Literal["JPEG", "PNG", "WEBP", "GIF", "AVIF"], ...] = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
     max_pixels: Annotated[int, Field(ge=1024)] = 40_000_000
     perceptual_hash: bool = True
+    credentials: bool = True
+    trust_anchors: FilePath | None = None
+
+    def _contradictions(self) -> Iterator[str]:
+        if self.trust_anchors is not None and not self.credentials:
+            yield "trust_anchors is of no use without credentials"
 
 
 class EncoderSettings(Section):
     """
-    The frozen vision encoder: a registry tag, a hub id, or a local checkpoint with its hash.
+    The frozen vision encoder: the starter that ships, a registry tag, a hub id, or a local checkpoint with its hash.
     """
 
-    model: Annotated[str, Field(min_length=1)] = "ViT-L-14-quickgelu/openai"
+    model: Annotated[str, Field(min_length=1)] = STARTER
     checkpoint: FilePath | None = None
     checkpoint_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
@@ -217,10 +225,10 @@ class BatchSettings(Section):
 
 class BankSettings(Section):
     """
-    The references, and how they are searched.
+    The references, and how they are searched; without a path, those that ship with the starter encoder.
     """
 
-    path: FilePath = Path("bank")
+    path: FilePath | None = None
     index: Literal["flat", "hnsw", "ivf"] = "flat"
     hnsw_links: Annotated[int, Field(ge=4, le=128)] = 32
     hnsw_ef_search: Annotated[int, Field(ge=1)] = 64

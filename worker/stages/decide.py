@@ -1,166 +1,144 @@
 """
-From a neighbourhood to a judgement, under one surface of a policy.
+From a neighbourhood, and from an assessment where there is one, to a judgement under one surface of a policy.
 
-Pure. The arithmetic of the vote is in ``worker.stages.vote``, the thresholds and actions are in ``worker.policy``.
+Pure. The votes are in ``worker.stages.vote``, the fitted judgement's answer in ``worker.stages.assess``, the reasons in
+``worker.stages.reasons``, the thresholds and actions in ``worker.policy``.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
-from schemas.verdict import (
-    Evidence,
-    ImageFacts,
-    LabelEvidence,
-    NeighbourV1,
-    Reason,
-    ReasonCode,
-    ScoreComponent,
-    Thresholds,
-)
+from schemas.judgement import AttributionV1, CalibrationV1
+from schemas.verdict import AppliedRule, ImageFacts, Reason, ReasonCode, ScoreComponent, Thresholds
+from worker.assessment import Assessment
 from worker.domain import Judgement, Label, Neighbourhood
-from worker.policy import RULE_VERSIONS, Rule, SurfacePolicy
-from worker.stages.vote import (
-    SoftVote,
-    Voter,
-    coverage,
-    largest_similarity,
-    nearest_difference,
-    nearest_neighbour_weights,
-    soft_vote,
-)
+from worker.policy import RULE_VERSIONS, CredentialsRule, Rule, SurfacePolicy
+from worker.stages.assess import Assessed
+from worker.stages.credentials import assertion_of_generation, note_on_invalid
+from worker.stages.evidence import evidence_of_vote, is_exact
+from worker.stages.reasons import Reckoning, doubts_about, grounds_for
+from worker.stages.vote import coverage, nearest_difference, nearest_neighbour_weights, soft_vote
+
+MAX_GENERATORS: Final = 5
+"""The most that a verdict's attribution names."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Reckoning:
+class Terms:
     """
-    Everything that was computed before any threshold was looked at.
+    What an upload is judged under: the policy's rule, its word on credentials, and the surface; the bank's positive.
     """
 
-    weights: Mapping[Label, float]
-    first: Label
-    margin: float
-    coverage: float
-    vote: SoftVote
+    rule: Rule
+    surface: SurfacePolicy
+    positive: Label
+    credentials: CredentialsRule = field(default_factory=CredentialsRule)
+
+    def applied(self, *, fitted: bool) -> AppliedRule:
+        """
+        The rule that decides: ``auto`` is ``fused`` where there is a fitted judgement to ask.
+        """
+        if self.rule.name != "auto":
+            return self.rule.name
+        return "fused" if fitted else "soft_vote"
 
 
 def decide(
-    neighbourhood: Neighbourhood, facts: ImageFacts, *, rule: Rule, surface: SurfacePolicy, positive: Label
+    neighbourhood: Neighbourhood, facts: ImageFacts, *, terms: Terms, assessed: Assessed | None = None
 ) -> Judgement:
     """
-    The judgement of an upload with this neighbourhood: decided for the heaviest label, or abstained with every reason.
+    The judgement of an upload: decided for the heaviest label, or abstained with every reason.
 
-    Both rules give one weight per label, which sum to 1; ``rule.name`` says whose weights decide, and both stand in
-    ``scores``: ``soft_vote`` is the positive label's share, ``nearest_neighbour`` the paper's difference of
-    similarities. ``score`` is the deciding rule's weight of the bank's ``positive`` label. The evidence is always that
-    of the soft vote. A tie for the first place is never decided.
+    Every rule gives one weight per label, which sum to 1. ``fused`` weighs the positive label with its calibrated
+    probability at the policy's base rate, decides for it only where the conformal p-value is at most the flag
+    threshold, and for the other label only where it is above: so P(positive | real) stays below the policy's alpha. It
+    abstains far from the bank. The evidence is that of the soft vote under every rule. ``score`` is the deciding rule's
+    weight of the positive label; a tie for the first place is never decided.
+
+    Content credentials that assert a trained model, and are good enough for the policy, decide for its label whatever
+    the picture looks like; they leave score, probability and margin as they are.
+
+    Raises ``ValueError`` when ``fused`` is applied without an assessment, or to more than two labels.
     """
-    vote = soft_vote(neighbourhood, k=rule.k, temperature=rule.temperature)
-    if rule.name == "soft_vote":
-        weights = vote.shares
-    else:
-        weights = nearest_neighbour_weights(neighbourhood, temperature=rule.temperature)
-    ranked = sorted(weights, key=lambda label: -weights[label])
-    reckoning = _Reckoning(
-        weights, ranked[0], weights[ranked[0]] - weights[ranked[1]], coverage(neighbourhood, rule.k), vote
-    )
-    doubts = _doubts(reckoning, facts, surface)
-    exact = any(voter.neighbour.entry.sha256 == facts.sha256 for voter in vote.voters)
-    label_rule = surface.labels[reckoning.first]
+    rule = terms.rule
+    reckoning = _reckoned(neighbourhood, terms, assessed)
+    doubts = doubts_about(reckoning, facts, terms.surface, terms.positive)
+    asserted = assertion_of_generation(facts.credentials, terms.credentials)
+    label: Label | None = None if doubts else reckoning.first
+    because = doubts or [grounds_for(reckoning, neighbourhood)]
+    if asserted is not None and terms.credentials.label in terms.surface.labels:
+        label, because = _with_credentials(Label(terms.credentials.label), label, because, asserted)
+    exact = any(is_exact(voter, facts.sha256) for voter in reckoning.vote.voters)
+    assessment = None if reckoning.assessed is None else reckoning.assessed.assessment
     return Judgement(
-        status="abstained" if doubts else "decided",
-        label=None if doubts else reckoning.first,
-        action=surface.abstained if doubts else label_rule.action,
-        score=weights[positive],
+        status="abstained" if label is None else "decided",
+        label=label,
+        action=terms.surface.abstained if label is None else terms.surface.labels[label].action,
+        score=reckoning.weights[terms.positive],
         margin=reckoning.margin,
-        reasons=(*(doubts or [_grounds(reckoning, neighbourhood)]), *_exact_reasons(exact=exact)),
-        thresholds=thresholds_of(rule, surface),
-        scores=(
-            ScoreComponent(name="soft_vote", value=vote.shares[positive], version=RULE_VERSIONS["soft_vote"]),
-            ScoreComponent(
-                name="nearest_neighbour",
-                value=nearest_difference(neighbourhood, positive),
-                version=RULE_VERSIONS["nearest_neighbour"],
-            ),
+        reasons=(*because, *_exact_reasons(exact=exact), *note_on_invalid(facts.credentials)),
+        thresholds=thresholds_of(terms, None if reckoning.assessed is None else reckoning.assessed.judgement_id),
+        scores=_scores(reckoning, neighbourhood, terms.positive),
+        evidence=evidence_of_vote(
+            reckoning.vote,
+            neighbourhood,
+            coverage=reckoning.coverage,
+            content_hash=facts.sha256,
+            limit=rule.max_neighbours,
         ),
-        evidence=_evidence(reckoning, neighbourhood, content_hash=facts.sha256, limit=rule.max_neighbours),
+        probability=None if assessment is None else reckoning.weights[terms.positive],
+        calibration=None if reckoning.assessed is None else _calibration(reckoning.assessed, rule),
+        attribution=None if assessment is None else _attribution(assessment),
+        missing_heads=() if assessment is None else assessment.missing,
     )
 
 
-def thresholds_of(rule: Rule, surface: SurfacePolicy) -> Thresholds:
+def thresholds_of(terms: Terms, judgement_id: str | None) -> Thresholds:
     """
-    The numbers that a verdict reports, those of failed uploads included.
+    The numbers that a verdict reports, those of failed uploads included; ``judgement_id`` is None unless ``fused``.
     """
+    rule, surface = terms.rule, terms.surface
     return Thresholds(
-        rule=rule.name,
+        rule=terms.applied(fitted=judgement_id is not None),
         labels={label: label_rule.threshold for label, label_rule in surface.labels.items()},
         min_margin=surface.min_margin,
         min_similarity=surface.min_similarity,
         k=rule.k,
         temperature=rule.temperature,
+        calibration_id=judgement_id,
     )
 
 
-def _doubts(reckoning: _Reckoning, facts: ImageFacts, surface: SurfacePolicy) -> list[Reason]:
-    doubts = _doubts_about_the_picture(facts, surface)
-    if reckoning.coverage < surface.min_similarity:
-        doubts.append(
-            Reason(
-                code=ReasonCode.LOW_COVERAGE,
-                message=f"the bank holds too little like it: the k-th nearest reference has similarity "
-                f"{reckoning.coverage:.3f}, wanted {surface.min_similarity:.3f}",
-            )
-        )
-    if reckoning.margin < surface.min_margin or reckoning.margin <= 0:
-        doubts.append(
-            Reason(
-                code=ReasonCode.LOW_MARGIN,
-                message=f"{reckoning.first} leads by {reckoning.margin:.3f}, wanted {surface.min_margin:.3f} "
-                "and no tie",
-            )
-        )
-    weight, threshold = reckoning.weights[reckoning.first], surface.labels[reckoning.first].threshold
-    if weight < threshold:
-        doubts.append(
-            Reason(
-                code=ReasonCode.BELOW_THRESHOLD,
-                message=f"{reckoning.first} has weight {weight:.3f}, wanted {threshold:.3f}",
-            )
-        )
-    return doubts
-
-
-def _doubts_about_the_picture(facts: ImageFacts, surface: SurfacePolicy) -> list[Reason]:
-    if facts.width is None or facts.height is None:
-        return []
-    doubts = []
-    short, long = sorted((facts.width, facts.height))
-    if short < surface.min_side_px:
-        doubts.append(
-            Reason(
-                code=ReasonCode.IMAGE_TOO_SMALL,
-                message=f"the short side has {short} px, wanted {surface.min_side_px}",
-            )
-        )
-    if long > short * surface.max_aspect:
-        doubts.append(
-            Reason(
-                code=ReasonCode.ASPECT_EXTREME,
-                message=f"the sides are {facts.width} x {facts.height}, wanted at most {surface.max_aspect:g} : 1",
-            )
-        )
-    return doubts
-
-
-def _grounds(reckoning: _Reckoning, neighbourhood: Neighbourhood) -> Reason:
-    voters = reckoning.vote.voters
-    for_it = sum(voter.label == reckoning.first for voter in voters)
-    nearest = largest_similarity(neighbourhood.nearest[reckoning.first])
-    return Reason(
-        code=ReasonCode.NEAREST_NEIGHBOURS,
-        message=f"{for_it} of {len(voters)} neighbours are {reckoning.first}, "
-        f"the nearest with similarity {nearest if nearest is not None else -1:.3f}; "
-        f"weight {reckoning.weights[reckoning.first]:.3f}",
+def _reckoned(neighbourhood: Neighbourhood, terms: Terms, assessed: Assessed | None) -> Reckoning:
+    rule, name = terms.rule, terms.applied(fitted=assessed is not None)
+    vote = soft_vote(neighbourhood, k=rule.k, temperature=rule.temperature)
+    if name == "soft_vote":
+        weights = vote.shares
+    elif name == "nearest_neighbour":
+        weights = nearest_neighbour_weights(neighbourhood, temperature=rule.temperature)
+    else:
+        others = [label for label in neighbourhood.sizes if label != terms.positive]
+        if assessed is None or len(others) != 1:
+            raise ValueError(f"rule fused needs an assessment and two labels; found {assessed is not None}, {others}")
+        probability = assessed.probability(rule.base_rate)
+        weights = {terms.positive: probability, others[0]: 1 - probability}
+    first, second = sorted(weights, key=lambda label: -weights[label])[:2]
+    return Reckoning(
+        weights=weights,
+        first=first,
+        margin=weights[first] - weights[second],
+        coverage=coverage(neighbourhood, rule.k),
+        vote=vote,
+        rule=rule,
+        assessed=assessed if name == "fused" else None,
     )
+
+
+def _with_credentials(
+    asserted_label: Label, found: Label | None, because: list[Reason], asserted: Reason
+) -> tuple[Label, list[Reason]]:
+    # What the picture itself gave is a reason beside them only where it says the same.
+    return asserted_label, [asserted, *because] if found == asserted_label else [asserted]
 
 
 def _exact_reasons(*, exact: bool) -> tuple[Reason, ...]:
@@ -169,45 +147,37 @@ def _exact_reasons(*, exact: bool) -> tuple[Reason, ...]:
     return (Reason(code=ReasonCode.EXACT_MATCH, message="these very bytes are a reference of the bank"),)
 
 
-def _evidence(reckoning: _Reckoning, neighbourhood: Neighbourhood, *, content_hash: str, limit: int) -> Evidence:
-    vote = reckoning.vote
-    # Among equals the upload's own bytes come first, so that the cap never hides an exact match.
-    shown = sorted(vote.voters, key=lambda voter: (-voter.neighbour.similarity, not _is_exact(voter, content_hash)))
-    return Evidence(
-        voted=len(vote.voters),
-        coverage=reckoning.coverage,
-        neighbours=tuple(
-            _neighbour(voter, rank=rank, exact=_is_exact(voter, content_hash))
-            for rank, voter in enumerate(shown[:limit], start=1)
+def _scores(reckoning: Reckoning, neighbourhood: Neighbourhood, positive: Label) -> tuple[ScoreComponent, ...]:
+    heads = () if reckoning.assessed is None else reckoning.assessed.assessment.heads
+    return (
+        ScoreComponent(name="soft_vote", value=reckoning.vote.shares[positive], version=RULE_VERSIONS["soft_vote"]),
+        ScoreComponent(
+            name="nearest_neighbour",
+            value=nearest_difference(neighbourhood, positive),
+            version=RULE_VERSIONS["nearest_neighbour"],
         ),
-        per_label={label: _label_evidence(label, neighbourhood, vote) for label in neighbourhood.sizes},
+        *(
+            ScoreComponent(name=head.name, value=head.value, version=head.version, evidence=head.evidence)
+            for head in heads
+        ),
     )
 
 
-def _is_exact(voter: Voter, content_hash: str) -> bool:
-    return voter.neighbour.entry.sha256 == content_hash
-
-
-def _neighbour(voter: Voter, *, rank: int, exact: bool) -> NeighbourV1:
-    entry = voter.neighbour.entry
-    return NeighbourV1(
-        rank=rank,
-        entry_id=entry.id,
-        label=entry.label,
-        generator=entry.generator,
-        source=entry.source,
-        similarity=voter.neighbour.similarity,
-        weight=voter.share,
-        exact=exact,
+def _calibration(assessed: Assessed, rule: Rule) -> CalibrationV1:
+    return CalibrationV1(
+        id=assessed.judgement_id,
+        p_value=assessed.assessment.p_value,
+        alpha=rule.alpha,
+        pac_delta=rule.pac_delta,
+        flag_threshold=assessed.flag_threshold,
+        bucket=assessed.assessment.bucket,
+        coverage_p=assessed.assessment.coverage_p,
+        coverage_alpha=rule.coverage_alpha,
+        base_rate=rule.base_rate,
     )
 
 
-def _label_evidence(label: Label, neighbourhood: Neighbourhood, vote: SoftVote) -> LabelEvidence:
-    similarities = [voter.neighbour.similarity for voter in vote.voters if voter.label == label]
-    return LabelEvidence(
-        entries=neighbourhood.sizes[label],
-        votes=len(similarities),
-        share=vote.shares[label],
-        max_similarity=largest_similarity(neighbourhood.nearest[label]),
-        mean_similarity=sum(similarities) / len(similarities) if similarities else None,
-    )
+def _attribution(assessment: Assessment) -> AttributionV1:
+    found = assessment.attribution
+    likeliest = sorted(found.posterior.items(), key=lambda pair: (-pair[1], pair[0]))[:MAX_GENERATORS]
+    return AttributionV1(generator=found.generator, probability=found.probability, posterior=dict(likeliest))

@@ -1,13 +1,14 @@
 """
 Decode: hostile bytes to pixels, or to a stable error code; never to anything else.
 
-Which formats, how large, which frame and which failure is which stand here; colour is ``worker/stages/colour.py``,
-size is ``worker/stages/preprocess.py``.
+Which formats, how large, which frame, which views and which failure is which stand here; colour is
+``worker/stages/colour.py``, size is ``worker/stages/preprocess.py`` and ``one_footing.py``, where crops fall is
+``native_views.py``.
 """
 
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -26,17 +27,27 @@ from PIL import (
 )
 
 from schemas.errors import ErrorCode
-from schemas.verdict import ImageFacts
+from schemas.verdict import ContentCredentials, ImageFacts
 from worker.domain import ContentHash, Pixels, PreprocessSpec
 from worker.errors import CannotStart, UploadFailed
 from worker.stages.colour import ProfileUnusable, flattened, in_srgb
+from worker.stages.native_views import continued, crop_boxes
+from worker.stages.one_footing import MAX_JPEG_SIDE_PX, reduced_to, through_jpeg
 from worker.stages.preprocess import RULES_VERSION, framed, resized
 from worker.stages.sniff import MEDIA_TYPES, announced_bytes, description_of, format_of
+from worker.views import GLOBAL_ONLY, DecodedPicture, ViewSpec
 
 PerceptualHash = Callable[[Pixels], tuple[str, int]]
 """From uint8[h, w, 3] of at most ``HASHED_SIDE`` pixels a side to the hash in hex and its quality."""
 
+RealismStatistics = Callable[[Pixels], tuple[float, ...]]
+"""From uint8[REALISM_SIDE, REALISM_SIDE, 3] to the numbers in the order of ``worker.heads.features.REALISM``."""
+
+CredentialsReader = Callable[[bytes], ContentCredentials | None]
+"""From a file's bytes to what they say of their own origin; None where they say nothing. Never raises."""
+
 HASHED_SIDE: Final = 512
+REALISM_SIDE: Final = 512
 
 # Imported for their registration, so that no thread ever finds Pillow without them and loads its other forty openers.
 _OPENERS: Final = (AvifImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
@@ -72,6 +83,18 @@ class DecodeLimits:
     max_pixels: int = 40_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """
+    What Pillow has shown of a file: ``square`` is the picture of REALISM_SIDE, where realism is to be measured.
+    """
+
+    pixels: Pixels = field(repr=False)
+    native: tuple[Pixels, ...] = field(repr=False)
+    square: Pixels | None = field(repr=False)
+    thumbnail: Pixels | None = field(repr=False)
+
+
 class PillowDecoder:
     """
     Decodes with Pillow, by content and from an allow-list; any number of threads may call it at once.
@@ -81,7 +104,21 @@ class PillowDecoder:
     (and its end marker in place) is scored with grey in it.
     """
 
-    def __init__(self, spec: PreprocessSpec, limits: DecodeLimits, perceptual_hash: PerceptualHash | None) -> None:
+    def __init__(
+        self,
+        spec: PreprocessSpec,
+        limits: DecodeLimits,
+        perceptual_hash: PerceptualHash | None,
+        *,
+        views: ViewSpec = GLOBAL_ONLY,
+        statistics: RealismStatistics | None = None,
+        credentials: CredentialsReader | None = None,
+    ) -> None:
+        """
+        Raises ``CannotStart`` for formats that cannot be read, ``ValueError`` for views that cannot be made.
+        """
+        if views.realism and statistics is None:
+            raise ValueError("the views ask for realism: give the decoder its statistics, or ask without realism")
         missing = [name for name in limits.formats if name not in Image.OPEN or not _supported(name)]
         if missing:
             raise CannotStart(
@@ -94,22 +131,37 @@ class PillowDecoder:
         self._spec = spec
         self._limits = limits
         self._perceptual_hash = perceptual_hash
+        self._views = views
+        self._statistics = statistics if views.realism else None
+        self._credentials = credentials
 
-    def decode(self, data: bytes, content_hash: ContentHash) -> tuple[Pixels, ImageFacts]:
+    def decode(self, data: bytes, content_hash: ContentHash) -> DecodedPicture:
         """
-        The picture at the encoder's input size, uint8[size, size, 3], and what was found in the bytes.
+        The views of the picture that the spec asks for, at the encoder's input size, and what was found in the bytes.
 
-        ``width`` and ``height`` of the facts are those of the file, before its orientation is undone. Raises
-        ``UploadFailed`` with FORMAT_UNSUPPORTED, DECODE_BOMB, DECODE_TRUNCATED or DECODE_FAILED.
+        ``width`` and ``height`` of the facts are those of the file, before its orientation is undone; the facts are
+        the same whatever the views. Raises ``UploadFailed`` with FORMAT_UNSUPPORTED, DECODE_BOMB, DECODE_TRUNCATED or
+        DECODE_FAILED.
         """
         name = self._allowed_format(data)
         try:
-            return self._decoded(data, name, content_hash)
+            seen, facts = self._read(data, name, content_hash)
         except UploadFailed:
             raise
         except Exception as error:
             # Pillow's readers raise whatever the bytes lead them to: a dozen types are seen in the field.
             raise _failure(name, error, cut_short=len(data) < announced_bytes(data)) from error
+        found: dict[str, object] = {}
+        if self._perceptual_hash is not None and seen.thumbnail is not None:
+            found["pdq"], found["pdq_quality"] = self._perceptual_hash(seen.thumbnail)
+        if self._credentials is not None:
+            found["credentials"] = self._credentials(data)
+        return DecodedPicture(
+            pixels=seen.pixels,
+            facts=facts.model_copy(update=found),
+            native=seen.native,
+            realism=self._realism(seen.square),
+        )
 
     def _allowed_format(self, data: bytes) -> str:
         name = format_of(data)
@@ -122,7 +174,7 @@ class PillowDecoder:
             raise UploadFailed(ErrorCode.FORMAT_UNSUPPORTED, f"the bytes are {name}; accepted are {allowed}")
         return name
 
-    def _decoded(self, data: bytes, name: str, content_hash: ContentHash) -> tuple[Pixels, ImageFacts]:
+    def _read(self, data: bytes, name: str, content_hash: ContentHash) -> tuple[_Seen, ImageFacts]:
         with Image.open(io.BytesIO(data), formats=[name]) as image:
             width, height, mode = *image.size, image.mode
             self._check_pixels(width * height)
@@ -130,11 +182,9 @@ class PillowDecoder:
             notes: list[DecodeNote] = []
             orientation = _orientation(image, notes)
             flat, alpha = flattened(_upright(image, orientation))
-            small, thumbnail = self._reduced(flat, image.info.get("icc_profile"), notes)
+            seen = self._seen(flat, image.info.get("icc_profile"), notes)
             # Counting comes last: in a GIF it moves through the frames.
             frames_total = _frames(image, notes)
-        pixels = np.asarray(framed(small, self._spec))
-        pdq, quality = self._hashed(thumbnail)
         facts = ImageFacts(
             sha256=content_hash,
             byte_length=len(data),
@@ -146,11 +196,9 @@ class PillowDecoder:
             frames_scored=(0,),
             orientation=orientation,
             alpha=alpha,
-            pdq=pdq,
-            pdq_quality=quality,
             warnings=tuple(notes),
         )
-        return pixels, facts
+        return seen, facts
 
     def _check_pixels(self, pixels: int) -> None:
         if pixels > self._limits.max_pixels:
@@ -159,27 +207,48 @@ class PillowDecoder:
                 f"the header announces {pixels} pixels, decode.max_pixels allows {self._limits.max_pixels}",
             )
 
-    def _reduced(
-        self, flat: Image.Image, profile: bytes | None, notes: list[DecodeNote]
-    ) -> tuple[Image.Image, Image.Image | None]:
+    def _seen(self, flat: Image.Image, profile: bytes | None, notes: list[DecodeNote]) -> _Seen:
         """
-        The picture resized for the encoder, and reduced for the perceptual hash, both in sRGB.
+        All views of an upright picture without alpha, in sRGB.
 
         Colour comes after size: a profile applied to all the pixels of a phone's photograph costs as much as the rest.
+        Only where all go through one JPEG does it come before, as a JPEG in the file's own colours would give away
+        what the file was.
         """
-        small = resized(flat, self._spec)
-        factor = -(-max(flat.size) // HASHED_SIDE)
-        thumbnail = None if self._perceptual_hash is None else flat.reduce(factor) if factor > 1 else flat
-        try:
-            return in_srgb(small, profile), None if thumbnail is None else in_srgb(thumbnail, profile)
-        except ProfileUnusable:
-            notes.append(DecodeNote.ICC_DROPPED)
-            return in_srgb(small, None), None if thumbnail is None else in_srgb(thumbnail, None)
+        thumbnail = self._thumbnail(flat)
+        picture = reduced_to(flat, self._views.max_side_px)
+        quality = self._views.reencode_quality
+        if quality is not None:
+            wanted = [reduced_to(picture, MAX_JPEG_SIDE_PX), *thumbnail]
+            picture, *thumbnail = _all_in_srgb(wanted, profile, notes)
+            picture, profile = through_jpeg(picture, quality), None
+        size = self._spec.size
+        crops = [picture.crop(box) for box in crop_boxes(*picture.size, size, self._views.native_crops)]
+        square = [picture.resize((REALISM_SIDE, REALISM_SIDE), Image.Resampling.BICUBIC)] * self._views.realism
+        small, *others = _all_in_srgb([resized(picture, self._spec), *thumbnail, *crops, *square], profile, notes)
+        arrays = [np.asarray(other) for other in others]
+        after = len(thumbnail) + len(crops)
+        return _Seen(
+            pixels=np.asarray(framed(small, self._spec)),
+            native=tuple(continued(crop, size) for crop in arrays[len(thumbnail) : after]),
+            square=arrays[after] if square else None,
+            thumbnail=arrays[0] if thumbnail else None,
+        )
 
-    def _hashed(self, thumbnail: Image.Image | None) -> tuple[str | None, int | None]:
-        if self._perceptual_hash is None or thumbnail is None:
-            return None, None
-        return self._perceptual_hash(np.asarray(thumbnail))
+    def _thumbnail(self, flat: Image.Image) -> list[Image.Image]:
+        """
+        The picture reduced for the perceptual hash, if one is asked for; of the file as it is, whatever the views.
+        """
+        if self._perceptual_hash is None:
+            return []
+        factor = -(-max(flat.size) // HASHED_SIDE)
+        return [flat.reduce(factor) if factor > 1 else flat]
+
+    def _realism(self, square: Pixels | None) -> tuple[float, ...] | None:
+        if self._statistics is None or square is None:
+            return None
+        # As the cache holds them, so that a picture that is recalled equals one that is decoded.
+        return tuple(float(np.float32(value)) for value in self._statistics(square))
 
 
 def decoder_versions() -> dict[str, str]:
@@ -210,6 +279,17 @@ def _orientation(image: Image.Image, notes: list[DecodeNote]) -> int:
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
     return image if orientation == 1 else image.transpose(_TRANSPOSITIONS[orientation])
+
+
+def _all_in_srgb(pictures: Sequence[Image.Image], profile: bytes | None, notes: list[DecodeNote]) -> list[Image.Image]:
+    """
+    Parts of one picture in sRGB, in order; all without the profile, and a note of it, where it cannot be used.
+    """
+    try:
+        return [in_srgb(picture, profile) for picture in pictures]
+    except ProfileUnusable:
+        notes.append(DecodeNote.ICC_DROPPED)
+        return [in_srgb(picture, None) for picture in pictures]
 
 
 def _frames(image: Image.Image, notes: list[DecodeNote]) -> int | None:

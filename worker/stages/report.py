@@ -12,15 +12,15 @@ from uuid import UUID
 
 from schemas import SCHEMA_VERSION
 from schemas.errors import ErrorClass, class_of
+from schemas.handling import ErrorV1, Timing
 from schemas.identity import DecisionVersions, decision_id, evidence_of, verdict_id
 from schemas.uploaded import UploadedImage
 from schemas.verdict import (
+    UNCERTAIN,
     Action,
     Audit,
     CacheProvenance,
     DeclaredOrigin,
-    ErrorV1,
-    Evidence,
     ImageFacts,
     ImageVerdictV1,
     Input,
@@ -28,9 +28,7 @@ from schemas.verdict import (
     OutcomeV1,
     Reason,
     ReasonCode,
-    ScoreComponent,
     Thresholds,
-    Timing,
 )
 from schemas.versions import BankVersion, EncoderVersion, PolicyVersion, PreprocessVersion, Versions
 from worker.domain import BankIdentity, EncoderFingerprint, Judgement, Provenance, Upload, VerdictIssued
@@ -54,7 +52,9 @@ class RunVersions:
     """
     Everything that stays the same for all verdicts of one run of the worker.
 
-    ``decoders`` maps a library to its version; ``run_id`` names a replay or a shadow run, None when live.
+    ``decoders`` maps a library to its version; ``run_id`` names a replay or a shadow run, None when live. ``judgement``
+    is the id of the fitted judgement that the bank carries and ``views`` the sha256 of its views: both lie within
+    ``bank.manifest_sha256``, so the ids cover them.
     """
 
     encoder: EncoderFingerprint
@@ -64,6 +64,8 @@ class RunVersions:
     decoders: Mapping[str, str]
     mode: Mode = "live"
     run_id: str | None = None
+    judgement: str | None = None
+    views: str | None = None
 
     def decision_versions(self) -> DecisionVersions:
         """
@@ -101,6 +103,8 @@ class RunVersions:
                 manifest_sha256=bank.manifest_sha256,
                 entries=bank.entries,
                 index=bank.index,
+                judgement=self.judgement,
+                views=self.views,
             ),
             policy=PolicyVersion(id=policy.id, version=policy.version, sha256=policy.sha256, surface=surface),
             decoder=dict(self.decoders),
@@ -121,6 +125,7 @@ class Handled:
     produced_at_s: float
     fetch_ms: float | None = None
     search_ms: float | None = None
+    assess_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +158,14 @@ def verdict_of_judgement(
     outcome = OutcomeV1(
         status=judgement.status,
         label=judgement.label,
+        decision=UNCERTAIN if judgement.label is None else judgement.label,
         action=judgement.action,
         score=judgement.score,
-        probability=None,
+        probability=judgement.probability,
         margin=judgement.margin,
         reasons=judgement.reasons,
     )
-    findings = _Findings(surface, outcome, judgement.thresholds, judgement.scores, judgement.evidence)
-    return _issued(upload, findings, handled, versions)
+    return _issued(upload, _Findings(surface, outcome, judgement.thresholds, judgement), handled, versions)
 
 
 def verdict_of_failure(
@@ -196,13 +201,12 @@ class _Findings:
     surface: str
     outcome: OutcomeV1
     thresholds: Thresholds
-    scores: tuple[ScoreComponent, ...] = ()
-    evidence: Evidence | None = None
+    judgement: Judgement | None = None
     error: ErrorV1 | None = None
 
 
 def _issued(upload: Upload, findings: _Findings, handled: Handled, versions: RunVersions) -> VerdictIssued:
-    event, outcome = upload.data, findings.outcome
+    event, outcome, judgement = upload.data, findings.outcome, findings.judgement
     facts = None if handled.facts is None else _against_claim(handled.facts, event.image)
     verdict_uuid, decision_uuid = _ids(upload, findings, facts, versions)
     verdict = ImageVerdictV1(
@@ -219,8 +223,11 @@ def _issued(upload: Upload, findings: _Findings, handled: Handled, versions: Run
         input=_input(upload),
         outcome=outcome,
         thresholds=findings.thresholds,
-        scores=findings.scores,
-        evidence=findings.evidence,
+        scores=judgement.scores if judgement else (),
+        missing_heads=judgement.missing_heads if judgement else (),
+        calibration=judgement.calibration if judgement else None,
+        attribution=judgement.attribution if judgement else None,
+        evidence=judgement.evidence if judgement else None,
         image=facts,
         versions=versions.on_surface(findings.surface),
         cache=CacheProvenance(status=handled.provenance.status, tier=handled.provenance.tier),
@@ -277,6 +284,7 @@ def _timing(upload: Upload, handled: Handled) -> Timing:
         decode_ms=provenance.decode_ms,
         encode_ms=provenance.encode_ms,
         search_ms=handled.search_ms,
+        assess_ms=handled.assess_ms,
         batch_size=provenance.batch_size,
     )
 

@@ -19,7 +19,10 @@ from worker.domain import DeadLettered, Message, Outcome, VerdictIssued
 from worker.stages.intake import KEEP_BYTES
 
 MAX_VERDICT_BYTES: Final = 16_384
-"""A verdict is made to fit by leaving out neighbours, then labels that nobody voted for; nothing else is left out."""
+"""
+A verdict is made to fit by leaving out neighbours, then labels that nobody voted for, then the attribution's posterior;
+nothing else is left out.
+"""
 
 _AROUND_ORIGINAL_BYTES: Final = 32_768
 
@@ -72,7 +75,11 @@ def verdict_json(issued: ImageVerdictV1) -> bytes:
     value = _json(issued)
     if len(value) > MAX_VERDICT_BYTES and issued.evidence is not None:
         shortened = _shortened(issued.evidence, len(value) - MAX_VERDICT_BYTES)
-        value = _json(issued.model_copy(update={"evidence": shortened}))
+        issued = issued.model_copy(update={"evidence": shortened})
+        value = _json(issued)
+    if len(value) > MAX_VERDICT_BYTES and issued.attribution is not None:
+        named = issued.attribution.model_copy(update={"posterior": {}})
+        value = _json(issued.model_copy(update={"attribution": named}))
     return value
 
 

@@ -23,10 +23,10 @@ from PIL import Image
 from rich.progress import Progress, TaskID
 
 from worker.dev.small_encoder import SmallEncoder, write_model_folder
+from worker.shipped import STARTER_MODEL
 from worker.starter.camera import Bytes
 from worker.starter.corpus import CorpusPlan, Specimen, make_corpus, permissive_rows
 from worker.starter.laundering import laundered
-from worker.starter.place import MODEL_FOLDER
 from worker.starter.training import MODEL_CONFIG, TrainingPlan, train_encoder
 
 MADE_PER_LABEL: Final = 300
@@ -125,7 +125,7 @@ class _Bars:
 
 @click.command()
 @click.option("--shared-data", type=click.Path(exists=True, file_okay=False, path_type=Path), default=None)
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=MODEL_FOLDER, show_default=False)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=STARTER_MODEL, show_default=False)
 @click.option("--listing", type=click.Path(file_okay=False, path_type=Path), required=True)
 @click.option("--steps", default=TrainingPlan().steps, show_default=True)
 def make(shared_data: Path | None, out: Path, listing: Path, steps: int) -> None:
@@ -145,6 +145,7 @@ def make(shared_data: Path | None, out: Path, listing: Path, steps: int) -> None
         out.mkdir(parents=True, exist_ok=True)
         for file in small.folder.iterdir():
             shutil.copy(file, out / file.name)
+        (out / "SHA256").write_text(f"{small.checkpoint_sha256}  {small.checkpoint.name}\n", encoding="ascii")
     listing.mkdir(parents=True, exist_ok=True)
     references = list(made_references(specimens, listing, CorpusPlan().seed))
     if shared_data is not None:

@@ -1,0 +1,203 @@
+"""
+``touchstone explain``: the picture that it draws, what it prints for people and machines, and its exit codes.
+"""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.bank_builders import a_source, build_small
+from tests.fake_encoder import FakeEncoder, fake_decoder
+from tests.pictures import encoded, photograph, png_that_announces
+from tests.small_encoder import loaded
+from worker.bank.embedding import ReferenceEmbedder
+from worker.bank.files import load_bank
+from worker.cli import explain as command
+from worker.cli import main
+from worker.dev.small_encoder import write_small_encoder
+from worker.stages.decode import DecodeLimits, PillowDecoder
+from worker.views import ViewSpec
+
+
+@dataclass(frozen=True)
+class Ran:
+    """
+    How a command ended and what it said.
+    """
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401 - whatever was printed
+        """
+        What was printed, as one JSON document.
+        """
+        return json.loads(self.out)
+
+
+Touchstone = Callable[..., Ran]
+
+
+@pytest.fixture
+def touchstone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Touchstone:
+    """
+    Runs ``touchstone explain ...`` in an empty folder.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["touchstone", "explain", *(str(argument) for argument in arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Ran(ended.value.code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def bank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """
+    A bank of the fake encoder, which the command then opens instead of a real one.
+    """
+    build_small(a_source(tmp_path / "source"), tmp_path / "bank")
+    opened = command._Opened(FakeEncoder(), fake_decoder(), load_bank(tmp_path / "bank"))
+    monkeypatch.setattr(command, "_open", lambda _settings, _bank: opened)
+    return tmp_path / "bank"
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """
+    A photograph of 150 x 100 pixels.
+    """
+    file = tmp_path / "photo.png"
+    file.write_bytes(encoded(photograph(150, 100), "PNG"))
+    return file
+
+
+@pytest.mark.usefixtures("bank")
+def test_for_machines(touchstone: Touchstone, image: Path) -> None:
+    """
+    Every tile with its evidence, and the crops in order, each with entries of the bank.
+    """
+    ran = touchstone(image, "--out", "review.png", "--json")
+    found = ran.json
+    tiles, crops = found["tiles"], found["crops"]
+    entries = {entry.id: entry for entry in load_bank(Path("bank")).entries}
+
+    assert ran.code == 0
+    assert (found["width"], found["height"], found["view"]) == (150, 100, "global")
+    assert len(tiles) == found["rows"] * found["columns"] == 6 * 9
+    assert [crop["log_odds"] for crop in crops] == sorted((crop["log_odds"] for crop in crops), reverse=True)
+    assert crops[0]["log_odds"] == max(tile["log_odds"] for tile in tiles)
+    assert [tiles[crop["tile"]] for crop in crops] == [{key: crop[key] for key in tiles[0]} for crop in crops]
+    for reference in (one for crop in crops for one in crop["references"]):
+        assert entries[reference["entry_id"]].label == reference["label"]
+        assert -1 <= reference["similarity"] <= 1.000001
+
+
+@pytest.mark.usefixtures("bank")
+def test_the_picture(touchstone: Touchstone, image: Path) -> None:
+    """
+    A PNG of the promised size, with something drawn on both sides; equal input gives equal pixels.
+    """
+    touchstone(image, "--out", "review.png")
+    touchstone(image, "--out", "again.png")
+    with Image.open(io.BytesIO(Path("review.png").read_bytes())) as drawn:
+        pixels = np.asarray(drawn.convert("RGB"))
+    with Image.open("again.png") as drawn:
+        again = np.asarray(drawn.convert("RGB"))
+
+    assert pixels.shape == (1000, 1600, 3)
+    assert pixels[:, :800].std() > 10
+    assert pixels[:, 800:].std() > 10
+    np.testing.assert_array_equal(pixels, again)
+
+
+@pytest.mark.usefixtures("bank")
+def test_for_people(touchstone: Touchstone, image: Path) -> None:
+    """
+    Places with their evidence, and a word on what the bank lacks.
+    """
+    ran = touchstone(image, "--out", "review.png")
+
+    assert ran.code == 0
+    assert "places by evidence for ai_generated" in ran.out
+    assert "no native crops" in ran.out
+    assert "drawn in review.png" in ran.out
+
+
+@pytest.mark.usefixtures("bank")
+@pytest.mark.parametrize(
+    ("data", "code"), [(b"no picture", "FORMAT_UNSUPPORTED"), (png_that_announces(9000, 9000), "DECODE_BOMB")]
+)
+def test_what_cannot_be_decoded(touchstone: Touchstone, tmp_path: Path, data: bytes, code: str) -> None:
+    """
+    The decoder's limits hold here too; nothing is drawn.
+    """
+    (tmp_path / "odd.png").write_bytes(data)
+    ran = touchstone("odd.png", "--out", "review.png")
+
+    assert ran.code == 1
+    assert code in ran.err
+    assert not Path("review.png").exists()
+
+
+@pytest.mark.usefixtures("bank")
+def test_files_that_cannot_be_used(touchstone: Touchstone, image: Path) -> None:
+    """
+    No image, no folder to draw into, or a drawing over the image itself: each is told, and the image is left alone.
+    """
+    before = image.read_bytes()
+    ran = [
+        touchstone("missing.png", "--out", "review.png"),
+        touchstone(image, "--out", "nowhere/review.png"),
+        touchstone(image, "--out", image),
+    ]
+
+    assert [one.code for one in ran] == [2, 2, 2]
+    assert ["cannot be read" in ran[0].err, "cannot be written" in ran[1].err, "itself" in ran[2].err] == [True] * 3
+    assert image.read_bytes() == before
+
+
+def test_with_a_real_encoder(touchstone: Touchstone, tmp_path: Path) -> None:
+    """
+    Settings, weights, decoder and a bank with native crops, all opened for real; names are drawn as they stand.
+    """
+    small = write_small_encoder(tmp_path / "model")
+    encoder = loaded(small)
+    views = ViewSpec(native_crops=2)
+    decoder = PillowDecoder(encoder.fingerprint.preprocess, DecodeLimits(), None, views=views)
+    source = tmp_path / "source"
+    for number in range(4):
+        for folder in ("real", "fake/$\\frac{mill"):  # matplotlib would take it for a formula
+            file = source / folder / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            seed = number + 10 * (folder != "real")
+            file.write_bytes(encoded(photograph(90, 80, seed=seed), "PNG"))
+    build_small(source, tmp_path / "native", ReferenceEmbedder(encoder, decoder, views=views))
+    (tmp_path / "photo.jpg").write_bytes(encoded(photograph(200, 150, seed=11), "JPEG"))
+    chosen = ("--set", f"encoder.model={small.model}", "--set", f"encoder.checkpoint_sha256={small.checkpoint_sha256}")
+    ran = touchstone(
+        "photo.jpg", "--bank", "native", "--out", "review.png", "--json", *chosen, "--set", "encoder.device=cpu"
+    )
+
+    assert ran.err == ""
+    assert ran.code == 0
+    assert ran.json["view"] == "native"
+    assert ran.json["encoder"] == encoder.fingerprint.id
+    assert ran.json["bank"]["id"] == "small"
+    assert Path("review.png").stat().st_size > 10_000

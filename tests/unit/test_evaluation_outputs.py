@@ -1,0 +1,209 @@
+"""
+One small evaluation with everything in it, as a JSON object, as tables and as one HTML page.
+"""
+
+import io
+import json
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from tests.evaluation_parts import a_nearest_fit, write_evaluation_csv
+from tests.fake_encoder import FakeEncoder, fake_decoder
+from worker.bank.embedding import ReferenceEmbedder
+from worker.evaluation.dataset import load_dataset
+from worker.evaluation.evaluation import Evaluation
+from worker.evaluation.json_view import evaluation_object
+from worker.evaluation.perturbations import PERTURBATIONS
+from worker.evaluation.report import report_html
+from worker.evaluation.run import EvaluationPlan, Tools, evaluate
+from worker.evaluation.tables import show_evaluation
+from worker.views import ViewSpec
+
+INTERVAL = {
+    "type": "object",
+    "required": ["value", "low", "high"],
+    "properties": {name: {"type": ["number", "null"], "minimum": 0, "maximum": 1} for name in ("value", "low", "high")},
+}
+COLUMN = {
+    "type": "object",
+    "required": ["ap", "auroc", "balanced_accuracy", "real_accuracy", "fake_accuracy", "tpr_at_fpr", "ece", "brier"],
+    "properties": dict.fromkeys(("ap", "auroc", "balanced_accuracy", "real_accuracy", "fake_accuracy"), INTERVAL),
+}
+SCHEMA = {
+    "type": "object",
+    "required": ["heads", "fused", "control", "fpr", "n_real", "n_ai", "split"],
+    "properties": {
+        "heads": {"type": "object", "minProperties": 1, "additionalProperties": COLUMN},
+        "rules": {"type": "object", "additionalProperties": COLUMN},
+        "peers": {"type": "object", "additionalProperties": COLUMN},
+        "fused": COLUMN,
+        "control": COLUMN,
+        "fpr": {
+            "type": "object",
+            "required": ["alpha", "value", "low", "high"],
+            "properties": {name: {"type": "number", "minimum": 0, "maximum": 1} for name in ("alpha", "low", "high")},
+        },
+        "n_real": {"type": "integer", "minimum": 1},
+        "n_ai": {"type": "integer", "minimum": 1},
+        "split": {"enum": ["source", "generator"]},
+    },
+}
+SWEPT = ("jpeg 30", "crop 10 %")
+VOID = {"meta", "img", "br"}
+
+
+class Loudest:
+    """
+    A peer that calls bright pictures generated.
+    """
+
+    name = "peer:brightness"
+
+    def logits(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        """
+        Brightness above the middle.
+        """
+        return np.array([float(np.asarray(picture).mean()) - 127.0 for picture in pictures])
+
+
+class Page(HTMLParser):
+    """
+    What a page points to, and whether its elements are closed in order.
+    """
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.pointers: list[str] = []
+        self.images = 0
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """
+        Opens an element.
+        """
+        self._take(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """
+        An element without an end.
+        """
+        self._take(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        """
+        Closes the last element.
+        """
+        assert self.open.pop() == tag
+
+    def _take(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.images += tag == "img"
+        self.pointers += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "action")]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    """
+    Sixty drawn pictures, the fake encoder and a fit that asks the nearest.
+    """
+    folder = tmp_path_factory.mktemp("evaluation")
+    file = write_evaluation_csv(folder)
+    hostile = folder / "real/<script>x<b>.png"
+    (folder / "real/left-0.png").rename(hostile)
+    file.write_text(file.read_text().replace("real/left-0.png", "real/<script>x<b>.png"))
+    encoder = FakeEncoder()
+
+    def opened(views: ViewSpec) -> ReferenceEmbedder:
+        return ReferenceEmbedder(encoder, fake_decoder(views), batch_size=16, threads=1, views=views)
+
+    tools = Tools(opened, a_nearest_fit, alpha=0.05, work=folder / "work", peers=(Loudest(),))
+    plan = EvaluationPlan(heldout_tier="matched", crops=1, robustness_limit=8, draws=30)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("worker.evaluation.robustness.PERTURBATIONS", {name: PERTURBATIONS[name] for name in SWEPT})
+        return evaluate(load_dataset(file), plan, tools)
+
+
+def as_json(found: Evaluation) -> dict[str, Any]:
+    """
+    The object after a round through JSON that knows no NaN.
+    """
+    again: dict[str, Any] = json.loads(json.dumps(evaluation_object(found), allow_nan=False))
+    return again
+
+
+def test_the_json_object_has_its_promised_shape(found: Evaluation) -> None:
+    """
+    Heads, fused and control with their intervals, the false-positive rate, and what was held out.
+    """
+    shown = as_json(found)
+    jsonschema.validate(shown, SCHEMA)
+
+    assert (20, 20, "source") == (shown["n_real"], shown["n_ai"], shown["split"])
+    assert {"knn"} == set(shown["heads"])
+    assert {"min_distance_k1"} == set(shown["rules"])
+    assert {"brightness"} == set(shown["peers"])
+    assert {"left", "right"} == {row["name"] for row in shown["folds"]}
+    assert shown["fused"]["auroc"]["value"] + shown["rules"]["min_distance_k1"]["auroc"]["value"] == pytest.approx(1)
+    assert shown["comparisons"]["knn"]["better_ap"] == "too few to tell"
+
+
+def test_every_perturbation_has_its_row(found: Evaluation) -> None:
+    """
+    Clean, every perturbation, and partial edits, of which only reals are made.
+    """
+    rows = {row.name: row for row in found.sweep}
+
+    assert ["clean", *SWEPT, "partial edit"] == list(rows)
+    assert (4, 4) == (rows["jpeg 30"].n_real, rows["jpeg 30"].n_ai)
+    assert (4, 4) == (rows["partial edit"].n_real, rows["partial edit"].n_ai)
+    assert rows["clean"].fpr == rows["partial edit"].fpr
+
+
+def test_nothing_is_left_but_kept_embeddings(found: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """
+    The sweep's files and banks are gone; two banks stay for the next run, one per footing.
+    """
+    work = found.dataset.samples[0].reference.path.parents[1] / "work"
+
+    assert 2 == len([path for path in work.iterdir() if path.name.startswith("embedded-")])
+    assert list((work / "perturbed").iterdir()) == []
+
+
+def test_the_report_needs_nothing_beside_it(found: Evaluation) -> None:
+    """
+    Every image is inside, nothing points outside, every element is closed, and no file's name becomes markup.
+    """
+    html = report_html(found)
+    page = Page(html)
+
+    assert page.open == []
+    assert page.images > 8
+    assert all(pointer.startswith(("data:image/jpeg;base64,", "#")) for pointer in page.pointers)
+    assert re.search(r"(?:src|href)\s*=\s*[\"']?\s*(?:https?:)?//", html) is None
+    assert re.search(r"url\((?![\"']?#)", html) is None
+    assert "<script" not in html
+    assert html.count("<svg") == 7
+
+
+def test_the_tables_name_every_column(found: Evaluation) -> None:
+    """
+    Fused, head, rule, controls and peer, with the files as they were beside.
+    """
+    console = Console(file=io.StringIO(), width=220)
+    show_evaluation(found, console)
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue()
+
+    for name in (*found.measures, "partial edit", "too few to tell", "held-out reals flagged"):
+        assert name in said
+    assert found.originals["fused"].ap.value is not None

@@ -1,0 +1,146 @@
+"""
+One class of references behind one FAISS index: built from checked vectors, searched, its edges kept from the outside.
+
+FAISS says "nothing" with id -1, also to a NaN query; sums in an order that depends on the batch; and breaks ties as it
+likes. None of that leaves this module. Indexes are built in memory and never read from a file.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import faiss
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from worker.bank.vectors import unit_rows
+from worker.heads.features import Matrix
+from worker.settings.tree import BankSettings
+
+log = structlog.get_logger(__name__)
+
+MIN_VECTORS_PER_LIST: Final = 39
+"""FAISS's own bound for training: below it a list's centre is an accident."""
+
+_ROWS_AT_ONCE: Final = 65_536
+
+_SEED: Final = 1234
+_EF_CONSTRUCTION: Final = 64
+
+_SLACK: Final = 16
+"""Candidates beyond k, so that the exact similarities decide who is k-th."""
+
+_ROUNDING: Final = 1e-5
+"""More than single precision can err in a cosine: 4e-7 was seen between batch sizes at 768 dimensions."""
+
+Found = tuple[NDArray[np.int64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """
+    A FAISS index over references of one class, and which row of the bank each of its numbers is.
+    """
+
+    index: Any
+    rows: NDArray[np.int64]
+
+
+def build_shelf(
+    vectors: NDArray[np.float16], members: NDArray[np.int64], settings: BankSettings, *, name: str
+) -> Shelf:
+    """
+    The configured index over some rows of ``vectors``, brought to length 1; its rows are ``members``.
+
+    ``name`` is the shelf's in the log.
+    """
+    index = _empty_index(vectors.shape[1], len(members), settings, name)
+    _fill(index, vectors, members)
+    return Shelf(index, members)
+
+
+def mapped_shelf(shelf: Shelf, through: Callable[[Matrix], Matrix], dim: int) -> Shelf:
+    """
+    The same references as ``through`` maps their vectors to ``dim`` dimensions, behind an exact index.
+    """
+    index = faiss.IndexFlatIP(dim)
+    for start in range(0, len(shelf.rows), _ROWS_AT_ONCE):
+        numbers = np.arange(start, min(start + _ROWS_AT_ONCE, len(shelf.rows)), dtype=np.int64)
+        index.add(np.ascontiguousarray(through(shelf.index.reconstruct_batch(numbers)), dtype=np.float32))
+    return Shelf(index, shelf.rows)
+
+
+def search_shelf(shelf: Shelf, queries: NDArray[np.float64], k: int) -> list[Found]:
+    """
+    Rows and cosines of the k nearest for each query of float64[n, d], nearest first, equals in the order of the shelf.
+    """
+    size = shelf.index.ntotal
+    wanted = min(k, size)
+    fetched = min(wanted + _SLACK, size)
+    proposed, numbers = shelf.index.search(queries.astype(np.float32), fetched)
+    return [_settle(shelf, query, (numbers[at], proposed[at]), wanted) for at, query in enumerate(queries)]
+
+
+def _settle(
+    shelf: Shelf, query: NDArray[np.float64], candidates: tuple[NDArray[np.int64], NDArray[np.float32]], wanted: int
+) -> Found:
+    numbers, proposed = candidates
+    while True:
+        there = numbers >= 0
+        numbers, proposed = numbers[there], proposed[there]
+        order, similarities = _exact(shelf, query, numbers)
+        # Whoever was not proposed is at most as similar as the last proposed, but for rounding. Where the k-th is not
+        # clearly above that, as among many equal references, another may belong in its place: ask for more.
+        decided = len(numbers) < wanted or similarities[wanted - 1] > float(proposed[-1]) + _ROUNDING
+        if decided or not there.all() or len(numbers) == shelf.index.ntotal:
+            return shelf.rows[order[:wanted]], similarities[:wanted]
+        more = min(2 * len(numbers), shelf.index.ntotal)
+        found = shelf.index.search(query.astype(np.float32)[None], more)
+        proposed, numbers = found[0][0], found[1][0]
+
+
+def _exact(shelf: Shelf, query: NDArray[np.float64], numbers: NDArray[np.int64]) -> Found:
+    if not len(numbers):
+        return numbers, np.empty(0)
+    vectors = shelf.index.reconstruct_batch(numbers).astype(np.float64)
+    # Row by row and never as a matrix product: its order of summation would depend on how many rows there are.
+    similarities = np.clip((vectors * query).sum(axis=1), -1.0, 1.0)
+    order = np.lexsort((numbers, -similarities))
+    return numbers[order], similarities[order]
+
+
+def _empty_index(dim: int, size: int, settings: BankSettings, name: str) -> Any:  # noqa: ANN401 - of three classes
+    if settings.index == "flat":
+        return faiss.IndexFlatIP(dim)
+    if settings.index == "hnsw":
+        graph = faiss.IndexHNSWFlat(dim, settings.hnsw_links, faiss.METRIC_INNER_PRODUCT)
+        graph.hnsw.efConstruction = max(_EF_CONSTRUCTION, settings.hnsw_ef_search)
+        graph.hnsw.efSearch = settings.hnsw_ef_search
+        return graph
+    lists = max(1, min(settings.ivf_lists, size // MIN_VECTORS_PER_LIST))
+    if lists < settings.ivf_lists:
+        log.warning(
+            "bank.lists_reduced",
+            label=name,
+            configured=settings.ivf_lists,
+            used=lists,
+            vectors=size,
+            because=f"each list is trained on at least {MIN_VECTORS_PER_LIST} vectors",
+        )
+    inverted: Any = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, lists, faiss.METRIC_INNER_PRODUCT)
+    inverted.cp.seed = _SEED
+    inverted.cp.spherical = True
+    inverted.nprobe = min(settings.ivf_probes, lists)
+    return inverted
+
+
+def _fill(index: Any, vectors: NDArray[np.float16], rows: NDArray[np.int64]) -> None:  # noqa: ANN401 - FAISS has no types
+    if not index.is_trained:
+        most = index.nlist * index.cp.max_points_per_centroid
+        sample = rows if len(rows) <= most else np.random.default_rng(_SEED).choice(rows, most, replace=False)
+        index.train(unit_rows(vectors[sample]))
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        index.add(unit_rows(vectors[rows[start : start + _ROWS_AT_ONCE]]))
+    if isinstance(index, faiss.IndexIVF):
+        index.make_direct_map(True)

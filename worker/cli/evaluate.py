@@ -1,0 +1,261 @@
+"""
+``touchstone evaluate``: how good the judgement is on pictures that it was not fitted on.
+
+Options and exit codes only; what is measured is ``worker.evaluation``.
+"""
+
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from worker.cli.options import settings_options
+from worker.errors import EXIT_OK, ConfigInvalid
+from worker.settings.load import LoadedSettings
+from worker.settings.tree import Settings
+
+if TYPE_CHECKING:
+    from worker.bank.embedding import ReferenceEmbedder
+    from worker.evaluation.run import EvaluationPlan
+    from worker.views import ViewSpec
+
+_TERMINAL_COLUMNS = 200
+Report = Callable[[str, int, int], None]
+
+
+def evaluation_options(command: Callable[..., int]) -> Callable[..., int]:
+    """
+    What is measured, and on which footing.
+    """
+    options = [
+        click.option(
+            "--split",
+            type=click.Choice(["source", "generator"]),
+            default="source",
+            show_default=True,
+            help="What is held out at a time: a source that has both labels, or a generator with a share of the reals.",
+        ),
+        click.option("--heldout-tier", help="Hold out only sources of this tier (the CSV file's column tier)."),
+        click.option(
+            "--reencode",
+            type=click.IntRange(0, 100),
+            default=90,
+            show_default=True,
+            help="JPEG quality that every picture goes through; 0: the files as they are, formats and all.",
+        ),
+        click.option(
+            "--max-side",
+            type=click.IntRange(min=0),
+            default=1024,
+            show_default=True,
+            help="Longer pictures are reduced to it before; 0: no limit.",
+        ),
+        click.option(
+            "--crops", type=click.IntRange(0, 16), default=2, show_default=True, help="Native-resolution crops."
+        ),
+        click.option("--originals/--no-originals", default=True, help="Measure the plain files beside. Default: on."),
+        click.option("--robustness/--no-robustness", default=True, help="The sweep of perturbations. Default: on."),
+        click.option(
+            "--robustness-limit",
+            type=click.IntRange(min=2),
+            default=200,
+            show_default=True,
+            help="Held-out pictures in the sweep, drawn at random.",
+        ),
+        click.option("--teaching/--no-teaching", default=True, help="The curve of a taught generator. Default: on."),
+        click.option(
+            "--bootstrap", "draws", type=click.IntRange(10), default=1000, show_default=True, help="Bootstrap draws."
+        ),
+        click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn."),
+    ]
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+@click.command()
+@click.argument("source", metavar="DIR|CSV", type=click.Path(path_type=Path))
+@evaluation_options
+@click.option(
+    "--layout",
+    type=click.Choice(["bank", "ufd"]),
+    default="bank",
+    show_default=True,
+    help="ufd: DIR holds the test sets of UniversalFakeDetect; --bank is asked by the paper's rule.",
+)
+@click.option("--bank", "bank_path", type=click.Path(path_type=Path), help="The bank to ask, for --layout ufd.")
+@click.option(
+    "--peer",
+    "peers",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Weights of a Tiny-LaDeDa to measure beside, on the same pictures. May be repeated.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Write a self-contained HTML report here.")
+@click.option("--work", type=click.Path(path_type=Path), help="Where embeddings are kept. Default: the user's cache.")
+@click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+@settings_options
+def evaluate(source: Path, *, loaded: LoadedSettings, as_json: bool, **options: Any) -> int:  # noqa: ANN401 - click's
+    """
+    Measure every head and the fused judgement on labelled pictures, each judged by a fit that saw none of its kind.
+
+    DIR or CSV are as for `bank build`; a CSV file may have a column tier. Pictures are embedded once and found again
+    by the next run. Each fold fits a judgement on the rest, with the policy of the settings; nothing is put anywhere
+    but in --work and --out.
+    """
+    work = options["work"] or _cache_folder()
+    with _progress(shown=not as_json) as progress:
+        if options["layout"] == "ufd":
+            return _ufd(source, loaded.settings, options, work=work, as_json=as_json, progress=progress)
+        return _evaluate(source, loaded.settings, options, work=work, as_json=as_json, progress=progress)
+
+
+def _evaluate(
+    source: Path, settings: Settings, options: dict[str, Any], *, work: Path, as_json: bool, progress: Report
+) -> int:
+    from worker.adapters.tiny_ladeda import TinyLadeda  # noqa: PLC0415 - torch takes seconds to import
+    from worker.evaluation.dataset import load_dataset  # noqa: PLC0415 - numpy and pydantic models; --help needs none
+    from worker.evaluation.fitted import FitFold  # noqa: PLC0415 - scikit-learn takes its time to import
+    from worker.evaluation.json_view import evaluation_object  # noqa: PLC0415 - likewise
+    from worker.evaluation.run import Tools  # noqa: PLC0415 - likewise
+    from worker.evaluation.run import evaluate as run  # noqa: PLC0415 - likewise
+    from worker.evaluation.tables import show_evaluation  # noqa: PLC0415 - likewise
+    from worker.fitting.fit import FitPlan  # noqa: PLC0415 - likewise
+    from worker.policy import load_policy  # noqa: PLC0415 - likewise
+
+    out: Path | None = options["out"]
+    if out is not None and not out.absolute().parent.is_dir():
+        raise ConfigInvalid(f"--out {out}: there is no folder {out.absolute().parent}; make it first")
+    policy = load_policy(_policy_path(settings))
+    tools = Tools(
+        open_embedder=_opener(settings),
+        fit=FitFold(policy.rule, policy.for_surface(None)[1], FitPlan(seed=options["seed"])),
+        alpha=policy.rule.alpha,
+        work=work,
+        peers=tuple(TinyLadeda(path) for path in options["peers"]),
+        progress=progress,
+    )
+    found = run(load_dataset(source, progress), _plan(options), tools)
+    if out is not None:
+        from worker.evaluation.report import write_report  # noqa: PLC0415 - matplotlib takes seconds to import
+
+        write_report(found, out)
+    if as_json:
+        click.echo(json.dumps(evaluation_object(found), indent=2, allow_nan=False))
+    else:
+        show_evaluation(found, _console())
+        if out is not None:
+            click.echo(f"report: {out}")
+    return EXIT_OK
+
+
+def _ufd(
+    source: Path, settings: Settings, options: dict[str, Any], *, work: Path, as_json: bool, progress: Report
+) -> int:
+    from dataclasses import replace  # noqa: PLC0415 - with the rest
+
+    from worker.bank.files import load_bank  # noqa: PLC0415 - numpy and pydantic models; --help needs none
+    from worker.bank.fit import check_fit  # noqa: PLC0415 - likewise
+    from worker.evaluation.embedding import Embedder  # noqa: PLC0415 - likewise
+    from worker.evaluation.json_view import ufd_object  # noqa: PLC0415 - likewise
+    from worker.evaluation.tables import ufd_table  # noqa: PLC0415 - likewise
+    from worker.evaluation.ufd import evaluate_ufd  # noqa: PLC0415 - likewise
+
+    if options["bank_path"] is None:
+        raise ConfigInvalid("--layout ufd asks a bank by the paper's rule: name it with --bank DIR")
+    bank = load_bank(options["bank_path"])
+    open_embedder = _opener(settings)
+    probing = open_embedder(bank.views)
+    check_fit(bank, probing.encoder, probing.decoder)
+    # Of the bank's views only the middle crop is asked; size limit and re-encoding must be the bank's.
+    views = replace(bank.views, native_crops=1, realism=False, perturbation=False)
+    table = evaluate_ufd(source, bank, Embedder(open_embedder(views), work, progress), progress)
+    if as_json:
+        click.echo(json.dumps(ufd_object(table), indent=2, allow_nan=False))
+    else:
+        console = _console()
+        console.print(ufd_table(table))
+        if table.absent:
+            console.print(f"not there: {', '.join(table.absent)}; the mean is over the others", soft_wrap=True)
+    return EXIT_OK
+
+
+def _plan(options: dict[str, Any]) -> "EvaluationPlan":
+    from worker.evaluation.run import EvaluationPlan  # noqa: PLC0415 - scikit-learn takes its time to import
+
+    return EvaluationPlan(
+        split=options["split"],
+        heldout_tier=options["heldout_tier"],
+        crops=options["crops"],
+        max_side_px=options["max_side"] or None,
+        reencode_quality=options["reencode"] or None,
+        originals=options["originals"],
+        robustness=options["robustness"],
+        robustness_limit=options["robustness_limit"],
+        teaching=options["teaching"],
+        draws=options["draws"],
+        seed=options["seed"],
+    )
+
+
+def _opener(settings: Settings) -> "Callable[[ViewSpec], ReferenceEmbedder]":
+    """
+    The configured encoder, loaded once, and a decoder for the views that are asked for.
+    """
+    from worker.adapters.clip_encoder import load_encoder  # noqa: PLC0415 - torch takes seconds to import
+    from worker.adapters.realism_statistics import statistics  # noqa: PLC0415 - likewise OpenCV
+    from worker.bank.embedding import ReferenceEmbedder  # noqa: PLC0415 - likewise
+    from worker.stages.decode import DecodeLimits, PillowDecoder  # noqa: PLC0415 - likewise
+    from worker.telemetry.metrics import InMemoryRecorder  # noqa: PLC0415 - likewise
+
+    encoder = load_encoder(settings.encoder, InMemoryRecorder())
+    limits = DecodeLimits(formats=settings.decode.formats, max_pixels=settings.decode.max_pixels)
+
+    def opened(views: "ViewSpec") -> "ReferenceEmbedder":
+        decoder = PillowDecoder(encoder.fingerprint.preprocess, limits, None, views=views, statistics=statistics)
+        return ReferenceEmbedder(encoder, decoder, settings.batch.size, settings.decode.threads, views)
+
+    return opened
+
+
+def _policy_path(settings: Settings) -> Path:
+    """
+    The configured policy; the shipped one where the default is asked for and is not in this folder.
+    """
+    from worker.policy import shipped_policy  # noqa: PLC0415 - pydantic models; --help needs none
+
+    default = type(settings.policy)().path
+    return shipped_policy() if settings.policy.path == default and not default.is_file() else settings.policy.path
+
+
+def _cache_folder() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "touchstone" / "evaluation"
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_TERMINAL_COLUMNS)
+
+
+@contextmanager
+def _progress(*, shown: bool) -> Iterator[Report]:
+    """
+    A bar per kind of work, on stderr and only on a terminal.
+    """
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        yield report

@@ -1,0 +1,53 @@
+"""
+Is the fused score better than one head, or than the paper's own rule? A paired bootstrap says, or says that it cannot.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from worker.evaluation.measures import ScoreColumn
+from worker.evaluation.resampling import AveragePrecision, BalancedAccuracy, Bootstrap, Interval
+from worker.heads.features import Mask
+
+Better = Literal["yes", "no", "too few to tell"]
+
+LEAST_OF_CLASS: Final = 20
+"""With fewer pictures of either class no comparison is attempted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """
+    By how much one column is above another, on the same draws, in average precision and in balanced accuracy.
+    """
+
+    name: str
+    ap: Interval
+    balanced_accuracy: Interval
+    better_ap: Better
+    better_accuracy: Better
+
+
+def compare(ours: ScoreColumn, others: Sequence[ScoreColumn], positive: Mask, draws: Bootstrap) -> list[Comparison]:
+    """
+    ``ours`` against each of the others.
+    """
+    enough = min(int(positive.sum()), int((~positive).sum())) >= LEAST_OF_CLASS
+    rows = []
+    for other in others:
+        ap = draws.difference(positive, AveragePrecision(), ours.filled, other.filled)
+        accuracy = draws.difference(positive, BalancedAccuracy(), ours.filled, other.filled)
+        rows.append(Comparison(other.name, ap, accuracy, verdict(ap, enough=enough), verdict(accuracy, enough=enough)))
+    return rows
+
+
+def verdict(difference: Interval, *, enough: bool) -> Better:
+    """
+    "yes" where the whole interval is above 0, "no" where it is below; else there are too few pictures to tell.
+    """
+    if not enough or difference.low is None or difference.high is None:
+        return "too few to tell"
+    if difference.low > 0:
+        return "yes"
+    return "no" if difference.high < 0 else "too few to tell"

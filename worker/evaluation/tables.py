@@ -1,0 +1,186 @@
+"""
+The evaluation in a terminal: what was held out, one row per column of scores, and what a reader must know beside it.
+"""
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from worker.evaluation.comparison import Comparison
+from worker.evaluation.evaluation import Evaluation
+from worker.evaluation.measures import Measures
+from worker.evaluation.resampling import Interval
+from worker.evaluation.scores import FUSED
+from worker.evaluation.ufd import KS, PUBLISHED_MEAN, UfdTable
+
+_NAMED = 5
+
+
+def show_evaluation(found: Evaluation, console: Console) -> None:
+    """
+    Print everything but the plots.
+    """
+    for line in heading(found):
+        console.print(escape(line), soft_wrap=True)
+    console.print(score_table(found))
+    console.print(fold_table(found))
+    if found.sweep:
+        console.print(sweep_table(found))
+    for curve in found.teaching:
+        steps = ", ".join(f"{step.taught}: {step.recall:.0%} (reals {step.real_accuracy:.0%})" for step in curve.steps)
+        console.print(
+            escape(f"taught {curve.generator}, recall on {curve.judged} others after so many pictures: {steps}"),
+            soft_wrap=True,
+        )
+    for line in closing(found):
+        console.print(escape(line), soft_wrap=True)
+
+
+def heading(found: Evaluation) -> Iterator[str]:
+    """
+    What was measured on what, in sentences.
+    """
+    views = found.views
+    footing = (
+        f"all re-encoded alike (at most {views.max_side_px} px, JPEG {views.reencode_quality})"
+        if views.reencode_quality
+        else "as the files are: formats and sizes may give the answer away"
+    )
+    yield (
+        f"{found.dataset.name}: {len(found.dataset)} pictures, {footing}; encoder {found.encoder}; "
+        f"one {found.split.name} held out at a time, {len(found.folds)} folds, "
+        f"{found.n_real} real and {found.n_ai} generated pictures judged"
+    )
+    yield from found.split.notes
+
+
+def closing(found: Evaluation) -> Iterator[str]:
+    """
+    Guarantee, abstaining, duplicates and what was left out, in sentences.
+    """
+    fpr, outcomes, pairs = found.fpr, found.outcomes, found.duplicates
+    if fpr.value is not None:
+        yield (
+            f"false positives: {fpr.flagged} of {fpr.n} held-out reals flagged, {fpr.value:.1%} "
+            f"({fpr.low or 0:.1%} to {fpr.high or 0:.1%}), at a stated bound of {fpr.alpha:.1%}"
+        )
+    right = "-" if outcomes.accuracy_decided is None else f"{outcomes.accuracy_decided:.0%}"
+    yield (
+        f"under the policy {outcomes.generated} are called generated, {outcomes.real} real, {outcomes.uncertain} "
+        f"uncertain ({outcomes.abstain_rate:.0%}); of those decided {right} are right"
+    )
+    yield (
+        f"across the split {len(pairs.confirmed)} near-duplicates were taken out of training ({pairs.suspects} pairs "
+        f"looked at); {len(found.dataset.duplicates)} files repeat another's bytes and were left out"
+    )
+    for pair in pairs.confirmed[:_NAMED]:
+        yield f"  {pair.judged} is nearly {pair.trained} (cosine {pair.cosine:.3f}, {pair.pdq_bits} bits of 256)"
+    if found.dataset.skipped:
+        first = found.dataset.skipped[0]
+        yield f"{len(found.dataset.skipped)} files could not be used, first {first.name}: {first.code} {first.detail}"
+
+
+def score_table(found: Evaluation) -> Table:
+    """
+    One row per column of scores, the fused one first.
+    """
+    table = Table(title=f"held-out {found.split.name}s, 95 % bootstrap intervals")
+    for name in ("", "AP", "AUROC", "balanced acc.", "real", "fake", "ECE", "Brier", "worst generator"):
+        table.add_column(name, justify="left" if name in ("", "worst generator") else "right")
+    before = ("AP, files as they were",) if found.originals else ()
+    for name in (*before, "fused better? AP", "fused better? acc."):
+        table.add_column(name, justify="right")
+    compared = {row.name: row for row in found.comparisons}
+    for name, one in found.measures.items():
+        table.add_row(escape(name), *score_cells(found, name, one), *_better(name, compared))
+    return table
+
+
+def score_cells(found: Evaluation, name: str, one: Measures) -> list[str]:
+    """
+    The cells of one column of scores, in the order of the table.
+    """
+    worst = "-" if one.worst is None else f"{escape(one.worst.name)} {one.worst.recall:.0%}"
+    before = found.originals.get(name)
+    return [
+        interval(one.ap),
+        interval(one.auroc),
+        interval(one.balanced_accuracy),
+        _percent(one.real_accuracy.value),
+        _percent(one.fake_accuracy.value),
+        _number(one.ece),
+        _number(one.brier),
+        worst,
+        *(() if not found.originals else ("-" if before is None else interval(before.ap),)),
+    ]
+
+
+def fold_table(found: Evaluation) -> Table:
+    """
+    The fused score in every fold.
+    """
+    table = Table(title=f"{FUSED}, fold by fold")
+    for name in ("held out", "trained on", "real", "generated", "AP", "AUROC", "balanced acc."):
+        table.add_column(name, justify="left" if name == "held out" else "right")
+    for row in found.folds:
+        numbers = [str(row.trained), str(row.n_real), str(row.n_ai)]
+        table.add_row(escape(row.name), *numbers, _number(row.ap), _number(row.auroc), _number(row.balanced_accuracy))
+    return table
+
+
+def sweep_table(found: Evaluation) -> Table:
+    """
+    The fused score under every perturbation, at the clean threshold.
+    """
+    table = Table(title=f"{FUSED} after perturbation, at the clean threshold, without perturbed copies")
+    for name in ("perturbation", "real", "generated", "TPR", "FPR", "balanced acc.", "AP"):
+        table.add_column(name, justify="left" if name == "perturbation" else "right")
+    for row in found.sweep:
+        numbers = [_number(value) for value in (row.tpr, row.fpr, row.balanced_accuracy, row.ap)]
+        table.add_row(escape(row.name), str(row.n_real), str(row.n_ai), *numbers)
+    return table
+
+
+def ufd_table(found: UfdTable) -> Table:
+    """
+    The paper's table, its published accuracies beside ours.
+    """
+    table = Table(title="UniversalFakeDetect's nearest-neighbour rule, accuracy in percent")
+    for name in ("test set", "real", "generated", *(f"k={k}" for k in KS), "paper k=1", "paper k=9", "paper linear"):
+        table.add_column(name, justify="left" if name == "test set" else "right")
+    for row in found.rows:
+        paper = row.published
+        published = ("-",) * 3 if paper is None else (f"{paper.k1:.2f}", f"{paper.k9:.2f}", f"{paper.linear:.2f}")
+        ours = [f"{row.accuracy[k]:.2f}" for k in KS]
+        table.add_row(escape(row.name), str(row.n_real), str(row.n_ai), *ours, *published)
+    mean = [f"{found.mean[k]:.2f}" for k in KS]
+    paper_mean = PUBLISHED_MEAN
+    table.add_section()
+    table.add_row("mean", "", "", *mean, f"{paper_mean.k1:.2f}", f"{paper_mean.k9:.2f}", f"{paper_mean.linear:.2f}")
+    return table
+
+
+def interval(found: Interval) -> str:
+    """
+    ``0.812 (0.76-0.86)``, or a dash.
+    """
+    if found.value is None:
+        return "-"
+    if found.low is None or found.high is None:
+        return f"{found.value:.3f}"
+    return f"{found.value:.3f} ({found.low:.2f}-{found.high:.2f})"
+
+
+def _better(name: str, compared: dict[str, Comparison]) -> tuple[str, str]:
+    row = compared.get(name)
+    return ("", "") if row is None else (row.better_ap, row.better_accuracy)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"

@@ -1,0 +1,175 @@
+"""
+A fitted judgement: the heads, how they become one number, what that number means, and what may be promised of it.
+
+Learning one is ``worker.fitting``; writing and reading one is ``worker.judgement.store``.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.assessment import Assessment, HeadScore
+from worker.heads.features import Column, FeatureTable, Mask
+from worker.heads.head import Head
+from worker.heads.reference_bank import ReferenceBank
+from worker.judgement.attribution import Attributor
+from worker.judgement.calibration import Calibration, sigmoid
+from worker.judgement.conformal import (
+    POOLED,
+    Coverage,
+    RealScores,
+    bucket_of,
+    in_zone,
+    kth_distance,
+    largest_flagged_p,
+    smallest_alpha,
+)
+from worker.judgement.fusion import Fusion, Grid, HeadScale
+
+VERSION: Final = "1"
+"""Raised when the arithmetic of a judgement, or the files that hold one, change."""
+
+LAZY: Final = ("perturbation",)
+"""Heads that need further encoding; the worker asks them only where the others leave it in doubt."""
+
+Zone = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadGrid:
+    """
+    What h heads say of n pictures: ``score``, ``standardised`` and ``evidence``, float64[n, h] each, NaN where nothing.
+    """
+
+    score: Grid = field(repr=False)
+    standardised: Grid = field(repr=False)
+    evidence: Grid = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedJudgement:
+    """
+    ``id``: 64 hex digits over everything below, see ``worker.judgement.store``. ``scales`` go with ``heads``.
+
+    ``base_rate`` is the weight of the positive label in the calibration, at which ``log_odds`` are given. ``views``
+    names what must be measured of a picture: ``global``, ``native``, ``realism``, ``perturbation``. ``calibrated_on``
+    is ``separate`` where the calibration's pictures were neither in the bank nor fitted on; ``out_of_fold`` where they
+    were the bank's own, each judged by heads that had not seen its generator or source. The promise of the conformal
+    p-values is exact for the first; for the second it is approximate, since a new picture is judged by heads fitted on
+    a little more than those that judged the calibration.
+    """
+
+    id: str
+    version: str
+    heads: tuple[Head, ...]
+    scales: tuple[HeadScale, ...]
+    fusion: Fusion
+    calibration: Calibration
+    reals: RealScores
+    coverage: Coverage
+    attribution: Attributor
+    base_rate: float
+    views: tuple[str, ...]
+    calibrated_on: Literal["separate", "out_of_fold"]
+
+    def assess(self, features: FeatureTable, bank: ReferenceBank, *, grey_zone: Zone | None = None) -> list[Assessment]:
+        """
+        What this judgement makes of each picture, whatever its companions are.
+
+        A picture is ranked among reals that were judged as it was: with every head where its perturbation was
+        measured, and without the lazy ones where it was not. Which pictures get a second look is itself decided by
+        their scores; give the ``grey_zone`` that decided it, and reals are ranked under the very same rule, which keeps
+        the promise of the p-values. Without it they hold for pictures that were all treated alike.
+        """
+        if not len(features):
+            return []
+        grid = self.read(features, bank)
+        raw = self.fusion.fused(grid.standardised, grid.evidence)
+        p, buckets = self._p_values(features, grid, raw, grey_zone)
+        depth = max(self.coverage.k, self.attribution.neighbours)
+        nearest = bank.nearest("global", features.unit, depth)
+        coverage_p = self.coverage.p_values(kth_distance(nearest, self.coverage.k))
+        attributions = self.attribution.attributions(nearest, coverage_p)
+        log_odds = self.calibration.log_odds(raw)
+        return [
+            Assessment(
+                log_odds=float(log_odds[row]),
+                p_value=float(p[row]),
+                bucket=buckets[row],
+                coverage_p=float(coverage_p[row]),
+                heads=self._head_scores(grid, row),
+                missing=tuple(h.name for h, s in zip(self.heads, grid.score[row], strict=True) if np.isnan(s)),
+                attribution=attributions[row],
+            )
+            for row in range(len(features))
+        ]
+
+    def in_grey_zone(self, features_without_shift: FeatureTable, bank: ReferenceBank, low: float, high: float) -> Mask:
+        """
+        Which pictures the cheap heads leave between two probabilities, both included, at the calibration's base rate.
+
+        Nobody, where no head of this judgement would say more of a perturbed copy.
+        """
+        if not any(head.name in LAZY for head in self.heads) or not len(features_without_shift):
+            return np.zeros(len(features_without_shift), dtype=np.bool_)
+        grid = self.read(features_without_shift, bank)
+        raw = self.fusion.fused(grid.standardised, grid.evidence)
+        return in_zone(sigmoid(self.calibration.log_odds(raw)), low, high)
+
+    def flag_threshold(self, alpha: float, delta: float | None, bucket: str) -> float:
+        """
+        The largest p-value that may be flagged in a bucket, named as in ``Assessment.bucket``.
+
+        ``delta`` None: ``alpha``, which then bounds false positives on average over calibrations. Otherwise the bound
+        holds in all but a share ``delta`` of calibrations. Raises ``TooFewReals`` naming n, alpha and the n needed.
+        """
+        what = "the calibration" if bucket == POOLED else f"the calibration for {bucket}"
+        return largest_flagged_p(self.reals.size(bucket), alpha, delta, what)
+
+    @property
+    def smallest_alpha(self) -> float:
+        """
+        The smallest false-positive rate that all calibration reals together support, on average over calibrations.
+        """
+        return smallest_alpha(self.reals.size(POOLED))
+
+    def read(self, features: FeatureTable, bank: ReferenceBank) -> HeadGrid:
+        """
+        What every head says, in the order of the heads.
+        """
+        return grid_of(np.stack([head.read(features, bank).score for head in self.heads], axis=1), self.scales)
+
+    def _p_values(
+        self, features: FeatureTable, grid: HeadGrid, raw: Column, zone: Zone | None
+    ) -> tuple[Column, tuple[str, ...]]:
+        kinds = [bucket_of(name, side) for name, side in zip(features.format, features.short_side_px, strict=True)]
+        if zone is not None:
+            return self.reals.p_values(raw, kinds, reference=self._as_in_zone(zone))
+        lazy = [head.name in LAZY for head in self.heads]
+        whole = ~np.isnan(grid.score[:, lazy]).any(axis=1)
+        full, buckets = self.reals.p_values(raw, kinds, reference=self.reals.full)
+        cheap, _ = self.reals.p_values(raw, kinds, reference=self.reals.cheap)
+        return np.where(whole, full, cheap), buckets
+
+    def _as_in_zone(self, zone: Zone) -> Column:
+        asked = in_zone(sigmoid(self.calibration.log_odds(self.reals.cheap)), *zone)
+        return np.where(asked, self.reals.full, self.reals.cheap)
+
+    def _head_scores(self, grid: HeadGrid, row: int) -> tuple[HeadScore, ...]:
+        return tuple(
+            HeadScore(head.name, head.version, float(score), float(evidence))
+            for head, score, evidence in zip(self.heads, grid.score[row], grid.evidence[row], strict=True)
+            if not np.isnan(score)
+        )
+
+
+def grid_of(score: NDArray[np.float64], scales: tuple[HeadScale, ...]) -> HeadGrid:
+    """
+    Scores, float64[n, h], on the common scale and as evidence; what is not finite counts as not said.
+    """
+    finite = np.where(np.isfinite(score), score, np.nan)
+    standardised = np.stack([scale.standardised(finite[:, i]) for i, scale in enumerate(scales)], axis=1)
+    evidence = np.stack([scale.evidence(standardised[:, i]) for i, scale in enumerate(scales)], axis=1)
+    return HeadGrid(finite, standardised, evidence)
