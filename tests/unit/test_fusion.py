@@ -136,12 +136,12 @@ def test_platt_against_scikit_learn() -> None:
 
 def test_platt_never_reverses() -> None:
     """
-    A score that is worse than chance is given no meaning, not the opposite one.
+    A score that is worse than chance is given hardly any meaning, keeps its order, and never gets the opposite one.
     """
     rng = np.random.default_rng(8)
     positive = rng.random(500) < 0.5
 
-    assert 0.0 == pytest.approx(fit_platt(rng.normal(size=500) - positive, positive, np.ones(500)).slope, abs=1e-6)
+    assert 0.0 < fit_platt(rng.normal(size=500) - positive, positive, np.ones(500)).slope < 0.002
 
 
 def test_platt_stays_finite_where_labels_are_parted() -> None:

@@ -48,7 +48,7 @@ class Servers:
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object on standard output.")
 def demo(images: Path | None, *, as_json: bool) -> None:
     """
-    Build a small bank, start a worker, publish uploads, and watch the verdicts arrive.
+    Start a worker with the encoder and bank that ship, publish uploads, and watch the verdicts arrive.
 
     Uses the Kafka and Redis that KAFKA_BOOTSTRAP_SERVERS and REDIS_URL name, else brings its own.
     """
@@ -77,22 +77,16 @@ def _prepared(
     servers: Servers, folder: Path, images: Path | None, console: Console
 ) -> tuple[LoadedSettings, Sequence[str]]:
     """
-    The demo's own configuration: its encoder, its bank, and topics that nobody else uses.
+    The demo's own configuration: the starter encoder and bank, and topics that nobody else uses.
     """
-    from worker.dev.demo_bank import build_demo_bank  # noqa: PLC0415 - torch takes seconds to import; --help must not
+    from worker.bank.files import read_manifest  # noqa: PLC0415 - numpy and pydantic models; --help needs neither
+    from worker.shipped import STARTER_BANK  # noqa: PLC0415 - beside its only use
 
     (folder / "uploads").mkdir()
-    with console.status("making a small encoder and a bank"):
-        made = build_demo_bank(folder)
+    manifest = read_manifest(STARTER_BANK)
     console.print(
-        f"Bank of {made.entries} references: photographs from scikit-image beside images generated here.\n"
-        + (
-            f"Encoder: {made.encoder.model}, whose weights are on this machine. A bank this small shows the way, "
-            "not the accuracy."
-            if made.pretrained
-            else "[bold]No pretrained weights are at hand: the encoder is small and untrained. "
-            "These verdicts demonstrate the pipeline, not accuracy.[/bold]"
-        )
+        f"Encoder: the starter that ships with Touchstone, and its bank of {manifest.counts.entries} references. "
+        "It is small; what it can and cannot tell stands in its model card."
     )
     run = uuid4().hex[:8]
     root = folder / "uploads" if images is None else images if images.is_dir() else images.parent
@@ -107,10 +101,6 @@ def _prepared(
         f"redis.namespace=demo-{run}",
         "redis.ttl_s=3600",
         f"fetch.file_root={json.dumps(str(root.resolve()))}",
-        f"encoder.model={json.dumps(made.encoder.model)}",
-        f"encoder.checkpoint_sha256={made.encoder.checkpoint_sha256 or ''}",
-        f"encoder.offline={json.dumps(made.encoder.offline)}",
-        f"bank.path={json.dumps(str(made.bank))}",
         f"policy.path={json.dumps(str(shipped_policy()))}",
         "log.format=json",
     ]

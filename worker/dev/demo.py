@@ -1,7 +1,7 @@
 """
 The demo: the main job on real servers, seen from the platform's side.
 
-A bank is built, a worker is started as a process of its own, uploads are published, and their verdicts are awaited.
+A worker is started as a process of its own, uploads are published, and their verdicts are awaited.
 What is shown and how is the command's affair (``worker/cli/demo.py``).
 """
 
@@ -27,11 +27,8 @@ from worker.dev.pictures import DemoPicture, generated, photographs
 from worker.errors import ConfigInvalid, WorkerCrashed
 from worker.settings.tree import Settings
 
-BANK_CROPS = 4
-BANK_EACH = 16
 UPLOAD_CROPS = 2
 UPLOAD_EACH = 8
-BANK_SEED = 1
 UPLOAD_SEED = 2
 MAX_INLINE_BYTES = 32 * 1024
 START_TIMEOUT_S = 90.0
@@ -57,18 +54,6 @@ class DemoOutcome:
 
     name: str
     verdict: ImageVerdictV1 | None
-
-
-def write_references(folder: Path) -> int:
-    """
-    The demo bank's references as a folder that ``bank build`` reads; how many there are.
-    """
-    pictures = [*photographs(crops=BANK_CROPS, seed=BANK_SEED), *generated(each=BANK_EACH, seed=BANK_SEED)]
-    for picture in pictures:
-        place = folder / "real" if picture.generator is None else folder / "fake" / picture.generator
-        place.mkdir(parents=True, exist_ok=True)
-        (place / picture.name).write_bytes(picture.data)
-    return len(pictures)
 
 
 def shipped_uploads(root: Path) -> list[DemoUpload]:

@@ -18,10 +18,16 @@ MIN_ISOTONIC: Final = 1000
 
 LEAST_DEVIATION: Final = 1e-9
 
+LEAST_SLOPE: Final = 1e-3
+"""
+Of Platt's sigmoid, per standard deviation of the score: scores that are worth nothing give odds near even, not a
+constant, so that their order is not lost.
+"""
+
 
 def fit_platt(score: Column, positive: Mask, weights: Column) -> Platt:
     """
-    Weighted Platt scaling with the targets (N+ + 1) / (N+ + 2) and 1 / (N- + 2); the slope is not let below 0.
+    Weighted Platt scaling with targets (N+ + 1) / (N+ + 2) and 1 / (N- + 2); the slope is at least ``LEAST_SLOPE``.
 
     ``score`` float64[n] finite, ``weights`` float64[n]. Source: Platt 1999; Lin, Lin and Weng 2007.
     """
@@ -37,7 +43,9 @@ def fit_platt(score: Column, positive: Mask, weights: Column) -> Platt:
         slope = weights * (expit(odds) - target) / total
         return value, np.array([(slope * z).sum(), slope.sum()])
 
-    found = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)]).x
+    found = minimize(
+        loss, np.array([LEAST_SLOPE, 0.0]), jac=True, method="L-BFGS-B", bounds=[(LEAST_SLOPE, None), (None, None)]
+    ).x
     slope = float(found[0]) / spread
     return Platt(slope, float(found[1]) - slope * centre)
 

@@ -64,7 +64,10 @@ def folds_of(references: References, wanted: int = FOLDS) -> Folds:
     at = _spread(shares, count)
     # Two small units can share a fold and leave another empty; the folds that are used are numbered through.
     used, fold = np.unique([at[unit] for unit in units], return_inverse=True)
-    return Folds(fold.astype(np.int64), len(used), tuple(notes))
+    names = np.asarray([_name(references, row) for row in range(len(references))])
+    # What was divided may have been glued together again with its source.
+    told = tuple(note for name, note in notes.items() if len(set(fold[names == name])) > 1)
+    return Folds(fold.astype(np.int64), len(used), told)
 
 
 def group_weights(references: References) -> Column:
@@ -106,12 +109,12 @@ def _name(references: References, row: int) -> str:
     return f"reals of {source or 'unknown source'}"
 
 
-def _units(references: References, wanted: int) -> tuple[list[str], list[str]]:
+def _units(references: References, wanted: int) -> tuple[list[str], dict[str, str]]:
     """
-    What is held out whole: per reference the name of its unit; and a note per unit that had to be divided.
+    What is held out whole: per reference the name of its unit; and a note for each name that had to be divided.
     """
     units = [_name(references, row) for row in range(len(references))]
-    notes = []
+    notes: dict[str, str] = {}
     for label, few in ((references.positive, FEW_GENERATORS), (~references.positive, 2)):
         total = int(label.sum())
         counts = Counter(units[row] for row in np.flatnonzero(label))
@@ -120,7 +123,7 @@ def _units(references: References, wanted: int) -> tuple[list[str], list[str]]:
                 rows = [int(row) for row in np.flatnonzero(label) if units[row] == name]
                 for row, part in zip(rows, content_parts(references, rows, min(wanted, held)), strict=True):
                     units[row] = f"{name}, part {part}"
-                notes.append(
+                notes[name] = (
                     f"{name}: {held} of {total} references of its label, so it was divided by content; "
                     "how its like is judged when never seen before is not measured"
                 )

@@ -28,7 +28,7 @@ class Calibration(Protocol):
 @dataclass(frozen=True, slots=True)
 class Platt:
     """
-    ``slope * score + intercept`` (Platt 1999); ``slope`` is at least 0.
+    ``slope * score + intercept`` (Platt 1999); ``slope`` is positive, so that the order of scores is kept.
     """
 
     slope: float

@@ -9,27 +9,21 @@ from typing import Final
 
 from schemas.verdict import ContentCredentials, Reason, ReasonCode
 from worker.policy import CredentialsRule
+from worker.stages.provenance import asserts_generated
 
-GENERATED: Final = "trainedAlgorithmicMedia"
-PARTLY_GENERATED: Final = "compositeWithTrainedAlgorithmicMedia"
-"""Terms of IPTC's digital source type: made by a trained model, and a composite of which a part was."""
-
-_GOOD_ENOUGH: Final = {"valid": {"valid", "trusted"}, "trusted": {"trusted"}, "never": set[str]()}
+_EXTENT: Final = {"whole": "", "part": "partly "}
 
 
 def assertion_of_generation(found: ContentCredentials | None, rule: CredentialsRule) -> Reason | None:
     """
     The reason to decide for the policy's label outright: credentials, good enough for it, that assert a trained model.
     """
-    if found is None or found.state not in _GOOD_ENOUGH[rule.decide_on]:
-        return None
-    extent = {GENERATED: "", PARTLY_GENERATED: "partly "}.get(_term(found.digital_source_type))
-    if extent is None:
+    extent = asserts_generated(found, rule.decide_on)
+    if found is None or extent is None:
         return None
     issuer = found.issuer or "an issuer that is not named"
-    message = (
-        f"{found.state} content credentials, signed by {issuer}, say that a trained model made it {extent}".strip()
-    )
+    made = f"a trained model made it {_EXTENT[extent]}".strip()
+    message = f"{found.state} content credentials, signed by {issuer}, say that {made}"
     return Reason(code=ReasonCode.CREDENTIALS, message=message)
 
 
@@ -41,8 +35,3 @@ def note_on_invalid(found: ContentCredentials | None) -> tuple[Reason, ...]:
         return ()
     message = "the content credentials do not hold: a signature or a hash is wrong; they were not weighed"
     return (Reason(code=ReasonCode.CREDENTIALS_INVALID, message=message),)
-
-
-def _term(digital_source_type: str | None) -> str:
-    # The term is the last part of IPTC's address for it; some writers give the term alone.
-    return (digital_source_type or "").rpartition("/")[2]
