@@ -134,15 +134,21 @@ def _drawn(
     photographs = {f"photo-of-{one.content}": one.pixels for one in specimens if not one.generated}
     # Both the clean content and photographs of it: a decoder that draws a photograph again is a generator too.
     pool = [*contents.items(), *photographs.items()]
-    global _pictures  # noqa: PLW0603 - the forked processes find the pictures here instead of receiving gigabytes
-    _pictures = [pixels for _, pixels in pool]
+    pictures = [pixels for _, pixels in pool]
     found: list[Specimen] = []
-    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as processes:
+    # Spawned, not forked: torch's threads do not survive a fork.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context, initializer=_receive, initargs=(pictures,)) as processes:
         models = processes.map(_trained, KINDS, [plan] * len(KINDS), range(len(KINDS)))
         for number, model in enumerate(models):
             progress("decoders", number, len(KINDS))
             found += _specimens_of(model, pool, plan.drawn_per_decoder, rng)
     return found
+
+
+def _receive(pictures: Sequence[Bytes]) -> None:
+    global _pictures  # noqa: PLW0603 - sent once per process, not once per decoder
+    _pictures = pictures
 
 
 def _trained(kind: DecoderKind, plan: CorpusPlan, number: int) -> AutoEncoder:

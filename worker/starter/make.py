@@ -25,7 +25,7 @@ from rich.progress import Progress, TaskID
 from worker.dev.small_encoder import SmallEncoder, write_model_folder
 from worker.shipped import STARTER_MODEL
 from worker.starter.camera import Bytes
-from worker.starter.corpus import CorpusPlan, Specimen, make_corpus, permissive_rows
+from worker.starter.corpus import HELD_OUT_TIER, CorpusPlan, Specimen, make_corpus, permissive_rows
 from worker.starter.laundering import laundered
 from worker.starter.training import MODEL_CONFIG, TrainingPlan, train_encoder
 
@@ -38,7 +38,7 @@ _REFERENCE_SIDE_PX: Final = 224
 @dataclass(frozen=True, slots=True)
 class Reference:
     """
-    One row of the listing that the starter bank is built from.
+    One row of the listing that the starter bank is built from, or calibrated on.
     """
 
     path: Path
@@ -46,6 +46,7 @@ class Reference:
     generator: str
     source: str
     licence: str
+    tier: str = ""
 
 
 def export(tower: TimmModel, folder: Path) -> SmallEncoder:
@@ -88,7 +89,7 @@ def licensed_references(shared_data: Path) -> Iterator[Reference]:
     """
     for row in permissive_rows(shared_data):
         path = shared_data / "images" / row["path"]
-        yield Reference(path, row["label"], row["generator"], row["source"], row["licence"])
+        yield Reference(path, row["label"], row["generator"], row["source"], row["licence"], row["tier"])
 
 
 def write_listing(references: Sequence[Reference], path: Path) -> None:
@@ -132,7 +133,8 @@ def make(shared_data: Path | None, out: Path, listing: Path, steps: int) -> None
     """
     Train the starter encoder into OUT, and write the listing of its bank's references into the folder LISTING.
 
-    Afterwards: ``touchstone bank build LISTING/references.csv`` and ``touchstone fit``, as MODEL_CARD.md says.
+    Afterwards: ``touchstone bank build LISTING/references.csv``, and ``touchstone fit --calibration
+    LISTING/calibration.csv``, as MODEL_CARD.md says.
     """
     torch.set_num_threads(1)
     with Progress() as progress:
@@ -148,10 +150,11 @@ def make(shared_data: Path | None, out: Path, listing: Path, steps: int) -> None
         (out / "SHA256").write_text(f"{small.checkpoint_sha256}  {small.checkpoint.name}\n", encoding="ascii")
     listing.mkdir(parents=True, exist_ok=True)
     references = list(made_references(specimens, listing, CorpusPlan().seed))
-    if shared_data is not None:
-        references += licensed_references(shared_data)
-    write_listing(references, listing / "references.csv")
-    click.echo(f"encoder {small.checkpoint_sha256} in {out}; {len(references)} references in {listing}")
+    found = [] if shared_data is None else list(licensed_references(shared_data))
+    # What the encoder learnt from says nothing of how sure it may be: calibrated is on sources that it never saw.
+    write_listing([*references, *(one for one in found if one.tier != HELD_OUT_TIER)], listing / "references.csv")
+    write_listing([one for one in found if one.tier == HELD_OUT_TIER], listing / "calibration.csv")
+    click.echo(f"encoder {small.checkpoint_sha256} in {out}; listings in {listing}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,145 @@
+"""
+What makes the starter encoder: every part is a function of its seed, and the losses are what they say.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from tests.small_encoder import CountingRecorder
+from worker.adapters.clip_encoder import load_encoder
+from worker.settings.tree import EncoderSettings
+from worker.starter.camera import photograph, to_bytes, to_light, to_srgb
+from worker.starter.corpus import CorpusPlan, Specimen, make_corpus
+from worker.starter.decoders import KINDS, AutoEncoder, drawn_by
+from worker.starter.laundering import laundered
+from worker.starter.make import export, made_references, write_listing
+from worker.starter.scenes import dead_leaves, reduced
+from worker.starter.training import SIDE_PX, TrainingPlan, family_contrast, real_contrast, train_encoder
+
+
+def test_a_scene_is_its_seed() -> None:
+    """
+    The same seed gives the same light, another seed another, and all of it is light.
+    """
+    first, again, other = (dead_leaves(64, np.random.default_rng(seed)) for seed in (1, 1, 2))
+
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert (64, 64, 3) == first.shape
+    assert first.min() >= 0
+    assert first.max() <= 1
+
+
+def test_light_survives_the_transfer_curve() -> None:
+    """
+    From bytes to light and back nothing is lost.
+    """
+    picture = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+
+    assert np.array_equal(picture, to_bytes(to_srgb(to_light(picture))))
+
+
+def test_a_camera_leaves_noise_where_light_is_even() -> None:
+    """
+    An even wall comes out uneven: shot and read noise through the colour filter array.
+    """
+    wall = np.full((64, 64, 3), 0.4, np.float32)
+    shots = [photograph(wall, np.random.default_rng(seed)) for seed in range(8)]
+
+    assert all(shot.dtype == np.uint8 and shot.shape == (64, 64, 3) for shot in shots)
+    assert max(float(shot[8:-8, 8:-8].std()) for shot in shots) > 1.0
+
+
+def test_reduction_removes_what_is_too_fine() -> None:
+    """
+    A chequerboard of single pixels, reduced three times, is grey: nothing is aliased into it.
+    """
+    board = np.indices((96, 96)).sum(axis=0) % 2
+    light = np.repeat(board[..., None], 3, axis=2).astype(np.float32)
+
+    assert float(reduced(light, 3.0)[4:-4, 4:-4].std()) < 0.02
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_laundering_gives_a_square_of_the_asked_side(seed: int) -> None:
+    """
+    Whatever was drawn for it, and the same for the same seed.
+    """
+    picture = photograph(dead_leaves(160, np.random.default_rng(0)), np.random.default_rng(0))
+    first, again = (laundered(picture, 96, np.random.default_rng(seed)) for _ in range(2))
+
+    assert (96, 96, 3) == first.shape
+    assert np.array_equal(first, again)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_decoder_draws_pictures_of_their_own_size(kind: object) -> None:
+    """
+    Cut to whole code cells, as bytes.
+    """
+    torch.manual_seed(0)
+    model = AutoEncoder(kind).eval()  # type: ignore[arg-type] # pytest's ids take any object
+    drawn = drawn_by(model, np.zeros((50, 41, 3), np.uint8))
+
+    assert (48, 40, 3) == drawn.shape
+    assert np.uint8 == drawn.dtype
+
+
+def test_the_contrasts_are_their_definitions() -> None:
+    """
+    Against plain loops: reals are the only anchors of the one, every member of a family is one of the other.
+    """
+    torch.manual_seed(0)
+    unit = functional.normalize(torch.randn(7, 4), dim=1)
+    generated = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0])
+    family = torch.tensor([0, 0, 0, 1, 1, 2, 3])
+    similarity = (unit @ unit.T / 0.2).double().numpy()
+
+    def anchored(anchor: int, partners: list[int]) -> float:
+        others = [other for other in range(7) if other != anchor]
+        below = np.log(np.exp(similarity[anchor, others]).sum())
+        return float(np.mean([below - similarity[anchor, partner] for partner in partners]))
+
+    of_reals = np.mean([anchored(a, [p for p in range(3) if p != a]) for a in range(3)])
+    partners = {a: [p for p in range(7) if p != a and family[p] == family[a]] for a in range(7)}
+    of_families = np.mean([anchored(a, found) for a, found in partners.items() if found])
+
+    assert float(of_reals) == pytest.approx(float(real_contrast(unit, generated, 0.2)), rel=1e-5)
+    assert float(of_families) == pytest.approx(float(family_contrast(unit, family, 0.2)), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_the_whole_way_in_small(tmp_path: Path) -> None:
+    """
+    A tiny corpus, three steps, and what comes out is an encoder that loads, with references to build a bank from.
+    """
+    plan = CorpusPlan(seed=3, scenes=6, decoder_steps=2, drawn_per_decoder=4)
+    specimens = make_corpus(None, plan, lambda *_: None)
+    steps: list[int] = []
+    tower, _ = train_encoder(specimens, TrainingPlan(steps=3, batch=12), lambda step, *_: steps.append(step))
+    small = export(tower, tmp_path / "model")
+    settings = EncoderSettings(model=small.model, checkpoint_sha256=small.checkpoint_sha256, device="cpu", threads=1)
+    encoder = load_encoder(settings, CountingRecorder())
+    pixels = np.zeros((2, SIDE_PX, SIDE_PX, 3), np.uint8)
+    references = list(made_references(specimens, tmp_path, seed=0))
+    write_listing(references, tmp_path / "references.csv")
+
+    assert {"camera", *(kind.name for kind in KINDS)} == {one.family for one in specimens}
+    assert [1, 2, 3] == steps
+    assert (2, encoder.fingerprint.dim) == encoder.encode(list(pixels)).shape
+    assert {"real", "ai_generated"} == {one.label for one in references}
+    assert len(references) + 1 == len((tmp_path / "references.csv").read_text().splitlines())
+
+
+def test_real_is_what_no_generator_drew() -> None:
+    """
+    The family of the camera is the only real one.
+    """
+    pixels = np.zeros((1, 1, 3), np.uint8)
+
+    assert not Specimen("camera", "scene-0", pixels).generated
+    assert Specimen("nearest-x8", "scene-0", pixels).generated
