@@ -1,11 +1,17 @@
 """
 What every test may ask for: the field data, and the rule that in CI nothing needed may be missing.
+
+And what every test gets: the process's log, and torch, are afterwards as they were, whatever it ran.
 """
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.recorded_log import log_undone
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,6 +25,20 @@ def missing(what: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"CI must have {what}")
     pytest.skip(f"no {what}")
+
+
+@pytest.fixture(autouse=True)
+def process_undone() -> Iterator[None]:
+    """
+    A command that sets up the log, or an encoder that sets torch's threads, does so for this test and not for the next.
+    """
+    torch = sys.modules.get("torch")  # most tests need none, and importing it takes seconds
+    kept = (torch.get_num_threads(), torch.random.get_rng_state()) if torch else None
+    with log_undone():
+        yield
+    if torch and kept:
+        torch.set_num_threads(kept[0])
+        torch.random.set_rng_state(kept[1])
 
 
 @pytest.fixture(scope="session")

@@ -9,15 +9,29 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
+from schemas.verdict import Action
 from tests.bank_builders import sha
 from worker.bank.sources import Reference
 from worker.domain import Label
 from worker.evaluation.dataset import FileFacts, Sample
 from worker.evaluation.scores import FUSED, Scorer, Scores
 from worker.heads.features import REALISM, SHIFT, FeatureTable, References
+from worker.policy import LabelRule, SurfacePolicy
 
 GENERATORS = ("plasma", "checker", "stripes")
 SOURCES = ("left", "right")
+SURFACE = SurfacePolicy(
+    min_similarity=0.0,
+    min_margin=0.2,
+    min_side_px=32,
+    max_aspect=20.0,
+    abstained=Action.REVIEW,
+    failed=Action.BLOCK,
+    labels={
+        "real": LabelRule(threshold=0.5, action=Action.NONE),
+        "ai_generated": LabelRule(threshold=0.65, action=Action.LABEL),
+    },
+)
 
 
 def a_sample(name: str, *, generator: str | None = None, source: str | None = "one", tier: str | None = None) -> Sample:

@@ -29,8 +29,9 @@ class FakeTeacher:
     Stands for ``worker.fitting.bank_fit.Teacher``: names the judgement for the number of references.
     """
 
-    def __init__(self, _path: Path) -> None:
+    def __init__(self, _path: Path, *_calibration: object) -> None:
         self.report: FakeTeacher | None = None
+        self.skipped = ()
 
     def __call__(self, bank: StoredBank, progress: Progress) -> Fitted:
         """

@@ -84,9 +84,24 @@ def fit_noise(references: References, seed: int) -> Head:
     return Noise(weight)
 
 
+class Mute(Lean):
+    """
+    A head that never says anything.
+    """
+
+    name: ClassVar[str] = "mute"
+
+    def read(self, features: FeatureTable, bank: ReferenceBank) -> Readings:
+        """
+        Nothing.
+        """
+        return Readings(np.full(len(features), np.nan))
+
+
 LEAN = Recipe("lean", ("global",), fit_lean)
 TURNED = Recipe("lean", ("global",), fit_turned)
 NOISE = Recipe("noise", ("global",), fit_noise)
+MUTE = Recipe("mute", ("global",), lambda _references, _seed: Mute(np.zeros(DIM)))
 KNN, PERTURBATION, REALISM = (
     next(recipe for recipe in RECIPES if recipe.name == name) for name in ("knn", "perturbation", "realism")
 )

@@ -120,8 +120,10 @@ def open_instruments(settings: Settings, recorder: Recorder) -> Instruments:
     stored = load_bank(path)
     identity = stored.identity(settings.bank.index)
     check_policy_fits(policy, identity)
-    judgement = _judgement_of(stored, path)
+    judgement = judgement_of(stored, path)
     fused = applied_rule(policy, identity, fitted=judgement is not None) == "fused"
+    if judgement is not None:
+        judgement = judgement.serving(policy.rule.alpha, policy.rule.pac_delta)
     thresholds = flag_thresholds(judgement, buckets_of(judgement), policy.rule) if judgement and fused else {}
     encoder = load_encoder(settings.encoder, recorder=recorder)
     decoder = open_decoder(settings, encoder, stored.views)
@@ -165,7 +167,7 @@ def buckets_of(judgement: FittedJudgement) -> set[str]:
     return {POOLED, *(judgement.reals.served_by(bucket) for bucket in set(judgement.reals.bucket))}
 
 
-def _judgement_of(stored: StoredBank, path: Path) -> FittedJudgement | None:
+def judgement_of(stored: StoredBank, path: Path) -> FittedJudgement | None:
     """
     The judgement that a bank carries. Raises ``BankInvalid`` where it is damaged or belongs to other references.
     """

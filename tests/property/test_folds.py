@@ -2,12 +2,15 @@
 Laws of dividing references: nobody is judged by what learnt from their own generator or source.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.judgement_worlds import table_of
+from tests.judgement_worlds import some_references, table_of
 from worker.fitting.folds import MIN_PER_LABEL, folds_of, group_weights
+from worker.fitting.held_out import held_out
 from worker.heads.features import References
 
 Groups = list[tuple[bool, str | None, str | None]]
@@ -67,6 +70,45 @@ def test_order_means_nothing(known: References, seed: int) -> None:
     shuffled = folds_of(known.take([int(row) for row in order]))
 
     assert folds_of(known).fold[order].tolist() == shuffled.fold.tolist()
+
+
+@given(references(), st.permutations(["a", "b", "c", "d"]))
+@settings(deadline=None, max_examples=30)
+def test_names_mean_nothing(known: References, others: list[str]) -> None:
+    """
+    Generators and sources that are called something else fall into the same folds, also within the fit of a head.
+    """
+    called: dict[str | None, str | None] = {None: None}
+    called |= dict(zip("abcd", others, strict=True))
+    renamed = replace(
+        known,
+        generator=tuple(called[name] for name in known.generator),
+        source=tuple(called[name] for name in known.source),
+    )
+
+    assert folds_of(known).fold.tolist() == folds_of(renamed).fold.tolist()
+    for one, other in zip(held_out(known, seed=3), held_out(renamed, seed=3), strict=True):
+        assert one.test.tolist() == other.test.tolist()
+
+
+@given(st.permutations(range(6)))
+@settings(deadline=None, max_examples=10)
+def test_names_of_equally_many_mean_nothing(order: list[int]) -> None:
+    """
+    Where sizes decide nothing, contents do, and still not the names.
+    """
+    known = some_references(each=12, generators=6, sources=6, shift=False)
+    renamed = replace(
+        known,
+        generator=tuple(name and f"mill-{order[int(name[-1])]}" for name in known.generator),
+        source=tuple(
+            f"{name[:-1]}{order[int(name[-1])]}" if name != "web" else name for name in map(str, known.source)
+        ),
+    )
+
+    assert folds_of(known).fold.tolist() == folds_of(renamed).fold.tolist()
+    for one, other in zip(held_out(known, seed=3), held_out(renamed, seed=3), strict=True):
+        assert one.test.tolist() == other.test.tolist()
 
 
 @given(references())

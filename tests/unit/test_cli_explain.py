@@ -17,12 +17,14 @@ from PIL import Image
 from tests.bank_builders import a_source, build_small
 from tests.fake_encoder import FakeEncoder, fake_decoder
 from tests.pictures import encoded, photograph, png_that_announces
+from tests.review_judgements import judging_by
 from tests.small_encoder import loaded
 from worker.bank.embedding import ReferenceEmbedder
 from worker.bank.files import load_bank
 from worker.cli import explain as command
 from worker.cli import main
 from worker.dev.small_encoder import write_small_encoder
+from worker.heads.knn import Knn
 from worker.stages.decode import DecodeLimits, PillowDecoder
 from worker.views import ViewSpec
 
@@ -107,6 +109,49 @@ def test_for_machines(touchstone: Touchstone, image: Path) -> None:
     for reference in (one for crop in crops for one in crop["references"]):
         assert entries[reference["entry_id"]].label == reference["label"]
         assert -1 <= reference["similarity"] <= 1.000001
+
+
+@pytest.mark.usefixtures("bank")
+def test_without_a_judgement_the_raw_vote_is_said(touchstone: Touchstone, image: Path) -> None:
+    """
+    To machines and to people.
+    """
+    for_machines = touchstone(image, "--out", "review.png", "--json").json["vote"]
+    for_people = touchstone(image, "--out", "review.png").out
+
+    assert for_machines == {
+        "judgement": None,
+        "k": 9,
+        "temperature": 0.07,
+        "direction": 1.0,
+        "neutral": 0.0,
+        "head": None,
+    }
+    assert "raw vote, temperature 0.07" in for_people
+
+
+@pytest.mark.usefixtures("bank")
+@pytest.mark.parametrize("direction", [1.0, -1.0])
+def test_a_judgement_says_what_is_evidence(
+    touchstone: Touchstone, image: Path, monkeypatch: pytest.MonkeyPatch, direction: float
+) -> None:
+    """
+    Its head's temperature, and its direction: the place that is most like generated references comes first or last.
+    """
+    plain = touchstone(image, "--out", "plain.png", "--json").json
+    judgement = judging_by(Knn(temperature=0.07), direction=direction)
+    opened = command._Opened(FakeEncoder(), fake_decoder(), load_bank(Path("bank")), judgement)
+    monkeypatch.setattr(command, "_open", lambda _settings, _bank: opened)
+    found = touchstone(image, "--out", "review.png", "--json").json
+    said = touchstone(image, "--out", "review.png").out
+    raw, evidence = (np.array([tile["log_odds"] for tile in one["tiles"]]) for one in (plain, found))
+
+    assert found["vote"]["judgement"] == judgement.id
+    assert (found["vote"]["head"], found["vote"]["direction"]) == ("knn", direction)
+    np.testing.assert_allclose(evidence, direction * (raw - 0.5), atol=1e-9)
+    assert raw[found["crops"][0]["tile"]] == (raw.max() if direction > 0 else raw.min())
+    assert ("direction turned" in " ".join(said.split())) == (direction < 0)
+    assert Path("plain.png").read_bytes() != Path("review.png").read_bytes()
 
 
 @pytest.mark.usefixtures("bank")

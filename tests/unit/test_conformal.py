@@ -158,6 +158,21 @@ def test_a_small_kind_is_answered_by_all_reals() -> None:
     assert calibrated.size(POOLED) == 3 * MIN_BUCKET
 
 
+@pytest.mark.parametrize(("alpha", "delta", "served"), [(0.01, None, "own"), (0.005, None, "all"), (0.02, 0.05, "all")])
+def test_a_kind_that_cannot_keep_alpha_is_answered_by_all_reals(alpha: float, delta: float | None, served: str) -> None:
+    """
+    Then nothing is refused that all reals together support, and the bucket says whose promise it is.
+    """
+    kinds = ("JPEG/<512",) * 120 + ("other/<512",) * 280
+    scores = np.arange(400.0)
+    serving = RealScores(scores, scores, kinds).serving(alpha, delta)
+    p, names = serving.p_values(np.array([1e9]), ["JPEG/<512"], reference=scores)
+
+    assert ("JPEG/<512" if served == "own" else POOLED,) == names
+    assert [1 / (121 if served == "own" else 401)] == p.tolist()
+    assert largest_flagged_p(serving.size(names[0]), alpha, delta) >= p[0]
+
+
 def test_coverage_is_small_far_from_everything() -> None:
     """
     The distance is to the k-th nearest of both classes together.

@@ -271,6 +271,7 @@ def test_what_the_picture_says_too_is_said_after_the_credentials() -> None:
     [
         ("trainedAlgorithmicMedia", True, False),
         ("http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia", True, True),
+        ("compositeSynthetic", True, True),
         ("digitalCapture", False, False),
         ("algorithmicMedia", False, False),
         (None, False, False),

@@ -8,6 +8,7 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss, roc_auc_score
 
 from worker.evaluation.comparison import compare, verdict
+from worker.evaluation.drawing import bootstrap
 from worker.evaluation.measures import (
     ScoreColumn,
     expected_calibration_error,
@@ -22,7 +23,7 @@ from worker.evaluation.resampling import (
     AveragePrecision,
     BalancedAccuracy,
     Interval,
-    bootstrap,
+    credit,
 )
 
 
@@ -55,13 +56,16 @@ def test_a_weighted_draw_is_scikit_learns_sample_weight(seed: int, ties: bool) -
 
 def test_balanced_accuracy_at_the_threshold() -> None:
     """
-    A score on the threshold says generated.
+    A score above the threshold says generated, one below real; one on it is half right, whatever its label is.
     """
     positive, score = scores(3)
-    score[0] = 0.0
-    found = BalancedAccuracy()(np.ones((1, len(score)), np.float32), positive, score)
+    whole = np.ones((1, len(score)), np.float32)
+    found = BalancedAccuracy()(whole, positive, score)
+    tied = BalancedAccuracy()(whole, positive, np.zeros(len(score)))
 
-    assert balanced_accuracy_score(positive, score >= 0) == pytest.approx(found[0])
+    assert balanced_accuracy_score(positive, score > 0) == pytest.approx(found[0])
+    assert tied[0] == 0.5
+    assert credit(np.array([2.0, 0.0, -1.0] * 2), np.arange(6) < 3).tolist() == [1.0, 0.5, 0.0, 0.0, 0.5, 1.0]
 
 
 def test_every_draw_has_as_many_of_each_class() -> None:
@@ -140,6 +144,73 @@ def test_risk_falls_to_the_error_rate_of_all() -> None:
     assert risk[0] == float((score[np.argmax(np.abs(score))] >= 0) != positive[np.argmax(np.abs(score))])
 
 
+@pytest.mark.parametrize("ties", [False, True])
+def test_risk_and_coverage_are_those_of_a_plain_loop(ties: bool) -> None:
+    """
+    Picture by picture, the most confident first; where several are equally confident, their mean error stands for each.
+    """
+    positive, score = scores(11, 90, ties=ties)
+    errors = [0.5 if value == 0 else float((value > 0) != label) for value, label in zip(score, positive, strict=True)]
+    expected: list[float] = []
+    so_far = 0.0
+    for value in sorted(np.abs(score).tolist(), reverse=True):
+        alike = [error for error, other in zip(errors, np.abs(score).tolist(), strict=True) if other == value]
+        so_far += sum(alike) / len(alike)
+        expected.append(so_far / (len(expected) + 1))
+    coverage, risk = risk_coverage(positive, score)
+
+    assert coverage.tolist() == pytest.approx([(at + 1) / 90 for at in range(90)])
+    assert risk.tolist() == pytest.approx(expected)
+
+
+def test_other_sources_make_wider_intervals() -> None:
+    """
+    Where sources differ, the interval over sources is the wider one and decides; with one source there is none.
+    """
+    rng = np.random.default_rng(0)
+    source = np.repeat(np.arange(6), 60)
+    positive = np.tile(np.arange(60) < 30, 6)
+    score = rng.normal(size=360) + positive * np.array([3.0, 3.0, 3.0, -2.0, 3.0, -2.0])[source]
+    names = [f"source {at}" for at in source]
+    found = bootstrap(positive, 400, 0, names).of(positive, AreaUnderRoc(), score)
+    alone = bootstrap(positive, 40, 0, ["one"] * 360).of(positive, AreaUnderRoc(), score)
+    widest = found.widest
+
+    assert widest is not None
+    assert None not in (found.low, found.high, found.low_sources, found.high_sources)
+    assert widest == (found.low_sources, found.high_sources)
+    assert widest[1] - widest[0] > 2 * ((found.high or 0) - (found.low or 0))
+    assert (alone.low_sources, alone.high_sources) == (None, None)
+    assert verdict(Interval(0.1, 0.05, 0.15, -0.1, 0.3), enough=True) == "too few to tell"
+    assert verdict(Interval(0.1, 0.05, 0.15, 0.02, 0.3), enough=True) == "yes"
+
+
+def test_a_draw_of_sources_holds_whole_sources() -> None:
+    """
+    A source that was drawn twice gives twice as many pictures of each of its labels, one that was not gives none.
+    """
+    positive = np.array([True, False, False] * 4)
+    names = np.repeat(["a", "b", "c", "d"], 3)
+    draws = bootstrap(positive, 60, 0, names.tolist()).of_sources
+    assert draws is not None
+    times = np.stack([draws[:, (names == name) & positive].sum(axis=1) for name in "abcd"], axis=1)
+    reals = np.stack([draws[:, (names == name) & ~positive].sum(axis=1) for name in "abcd"], axis=1)
+
+    assert np.all(times.sum(axis=1) == 4)
+    assert np.array_equal(reals, 2 * times)
+    assert times.max() > 1
+
+
+def test_no_rate_is_stated_without_a_guarantee() -> None:
+    """
+    With a reason there is no number, however many reals were not flagged.
+    """
+    found = false_positive_rate(np.zeros(50, bool), 0.01, "the calibration has 9 reals")
+
+    assert (found.value, found.low, found.high, found.flagged) == (None, None, None, None)
+    assert (50, "the calibration has 9 reals") == (found.n, found.reason)
+
+
 def test_measures_of_a_column() -> None:
     """
     A picture of which nothing was said counts with no evidence; the worst generator needs five pictures.
@@ -155,7 +226,7 @@ def test_measures_of_a_column() -> None:
     assert [0.8, 0.0] == [row.recall for row in found.generators]
     assert found.said == 15 / 16
     assert found.brier == pytest.approx(brier_score_loss(positive, logistic(filled)))
-    assert found.real_accuracy.value == 7 / 8
+    assert found.real_accuracy.value == 7.5 / 8
     assert {0.05: None, 0.01: None, 0.001: None} == found.tpr_at
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -19,24 +20,29 @@ from tests.evaluation_parts import a_nearest_fit, write_evaluation_csv
 from tests.fake_encoder import FakeEncoder, fake_decoder
 from worker.bank.embedding import ReferenceEmbedder
 from worker.evaluation.dataset import load_dataset
+from worker.evaluation.drawing import bootstrap
 from worker.evaluation.evaluation import Evaluation
 from worker.evaluation.json_view import evaluation_object
+from worker.evaluation.measures import false_positive_rate
 from worker.evaluation.perturbations import PERTURBATIONS
 from worker.evaluation.report import report_html
 from worker.evaluation.run import EvaluationPlan, Tools, evaluate
+from worker.evaluation.shipped import outcomes_of, reason_of, shipped_of
 from worker.evaluation.tables import show_evaluation
 from worker.views import ViewSpec
 
+ENDS = ("value", "low", "high", "low_sources", "high_sources")
 INTERVAL = {
     "type": "object",
-    "required": ["value", "low", "high"],
-    "properties": {name: {"type": ["number", "null"], "minimum": 0, "maximum": 1} for name in ("value", "low", "high")},
+    "required": list(ENDS),
+    "properties": {name: {"type": ["number", "null"], "minimum": 0, "maximum": 1} for name in ENDS},
 }
 COLUMN = {
     "type": "object",
     "required": ["ap", "auroc", "balanced_accuracy", "real_accuracy", "fake_accuracy", "tpr_at_fpr", "ece", "brier"],
     "properties": dict.fromkeys(("ap", "auroc", "balanced_accuracy", "real_accuracy", "fake_accuracy"), INTERVAL),
 }
+SHIPPED = ("real_accuracy", "fake_accuracy", "balanced_accuracy", "tpr_at_alpha", "decided_share")
 SCHEMA = {
     "type": "object",
     "required": ["heads", "fused", "control", "fpr", "n_real", "n_ai", "split"],
@@ -44,7 +50,15 @@ SCHEMA = {
         "heads": {"type": "object", "minProperties": 1, "additionalProperties": COLUMN},
         "rules": {"type": "object", "additionalProperties": COLUMN},
         "peers": {"type": "object", "additionalProperties": COLUMN},
-        "fused": COLUMN,
+        "fused": {
+            "allOf": [COLUMN, {"required": ["shipped"]}],
+            "properties": {
+                "shipped": {
+                    "required": [*SHIPPED, "accuracy_of_decided", "reason"],
+                    "properties": dict.fromkeys((*SHIPPED, "accuracy_of_decided"), INTERVAL),
+                }
+            },
+        },
         "control": COLUMN,
         "fpr": {
             "type": "object",
@@ -141,6 +155,16 @@ def as_json(found: Evaluation) -> dict[str, Any]:
     return again
 
 
+def printed(found: Evaluation) -> str:
+    """
+    What the terminal shows.
+    """
+    console = Console(file=io.StringIO(), width=320)
+    show_evaluation(found, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
 def test_the_json_object_has_its_promised_shape(found: Evaluation) -> None:
     """
     Heads, fused and control with their intervals, the false-positive rate, and what was held out.
@@ -155,6 +179,55 @@ def test_the_json_object_has_its_promised_shape(found: Evaluation) -> None:
     assert {"left", "right"} == {row["name"] for row in shown["folds"]}
     assert shown["fused"]["auroc"]["value"] + shown["rules"]["min_distance_k1"]["auroc"]["value"] == pytest.approx(1)
     assert shown["comparisons"]["knn"]["better_ap"] == "too few to tell"
+    assert shown["risk_coverage"]["coverage"][-1] == 1.0
+    assert len(shown["risk_coverage"]["risk"]) == 40
+    assert shown["teaching"] == []
+    assert "plasma has 10 pictures" in " ".join(shown["teaching_notes"])
+
+
+def test_the_shipped_numbers_are_those_of_the_outcomes(found: Evaluation) -> None:
+    """
+    By hand from the three words: an undecided picture is half right, and flags alone make the rate at alpha.
+    """
+    positive = found.judged.positive
+    words = np.array(["real", "uncertain", "ai_generated", "ai_generated", "real"] * 8)
+    flagged = np.arange(40) % 3 == 0
+    scores = replace(found.judged.scores, outcome=tuple(words.tolist()), flagged=flagged)
+    shown = shipped_of(scores, positive, bootstrap(positive, 20, 0))
+    right = np.where(words == "uncertain", 0.5, (words == "ai_generated") == positive)
+    fake, real = right[positive].mean(), right[~positive].mean()
+    decided = words != "uncertain"
+
+    assert (fake, real) == pytest.approx((shown.fake_accuracy.value, shown.real_accuracy.value))
+    assert (fake + real) / 2 == pytest.approx(shown.balanced_accuracy.value)
+    assert shown.decided_share.value == pytest.approx(0.8)
+    assert right[decided].mean() == pytest.approx(shown.accuracy_of_decided.value)
+    assert flagged[positive].mean() == pytest.approx(shown.tpr_at_alpha.value)
+    assert set(SHIPPED) <= set(as_json(found)["fused"]["shipped"])
+
+
+def test_without_a_guarantee_nothing_of_it_is_stated(found: Evaluation) -> None:
+    """
+    Where a fold could not support alpha, JSON, terminal and page give the reason in place of numbers.
+    """
+    reason = "fold left: the calibration has 9 reals, but a false-positive rate of 0.05 needs at least 19"
+    refused = replace(found.judged.scores, refusals=(reason,))
+    without = replace(
+        found,
+        fpr=false_positive_rate(np.zeros(20, bool), 0.05, reason_of(refused)),
+        outcomes=outcomes_of(refused, found.judged.positive),
+        shipped=shipped_of(refused, found.judged.positive, bootstrap(found.judged.positive, 10, 0)),
+    )
+    shown = as_json(without)
+
+    assert [None] * 4 == [shown["fpr"][name] for name in ("value", "low", "high", "flagged")]
+    assert [None] * 3 == [shown["outcomes"][name] for name in ("generated", "uncertain", "abstain_rate")]
+    assert all(set(shown["fused"]["shipped"][name].values()) == {None} for name in SHIPPED)
+    assert {reason} == {part["reason"] for part in (shown["fpr"], shown["outcomes"], shown["fused"]["shipped"])}
+    for said in (printed(without), report_html(without)):
+        assert "the calibration has 9 reals" in said
+        assert "held-out reals flagged" not in said
+        assert "as shipped" not in said
 
 
 def test_every_perturbation_has_its_row(found: Evaluation) -> None:
@@ -199,11 +272,9 @@ def test_the_tables_name_every_column(found: Evaluation) -> None:
     """
     Fused, head, rule, controls and peer, with the files as they were beside.
     """
-    console = Console(file=io.StringIO(), width=220)
-    show_evaluation(found, console)
-    assert isinstance(console.file, io.StringIO)
-    said = console.file.getvalue()
+    said = printed(found)
+    wanted = ("partial edit", "too few to tell", "held-out reals flagged", "as shipped", "TPR at FPR 1 %", "teaching:")
 
-    for name in (*found.measures, "partial edit", "too few to tell", "held-out reals flagged"):
+    for name in (*found.measures, *wanted, "at even odds", "for these sources", "not corrected for being many"):
         assert name in said
     assert found.originals["fused"].ap.value is not None

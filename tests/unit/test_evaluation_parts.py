@@ -21,13 +21,15 @@ from tests.evaluation_parts import (
 )
 from tests.fake_encoder import FakeEncoder, fake_decoder
 from worker.bank.embedding import ReferenceEmbedder
+from worker.errors import ConfigInvalid
 from worker.evaluation.control import control_scores, original_columns, reencoded_columns
 from worker.evaluation.dataset import Sample, load_dataset
 from worker.evaluation.duplicates import without_near_duplicates
 from worker.evaluation.embedding import Embedder, embedded
 from worker.evaluation.perturbations import PERTURBATIONS, partial_edit
 from worker.evaluation.splits import Fold, by_source
-from worker.evaluation.teaching import teach
+from worker.evaluation.teaching import Pupils, teach
+from worker.heads.features import References
 from worker.views import ViewSpec
 
 
@@ -142,14 +144,53 @@ def test_teaching_judges_the_same_pictures_at_every_step() -> None:
     kinds = ["r"] * 100 + ["g"] * 30 + ["new"] * 40
     samples = [a_sample(f"{kind}{at}", generator=None if kind == "r" else kind) for at, kind in enumerate(kinds)]
     unit = np.array([middle[kind] for kind in kinds]) + rng.normal(0, 0.05, (170, 3))
-    curves = teach(references_of(samples, a_table(unit)), samples, a_nearest_fit)
-    new = next(curve for curve in curves if curve.generator == "new")
+    found = teach(references_of(samples, a_table(unit)), samples, a_nearest_fit)
+    new = next(curve for curve in found.curves if curve.generator == "new")
 
-    assert ["new", "g"] == [curve.generator for curve in curves]
-    assert [0, 10] == [step.taught for step in new.steps]
+    assert ["new", "g"] == [curve.generator for curve in found.curves]
+    assert [0, 10, 50, 100] == [step.taught for step in new.steps]
+    assert [True, True, False, False] == [step.recall is not None for step in new.steps]
     assert new.judged == 30
-    assert new.steps[0].recall < new.steps[1].recall
-    assert all(step.real_accuracy == 1.0 for step in new.steps)
+    assert (new.steps[0].recall or 0) < (new.steps[1].recall or 0)
+    assert all(step.real_accuracy == 1.0 for step in new.steps if step.recall is not None)
+    assert found.notes == ()
+
+
+def a_few(counts: dict[str, int]) -> tuple[References, list[Sample]]:
+    """
+    Thirty reals and so many pictures of each generator, all anywhere.
+    """
+    names = [None] * 30 + [name for name, count in counts.items() for _ in range(count)]
+    samples = [a_sample(str(at), generator=name) for at, name in enumerate(names)]
+    unit = np.random.default_rng(0).normal(size=(len(names), 4))
+    return references_of(samples, a_table(unit)), samples
+
+
+def test_the_largest_generators_are_taught_or_those_that_are_named() -> None:
+    """
+    Two by their number of pictures alone; a name that no picture has is refused, with those that there are.
+    """
+    references, samples = a_few({"small": 21, "large": 25, "larger": 30})
+    largest = teach(references, samples, a_nearest_fit)
+    named = teach(references, samples, a_nearest_fit, pupils=Pupils(named=("small",)))
+
+    assert ["larger", "large"] == [curve.generator for curve in largest.curves]
+    assert ["small"] == [curve.generator for curve in named.curves]
+    with pytest.raises(ConfigInvalid, match="--teach nobody: no picture names it; there are larger, large, small"):
+        teach(references, samples, a_nearest_fit, pupils=Pupils(named=("nobody",)))
+
+
+def test_where_nobody_can_be_taught_the_reason_is_given() -> None:
+    """
+    Too few pictures of each, or one generator only: no curve, and never silence.
+    """
+    few = teach(*a_few({"a": 12, "b": 9}), a_nearest_fit)
+    single = teach(*a_few({"a": 40}), a_nearest_fit)
+
+    assert few.curves == ()
+    assert "a has 12 pictures: too few to teach it, which takes at least 20" in few.notes
+    assert single.curves == ()
+    assert "another is needed" in single.notes[0]
 
 
 def test_embeddings_are_found_again(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.evaluation_parts import a_sample
 from worker.errors import ConfigInvalid
-from worker.evaluation.splits import RARE, by_generator, by_source
+from worker.evaluation.splits import RARE, by_generator, by_source, by_source_or_generator
 
 TWO_SOURCES = [
     *(a_sample(f"a{n}", source="a", tier="matched") for n in range(3)),
@@ -86,3 +86,30 @@ def test_one_generator_cannot_be_held_out() -> None:
     """
     with pytest.raises(ConfigInvalid, match="none can be held out"):
         by_generator([a_sample("g", generator="g"), a_sample("r")])
+
+
+def test_small_generators_are_counted_in_the_refusal() -> None:
+    """
+    Two generators of four pictures each: the message says so.
+    """
+    samples = [a_sample(f"{name}{n}", generator=name) for name in "gh" for n in range(4)]
+
+    with pytest.raises(ConfigInvalid, match="g with 4, h with 4: none can be held out"):
+        by_generator([*samples, a_sample("r")])
+
+
+def test_generators_stand_in_where_no_source_has_both_labels() -> None:
+    """
+    Folders without sources are cut by generator, with a note; a tier that was asked for is never passed over.
+    """
+    samples = [
+        *(a_sample(f"{name}{n}", generator=name, source=None) for name in "gh" for n in range(6)),
+        *(a_sample(f"r{n}", source=None) for n in range(6)),
+    ]
+    split = by_source_or_generator(samples)
+
+    assert "generator" == split.name
+    assert "generators are held out instead of sources" in split.notes[0]
+    assert "source" == by_source_or_generator(TWO_SOURCES).name
+    with pytest.raises(ConfigInvalid, match="tier matched"):
+        by_source_or_generator(samples, "matched")

@@ -7,7 +7,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.judgement_worlds import CHEAP, KNN, LEAN, NOISE, PERTURBATION, TURNED, some_references
+from tests.judgement_worlds import (
+    CHEAP,
+    KNN,
+    LEAN,
+    NOISE,
+    PERTURBATION,
+    TURNED,
+    some_references,
+)
 from worker.errors import ConfigInvalid
 from worker.fitting.fit import FitPlan, FitReport, fit_judgement
 from worker.fitting.head_rows import Row
@@ -47,7 +55,7 @@ def test_a_row_per_head_and_the_fused(fitted: FitReport) -> None:
 
     assert ["knn", "lean", "noise", "perturbation", "fused"] == [row.name for row in fitted.table]
     assert 0.35 < _row(fitted, "noise").auroc < 0.65
-    assert (_row(fitted, "noise").weight or 0) < 0.25 * (_row(fitted, "lean").weight or 0)
+    assert (_row(fitted, "noise").weight or 0) < 0.5 * (_row(fitted, "lean").weight or 0)
     assert max(row.auroc for row in heads) < fused.auroc
     assert max(row.ap for row in heads) < fused.ap
     assert isinstance(fitted.judgement.fusion, Stacker)

@@ -2,6 +2,7 @@
 From a fitted bank on disk to verdicts: what the worker opens, what it refuses, and what decides.
 """
 
+import json
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,11 +21,13 @@ from worker.bank.embedding import ReferenceEmbedder
 from worker.bank.manifest import GENERATED
 from worker.bank.release import with_judgement
 from worker.bank.sources import list_source
+from worker.cli.explain import explain
 from worker.dev.small_encoder import write_small_encoder
 from worker.domain import Message
 from worker.errors import BankInvalid, ConfigInvalid
 from worker.fitting.bank_fit import Release, files_of, fit_bank
 from worker.fitting.fit import FitPlan
+from worker.heads.knn import Knn
 from worker.instruments import Instruments, buckets_of, open_decoder, open_instruments
 from worker.judgement.store import identified, read_judgement
 from worker.policy import shipped_policy
@@ -205,3 +208,25 @@ def test_a_judgement_of_other_references_is_refused(made: Made, tmp_path: Path) 
 
     with pytest.raises(BankInvalid, match=r"over 48 references, found .* over 47: .*touchstone fit"):
         opened(made.settings(tmp_path / "mixed"))
+
+
+def test_explain_takes_the_banks_judgement(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    Tiles are counted as the fitted head of this bank counts, and without a judgement as the vote stands.
+    """
+    write_picture(tmp_path / "one.png", generated=True, seed=900)
+    encoder = [f"encoder.model={made.encoder.model}", f"encoder.checkpoint_sha256={made.encoder.checkpoint_sha256}"]
+    sets = [argument for one in (*encoder, "encoder.device=cpu") for argument in ("--set", one)]
+    said = []
+    for bank in (made.fitted, made.plain):
+        places = [str(tmp_path / "one.png"), "--bank", str(bank), "--out", str(tmp_path / "review.png"), "--json"]
+        assert explain.main([*places, *sets], standalone_mode=False) == 0
+        said.append(json.loads(capsys.readouterr().out)["vote"])
+    judgement = read_judgement(made.fitted)
+    knn = judgement.heads[0]
+
+    assert isinstance(knn, Knn)
+    assert (said[0]["judgement"], said[0]["head"]) == (judgement.id, "knn")
+    assert (said[0]["k"], said[0]["temperature"]) == (knn.k, knn.temperature)
+    assert said[0]["direction"] == judgement.scales[0].direction
+    assert (said[1]["judgement"], said[1]["head"]) == (None, None)

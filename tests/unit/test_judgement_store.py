@@ -4,6 +4,7 @@ A judgement as files: what was read is what was fitted, and anything else is ref
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from tests.judgement_worlds import CHEAP, KNOWN, LEAN, NOISE, some_references
 from worker.errors import BankInvalid
 from worker.fitting.fit import FitPlan, fit_judgement
 from worker.heads.reference_bank import ExactBank
-from worker.judgement.model import FittedJudgement
-from worker.judgement.store import SETTINGS_FILE, TENSORS_FILE, judgement_files, read_judgement
+from worker.judgement.model import FittedJudgement, HowFitted
+from worker.judgement.store import SETTINGS_FILE, TENSORS_FILE, identified, judgement_files, read_judgement
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,20 @@ def test_read_is_what_was_fitted(judgement: FittedJudgement, files: Mapping[str,
     assert judgement.id == read.id == of_folder.id
     assert files == judgement_files(read)
     assert judgement.assess(asked, bank) == read.assess(asked, bank)
+
+
+def test_what_a_fit_was_asked_for_is_kept() -> None:
+    """
+    With it a bank can be fitted again alike; a judgement of before it was kept reads as one that does not say.
+    """
+    plan = FitPlan(seed=3, heads=("lean", "noise"), alpha=0.2, delta=0.1, recipes=(LEAN, NOISE))
+    fitted = fit_judgement(some_references(each=20), plan=plan).judgement
+    older = identified(replace(fitted, asked=None))
+
+    assert HowFitted(("lean", "noise"), 3, 0.2, 0.1) == fitted.asked
+    assert fitted.asked == read_judgement(judgement_files(fitted), heads=KNOWN).asked
+    assert "asked" not in json.loads(judgement_files(older)[SETTINGS_FILE])
+    assert read_judgement(judgement_files(older), heads=KNOWN).asked is None
 
 
 def test_every_kind_of_fusion_and_calibration() -> None:

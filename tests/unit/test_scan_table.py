@@ -2,6 +2,9 @@
 What ``touchstone scan`` shows on a terminal.
 """
 
+import io
+
+import pytest
 from rich.console import Console
 from rich.text import Text
 
@@ -86,6 +89,67 @@ def test_a_vote_shows_its_score() -> None:
     assert shown["decision"] == ["ai_generated", "uncertain"]
     assert shown["score"] == ["0.930", "0.580"]
     assert not {"probability", "p-value", "generator"} & shown.keys()
+
+
+def printed(width: int, verdicts: list[ImageVerdictV1]) -> list[str]:
+    """
+    The lines of the table on a terminal so wide.
+    """
+    console = Console(width=width, file=io.StringIO())
+    with console.capture() as shown:
+        console.print(verdict_table(verdicts, width=width))
+    return shown.get().splitlines()
+
+
+def some_fused() -> list[ImageVerdictV1]:
+    """
+    One that was decided, one that failed; one of the files lies deep.
+    """
+    deep = "/pictures/" + "folder-of-uploads/" * 4 + "two.png"
+    return [judged(a_fused_judgement(), "/pictures/one.png"), failed(deep)]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_word_is_broken(width: int) -> None:
+    """
+    What must be read at a glance stands whole in one line, the long name goes over several, and nothing is too wide.
+    """
+    lines = printed(width, some_fused())
+    text = "\n".join(lines)
+
+    assert max(len(line) for line in lines) <= width
+    for word in ("file", "decision", "probability", "ai_generated", "failed", "0.970", "one.png", "DECODE_TRUNCATED"):
+        assert word in text
+    assert sum("folder-of" in line for line in lines) > 1
+
+
+def test_a_narrow_terminal_is_told_what_it_is_not_shown() -> None:
+    """
+    At 80 cells the nearest reference goes first; a wide terminal is shown everything.
+    """
+    narrow, wide = " ".join(printed(80, some_fused())), "\n".join(printed(160, some_fused()))
+
+    assert "not shown at this width" in narrow
+    assert narrow.count("nearest reference") == 1  # in the caption alone
+    assert "not shown" not in wide
+    assert "nearest reference" in wide
+
+
+@pytest.mark.parametrize("width", [30, 40, 60])
+def test_however_narrow_the_decision_stays(width: int) -> None:
+    """
+    File, decision and probability are never left out.
+    """
+    table = verdict_table(some_fused(), width=width)
+
+    assert [column.header for column in table.columns][:3] == ["file", "decision", "probability"]
+
+
+def test_a_table_of_nothing() -> None:
+    """
+    No verdicts, no rows.
+    """
+    assert verdict_table([], width=80).row_count == 0
 
 
 def test_a_generator_cannot_command_the_terminal() -> None:

@@ -2,6 +2,7 @@
 What makes the starter encoder: every part is a function of its seed, and the losses are what they say.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,17 @@ from worker.starter.laundering import laundered
 from worker.starter.make import export, made_references, write_listing
 from worker.starter.scenes import dead_leaves, reduced
 from worker.starter.training import SIDE_PX, TrainingPlan, family_contrast, real_contrast, train_encoder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """
+    Torch on one thread while inside, so that what is computed here depends on no machine, and then as it was.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def test_a_scene_is_its_seed() -> None:
@@ -113,6 +125,8 @@ def test_the_contrasts_are_their_definitions() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # two decoders at a time in processes that import torch anew: 20 s on two idle cores
+@pytest.mark.usefixtures("one_thread")
 def test_the_whole_way_in_small(tmp_path: Path) -> None:
     """
     A tiny corpus, three steps, and what comes out is an encoder that loads, with references to build a bank from.

@@ -71,10 +71,12 @@ class S3Store:
         if not {".", ".."}.isdisjoint(ref.key.split("/")):
             # Some store or proxy resolves them like a path, and so leaves the bucket that was just allowed.
             raise UploadFailed(ErrorCode.REF_FORBIDDEN, "the key has a '.' or '..' between its slashes")
-        deadline_s = time.monotonic() + self._settings.total_timeout_s
         place = f"s3 profile {name!r}, bucket {ref.bucket!r}"
         try:
-            body = self._opened(self._client(name, profile), ref, place)
+            client = self._client(name, profile)
+            # From here: making the first client of a profile is slow on a busy machine, and is not the store's doing.
+            deadline_s = time.monotonic() + self._settings.total_timeout_s
+            body = self._opened(client, ref, place)
             try:
                 return self._contents(body, deadline_s, place)
             finally:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from worker.cli.bank_options import (
+    CALIBRATION_OPTION,
     FIT_OPTION,
     label_map,
     one_kind_options,
@@ -91,6 +92,7 @@ def build(source: Path, out: Path, *, loaded: LoadedSettings, as_json: bool, **o
 @click.option("--version", "version", help="Version of the new bank. Default: the old one's last number plus one.")
 @one_kind_options
 @FIT_OPTION
+@CALIBRATION_OPTION
 @source_options
 @settings_options
 def add(path: Path, sources: tuple[Path, ...], *, loaded: LoadedSettings, as_json: bool, **options: Any) -> int:  # noqa: ANN401 - click's
@@ -99,7 +101,8 @@ def add(path: Path, sources: tuple[Path, ...], *, loaded: LoadedSettings, as_jso
 
     With --label (and --generator), each SOURCE is an image file or a folder of images, all of that one kind: this is
     how a new generator is taught. Without, SOURCE is one labelled folder or CSV file, as for `bank build`.
-    Where the bank has a fitted judgement it is fitted again, and both are put in place in one step.
+    Where the bank has a fitted judgement it is fitted again, as it was asked for then, and both are put in place in one
+    step.
     A worker that runs keeps the bank it loaded; restart it to use the new one.
     """
     from worker.bank.build import AddPlan, add_to_bank  # noqa: PLC0415 - numpy and pydantic models; --help needs none
@@ -115,7 +118,14 @@ def add(path: Path, sources: tuple[Path, ...], *, loaded: LoadedSettings, as_jso
     manifest = read_manifest(path)
     listing = _listing(sources, manifest.question, options)
     embedder = _open_embedder(loaded.settings, manifest.views.spec())
-    teacher = _teacher(path) if options["fit"] and manifest.judgement is not None else None
+    calibration = options["calibration"]
+    refits = options["fit"] and manifest.judgement is not None
+    if calibration is not None and not refits:
+        raise ConfigInvalid(
+            "--calibration is for fitting again, and "
+            + (f"bank {path} has no judgement; run `touchstone fit`" if options["fit"] else "--no-fit was given")
+        )
+    teacher = _teacher(path, calibration, embedder) if refits else None
     make = partial(add_to_bank, path, listing, embedder=embedder, plan=plan, refit=teacher)
     return _make(make, as_json=as_json, teacher=teacher)
 
@@ -212,12 +222,16 @@ def _make(make: "Callable[..., BuildReport]", *, as_json: bool, teacher: "Teache
             show_refusal(refusal.skipped)
         raise
     description = describe(report.path, report.bank)
-    taught = None if teacher is None else teacher.report
+    taught, unusable = (None, ()) if teacher is None else (teacher.report, teacher.skipped)
     if as_json:
-        changed = {"teaching": None if taught is None else taught.values()}
-        click.echo(json.dumps({**report_object(report, description), **changed}, indent=2))
+        changed = {
+            "teaching": None if taught is None else taught.values(),
+            "calibration_skipped": [{"name": one.name, "code": one.code, "detail": one.detail} for one in unusable],
+        }
+        click.echo(json.dumps({**report_object(report, description), **changed}, indent=2, allow_nan=False))
     else:
-        show_report(report, description, () if taught is None else taught.lines())
+        lost = [f"calibration, left out: {one.name}: {one.code}: {one.detail}" for one in unusable]
+        show_report(report, description, (*lost, *(() if taught is None else taught.lines())))
     return EXIT_OK
 
 
@@ -237,10 +251,15 @@ def _open_embedder(settings: Settings, spec: "ViewSpec") -> "ReferenceEmbedder":
     return ReferenceEmbedder(encoder, decoder, settings.batch.size, settings.decode.threads, spec)
 
 
-def _teacher(path: Path) -> "Teacher":
-    from worker.fitting.bank_fit import Teacher  # noqa: PLC0415 - scikit-learn takes its time to import
+def _teacher(path: Path, calibration: Path | None, embedder: "ReferenceEmbedder") -> "Teacher":
+    from worker.bank.files import read_manifest  # noqa: PLC0415 - pydantic models; --help needs none
+    from worker.bank.sources import list_source  # noqa: PLC0415 - likewise
+    from worker.fitting.bank_fit import CalibrationSet, Teacher  # noqa: PLC0415 - scikit-learn takes its time to import
 
-    return Teacher(path)
+    if calibration is None:
+        return Teacher(path)
+    listing = list_source(calibration, read_manifest(path).question)
+    return Teacher(path, calibration=CalibrationSet(listing, embedder))
 
 
 @contextmanager

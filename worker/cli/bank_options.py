@@ -3,6 +3,7 @@ What the bank commands are told on the command line, and what it means; nothing 
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -21,6 +22,14 @@ FIT_OPTION: Final = click.option(
     "fit",
     default=True,
     help="Fit the judgement of a bank that has one again; without, the new bank has none. Default: --fit.",
+)
+
+CALIBRATION_OPTION: Final = click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="DIR|CSV",
+    help="With --fit: labelled pictures that are not in BANK, as for `touchstone fit`. A bank does not keep them: "
+    "give them again where it was calibrated on such.",
 )
 
 

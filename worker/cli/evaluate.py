@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -24,9 +25,13 @@ from worker.settings.tree import Settings
 if TYPE_CHECKING:
     from worker.bank.embedding import ReferenceEmbedder
     from worker.evaluation.run import EvaluationPlan
+    from worker.heads.probe import LegacyProbe
     from worker.views import ViewSpec
 
 _TERMINAL_COLUMNS = 200
+_OF_BANK = {"split", "heldout_tier", "reencode", "max_side", "crops", "originals", "robustness", "robustness_limit"}
+_OF_BANK |= {"teaching", "taught", "draws", "seed", "peers", "out"}
+_OF_UFD = {"bank_path", "also"}
 Report = Callable[[str, int, int], None]
 
 
@@ -71,6 +76,13 @@ def evaluation_options(command: Callable[..., int]) -> Callable[..., int]:
         ),
         click.option("--teaching/--no-teaching", default=True, help="The curve of a taught generator. Default: on."),
         click.option(
+            "--teach",
+            "taught",
+            metavar="NAME",
+            multiple=True,
+            help="The generator to teach; may be repeated. Default: the two with most pictures.",
+        ),
+        click.option(
             "--bootstrap", "draws", type=click.IntRange(10), default=1000, show_default=True, help="Bootstrap draws."
         ),
         click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn."),
@@ -86,7 +98,15 @@ def evaluation_options(command: Callable[..., int]) -> Callable[..., int]:
     type=click.Choice(["bank", "ufd"]),
     default="bank",
     show_default=True,
-    help="ufd: DIR holds the test sets of UniversalFakeDetect; --bank is asked by the paper's rule.",
+    help="ufd: DIR holds the test sets of UniversalFakeDetect, and so may every --also; --bank is asked by the paper's "
+    "rule.",
+)
+@click.option(
+    "--also",
+    metavar="DIR",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A further folder of test sets, for --layout ufd. May be repeated.",
 )
 @click.option("--bank", "bank_path", type=click.Path(path_type=Path), help="The bank to ask, for --layout ufd.")
 @click.option(
@@ -95,6 +115,11 @@ def evaluation_options(command: Callable[..., int]) -> Callable[..., int]:
     multiple=True,
     type=click.Path(path_type=Path),
     help="Weights of a Tiny-LaDeDa to measure beside, on the same pictures. May be repeated.",
+)
+@click.option(
+    "--legacy-probe",
+    type=click.Path(path_type=Path),
+    help="The authors' fc_weights.pth, measured beside as probe_ufd and one of the fused heads.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write a self-contained HTML report here.")
 @click.option("--work", type=click.Path(path_type=Path), help="Where embeddings are kept. Default: the user's cache.")
@@ -108,6 +133,7 @@ def evaluate(source: Path, *, loaded: LoadedSettings, as_json: bool, **options: 
     by the next run. Each fold fits a judgement on the rest, with the policy of the settings; nothing is put anywhere
     but in --work and --out.
     """
+    _refuse_idle_options(options["layout"])
     work = options["work"] or _cache_folder()
     with _progress(shown=not as_json) as progress:
         if options["layout"] == "ufd":
@@ -132,9 +158,11 @@ def _evaluate(
     if out is not None and not out.absolute().parent.is_dir():
         raise ConfigInvalid(f"--out {out}: there is no folder {out.absolute().parent}; make it first")
     policy = load_policy(_policy_path(settings))
+    open_embedder = _opener(settings)
+    ready = _ready(options["legacy_probe"], open_embedder)
     tools = Tools(
-        open_embedder=_opener(settings),
-        fit=FitFold(policy.rule, policy.for_surface(None)[1], FitPlan(seed=options["seed"])),
+        open_embedder=open_embedder,
+        fit=FitFold(policy.rule, policy.for_surface(None)[1], FitPlan(seed=options["seed"], ready=ready)),
         alpha=policy.rule.alpha,
         work=work,
         peers=tuple(TinyLadeda(path) for path in options["peers"]),
@@ -174,15 +202,44 @@ def _ufd(
     check_fit(bank, probing.encoder, probing.decoder)
     # Of the bank's views only the middle crop is asked; size limit and re-encoding must be the bank's.
     views = replace(bank.views, native_crops=1, realism=False, perturbation=False)
-    table = evaluate_ufd(source, bank, Embedder(open_embedder(views), work, progress), progress)
+    probe = next(iter(_ready(options["legacy_probe"], open_embedder)), None)
+    embed = Embedder(open_embedder(views), work, progress)
+    table = evaluate_ufd((source, *options["also"]), bank, embed, probe=probe, progress=progress)
     if as_json:
         click.echo(json.dumps(ufd_object(table), indent=2, allow_nan=False))
     else:
         console = _console()
         console.print(ufd_table(table))
-        if table.absent:
-            console.print(f"not there: {', '.join(table.absent)}; the mean is over the others", soft_wrap=True)
+        for name, reason in table.absent.items():
+            console.print(f"not there, and not in the mean: {name} ({reason})", soft_wrap=True, markup=False)
     return EXIT_OK
+
+
+def _refuse_idle_options(layout: str) -> None:
+    """
+    An option that the layout would pass over in silence is refused.
+    """
+    context = click.get_current_context()
+    given = [
+        parameter
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+    ]
+    other = _OF_BANK if layout == "ufd" else _OF_UFD
+    idle = [parameter.opts[0] for parameter in given if parameter.name in other]
+    if idle:
+        raise ConfigInvalid(f"{', '.join(idle)} does nothing with --layout {layout}; leave it out")
+
+
+def _ready(
+    legacy_probe: Path | None, open_embedder: "Callable[[ViewSpec], ReferenceEmbedder]"
+) -> "tuple[LegacyProbe, ...]":
+    if legacy_probe is None:
+        return ()
+    from worker.adapters.probe_file import read_probe_file  # noqa: PLC0415 - torch takes seconds to import
+    from worker.views import ViewSpec  # noqa: PLC0415 - with the rest
+
+    return (read_probe_file(legacy_probe, dim=open_embedder(ViewSpec()).encoder.fingerprint.dim),)
 
 
 def _plan(options: dict[str, Any]) -> "EvaluationPlan":
@@ -198,6 +255,7 @@ def _plan(options: dict[str, Any]) -> "EvaluationPlan":
         robustness=options["robustness"],
         robustness_limit=options["robustness_limit"],
         teaching=options["teaching"],
+        taught=options["taught"],
         draws=options["draws"],
         seed=options["seed"],
     )

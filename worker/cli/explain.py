@@ -6,7 +6,8 @@ Reading and printing only; the numbers are ``worker/stages/review_picture.py``, 
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from worker.telemetry.log import configure_logging
 
 if TYPE_CHECKING:
     from worker.bank.files import StoredBank
+    from worker.judgement.model import FittedJudgement
     from worker.ports import Encoder, PictureDecoder
     from worker.stages.review_picture import Review
 
@@ -35,6 +37,7 @@ class _Opened:
     encoder: "Encoder"
     decoder: "PictureDecoder"
     bank: "StoredBank"
+    judgement: "FittedJudgement | None" = None
 
 
 @click.command()
@@ -61,7 +64,7 @@ def explain(image: Path, *, bank: Path | None, out: Path, as_json: bool, loaded:
         return EXIT_FOUND
     found = _report(review, facts, opened)
     try:
-        out.write_bytes(review_png(review, found, title=plain(image.name).plain))
+        out.write_bytes(review_png(review, found, title=plain(image.name).plain, reading=reading_of(found["vote"])))
     except OSError as fault:
         raise ConfigInvalid(
             f"--out {out} cannot be written ({fault.strerror}); name a file in a folder that exists"
@@ -84,21 +87,23 @@ def _read(image: Path, out: Path) -> bytes:
 
 def _open(settings: Settings, bank: Path | None) -> _Opened:
     """
-    Bank, encoder and decoder, checked against each other.
+    Bank with its judgement if it carries one, encoder and decoder, checked against each other.
 
     Raises ``BankInvalid``, ``EncoderInvalid``, or ``CannotStart`` for what decoding needs.
     """
     from worker.adapters.clip_encoder import load_encoder  # noqa: PLC0415 - torch takes seconds to import
     from worker.bank.files import load_bank  # noqa: PLC0415 - likewise
     from worker.bank.fit import check_fit  # noqa: PLC0415 - likewise
-    from worker.instruments import bank_path, open_decoder  # noqa: PLC0415 - likewise
+    from worker.instruments import bank_path, judgement_of, open_decoder  # noqa: PLC0415 - likewise
     from worker.telemetry.metrics import InMemoryRecorder  # noqa: PLC0415 - likewise
 
-    stored = load_bank(bank_path(settings) if bank is None else bank)
+    path = bank_path(settings) if bank is None else bank
+    stored = load_bank(path)
+    judgement = judgement_of(stored, path)
     encoder = load_encoder(settings.encoder, recorder=InMemoryRecorder())
     decoder = open_decoder(settings, encoder, stored.views)
     check_fit(stored, encoder, decoder)
-    return _Opened(encoder, decoder, stored)
+    return _Opened(encoder, decoder, stored, judgement)
 
 
 def _reviewed(data: bytes, opened: _Opened) -> tuple["Review", ImageFacts]:
@@ -108,7 +113,7 @@ def _reviewed(data: bytes, opened: _Opened) -> tuple["Review", ImageFacts]:
 
     facts = opened.decoder.decode(data, ContentHash(hashlib.sha256(data).hexdigest())).facts
     picture = whole_picture(data, facts, opened.bank.views)
-    return review_of(picture, opened.encoder, ExactBank(opened.bank.references())), facts
+    return review_of(picture, opened.encoder, ExactBank(opened.bank.references()), opened.judgement), facts
 
 
 def _report(review: "Review", facts: ImageFacts, opened: _Opened) -> dict[str, Any]:
@@ -144,6 +149,10 @@ def _report(review: "Review", facts: ImageFacts, opened: _Opened) -> dict[str, A
         "bank": {"id": manifest.id, "version": manifest.version, "manifest_sha256": opened.bank.manifest_sha256},
         "encoder": opened.encoder.fingerprint.id,
         "view": review.view,
+        "vote": {
+            "judgement": opened.judgement.id if opened.judgement is not None and review.vote.head else None,
+            **asdict(review.vote),
+        },
         "rows": review.grid.shape[0],
         "columns": review.grid.shape[1],
         "tiles": tiles,
@@ -153,7 +162,7 @@ def _report(review: "Review", facts: ImageFacts, opened: _Opened) -> dict[str, A
 
 def _show(found: dict[str, Any], out: Path) -> None:
     table = Table(title=f"places by evidence for {found['positive']}")
-    for column in ("place (left, top)", "log-odds", "nearest references"):
+    for column in ("place (left, top)", "evidence", "nearest references"):
         table.add_column(column, overflow="fold")
     for crop in found["crops"]:
         named = Text("\n").join(
@@ -165,4 +174,15 @@ def _show(found: dict[str, Any], out: Path) -> None:
     console.print(table)
     if found["view"] == "global":
         console.print("The bank has no native crops: tiles were compared with whole pictures, a weaker hint.")
+    console.print(reading_of(found["vote"]), markup=False)
     console.print(f"drawn in {out}", markup=False)
+
+
+def reading_of(vote: Mapping[str, Any]) -> str:
+    """
+    In words, for the legend too: by what the tiles were judged; ``vote`` as ``--json`` prints it.
+    """
+    if vote["head"] is None:
+        return f"raw vote, temperature {vote['temperature']:g}: no fitted head to weigh it"
+    turned = ", direction turned" if vote["direction"] < 0 else ""
+    return f"head {vote['head']} of judgement {vote['judgement'][:12]}, temperature {vote['temperature']:g}{turned}"

@@ -31,9 +31,11 @@ _LEAST_SCALE: Final = 1.0
 """Log-odds at the ends of the scale, at least: what is weak everywhere shall look weak everywhere."""
 
 
-def review_png(review: Review, found: Mapping[str, Any], *, title: str) -> bytes:
+def review_png(review: Review, found: Mapping[str, Any], *, title: str, reading: str) -> bytes:
     """
     A PNG of ``WIDTH_PX`` x ``HEIGHT_PX``; ``found`` is what ``touchstone explain --json`` prints of the review.
+
+    ``reading`` says in the legend by what the tiles were judged.
     """
     figure = Figure(figsize=(WIDTH_PX / _DPI, HEIGHT_PX / _DPI), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -47,7 +49,8 @@ def review_png(review: Review, found: Mapping[str, Any], *, title: str) -> bytes
     plain.set_title(title[:60], parse_math=False)
     bar = left.colorbar(ScalarMappable(scale, _COLOURS), ax=[plain, warm], orientation="horizontal", shrink=0.8)
     bar.set_label(
-        f"log-odds of {found['positive']} by each tile's nearest references ({review.view} view); no part of a verdict",
+        f"evidence for {found['positive']} in log-odds, by each tile's nearest references ({review.view} view); "
+        f"no part of a verdict\n{reading}",
         parse_math=False,
     )
     places = right.subplots(CROPS // 2, 2, squeeze=False).ravel()
@@ -92,7 +95,7 @@ def _draw_picture(plain: Axes, warm: Axes, review: Review, scale: Normalize) -> 
 def _draw_crop(axes: Axes, review: Review, crop: Mapping[str, Any], number: int) -> None:
     left, top = crop["left"], crop["top"]
     axes.imshow(review.picture[top : top + crop["height"], left : left + crop["width"]], interpolation="nearest")
-    axes.set_title(f"{number}: log-odds {crop['log_odds']:+.2f} at ({left}, {top})", fontsize=10)
+    axes.set_title(f"{number}: evidence {crop['log_odds']:+.2f} at ({left}, {top})", fontsize=10)
     text = "\n".join(_reference_line(one) for one in crop["references"])
     axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=8, parse_math=False)
 

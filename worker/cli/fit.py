@@ -5,6 +5,7 @@ Options, exit codes and what is shown; the work is ``worker.fitting``.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from worker.fitting.bank_fit import BankFit, CalibrationSet
     from worker.fitting.fit import FitPlan
     from worker.fitting.head_rows import Row
+    from worker.heads.head import Head
 
 _PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
 
@@ -30,13 +32,20 @@ _PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
     "--calibration",
     type=click.Path(path_type=Path),
     metavar="DIR|CSV",
-    help="Labelled pictures that are not in BANK, laid out as for `bank build`; makes the false-positive bound exact.",
+    help="Labelled pictures that are not in BANK, laid out as for `bank build`; "
+    "they alone then carry the false-positive bound.",
 )
 @click.option(
     "--alpha", type=_PROBABILITY, help="The false-positive rate that must be supported; else nothing is done."
 )
 @click.option("--pac-delta", type=_PROBABILITY, help="With --alpha: in all but this share of calibrations.")
 @click.option("--head", "heads", multiple=True, metavar="NAME", help="Include this head alone; may be repeated.")
+@click.option(
+    "--legacy-probe",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="fc_weights.pth of UniversalFakeDetect, for its own encoder: included as head probe_ufd.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--version", help="Version of the fitted bank. Default: the old one's last number plus one.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the fitted bank goes. Default: in place of BANK.")
@@ -58,20 +67,36 @@ def fit(path: Path, *, loaded: LoadedSettings, as_json: bool, **options: Any) ->
     if options["pac_delta"] is not None and options["alpha"] is None:
         raise ConfigInvalid("--pac-delta says how sure --alpha must be; give --alpha too")
     plan = FitPlan(
-        seed=options["seed"], heads=options["heads"] or None, alpha=options["alpha"], delta=options["pac_delta"]
+        seed=options["seed"],
+        heads=options["heads"] or None,
+        alpha=options["alpha"],
+        delta=options["pac_delta"],
+        ready=_legacy_probe(path, options["legacy_probe"]),
     )
     release = Release(out=options["out"], version=options["version"], replace=options["replace"])
-    calibration = _calibration(path, options["calibration"], loaded)
+    calibration = calibration_set(path, options["calibration"], loaded)
     with _progress(shown=not as_json) as progress:
         done = fit_bank(path, plan=plan, calibration=calibration, release=release, progress=progress)
     if as_json:
-        click.echo(json.dumps(fit_object(done, options["out"] or path), indent=2))
+        click.echo(json.dumps(fit_object(done, options["out"] or path), indent=2, allow_nan=False))
     else:
         show_fit(done, options["out"] or path, plan)
     return EXIT_OK
 
 
-def _calibration(path: Path, source: Path | None, loaded: LoadedSettings) -> "CalibrationSet | None":
+def _legacy_probe(path: Path, probe: Path | None) -> "tuple[Head, ...]":
+    if probe is None:
+        return ()
+    from worker.adapters.probe_file import read_probe_file  # noqa: PLC0415 - torch takes seconds to import
+    from worker.bank.files import read_manifest  # noqa: PLC0415 - pydantic models; --help needs none
+
+    return (read_probe_file(probe, dim=read_manifest(path).encoder.dim),)
+
+
+def calibration_set(path: Path, source: Path | None, loaded: LoadedSettings) -> "CalibrationSet | None":
+    """
+    The labelled pictures of a folder or CSV file, and the configured encoder for them; None where no source is given.
+    """
     if source is None:
         return None
     from worker.bank.files import read_manifest  # noqa: PLC0415 - pydantic models; --help needs none
@@ -134,22 +159,32 @@ def show_fit(done: "BankFit", path: Path, plan: "FitPlan") -> None:
 
 
 def _table(done: "BankFit") -> Table:
-    table = Table(title="on references whose generator and source were held out", title_justify="left")
+    divided = len(done.report.folds.notes)
+    but = f", but for {divided} too large or too few that were divided by content (see the notes)" if divided else ""
+    title = f"on references judged without their fold: whole generators and whole sources of reals{but}"
+    table = Table(title=title, title_justify="left")
     for name in ("head", "AP", "AUROC", "balanced accuracy", "direction", "weight", "could not say"):
         table.add_column(name, justify="left" if name == "head" else "right")
     for row in done.report.table:
         direction = "" if row.direction is None else "turned" if row.direction < 0 else "as given"
         weight = "" if row.weight is None else f"{row.weight:.3f}"
-        numbers = (f"{row.ap:.3f}", f"{row.auroc:.3f}", f"{row.balanced_accuracy:.3f}")
+        numbers = tuple("" if math.isnan(x) else f"{x:.3f}" for x in (row.ap, row.auroc, row.balanced_accuracy))
         table.add_row(row.name, *numbers, direction, weight, f"{row.missing:.0%}")
     return table
 
 
 def _row_object(row: "Row") -> dict[str, Any]:
     return {
-        "ap": row.ap,
-        "auroc": row.auroc,
-        "balanced_accuracy": row.balanced_accuracy,
+        "ap": _finite(row.ap),
+        "auroc": _finite(row.auroc),
+        "balanced_accuracy": _finite(row.balanced_accuracy),
         "missing": row.missing,
         **({} if row.weight is None else {"direction": row.direction, "weight": row.weight}),
     }
+
+
+def _finite(value: float) -> float | None:
+    """
+    None for a number that JSON does not have.
+    """
+    return value if math.isfinite(value) else None

@@ -20,6 +20,8 @@ LEAST_OF_CLASS: Final = 20
 class Comparison:
     """
     By how much one column is above another, on the same draws, in average precision and in balanced accuracy.
+
+    Rows are not corrected for being many: of twenty that are no different, one may say "yes" or "no" by chance.
     """
 
     name: str
@@ -44,10 +46,14 @@ def compare(ours: ScoreColumn, others: Sequence[ScoreColumn], positive: Mask, dr
 
 def verdict(difference: Interval, *, enough: bool) -> Better:
     """
-    "yes" where the whole interval is above 0, "no" where it is below; else there are too few pictures to tell.
+    "yes" where both intervals, over pictures and over sources, are above 0, "no" where they are below.
+
+    Else there are too few pictures, or too few sources, to tell.
     """
-    if not enough or difference.low is None or difference.high is None:
+    widest = difference.widest
+    if not enough or widest is None:
         return "too few to tell"
-    if difference.low > 0:
+    low, high = widest
+    if low > 0:
         return "yes"
-    return "no" if difference.high < 0 else "too few to tell"
+    return "no" if high < 0 else "too few to tell"

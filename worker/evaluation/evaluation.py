@@ -6,23 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from worker.evaluation.comparison import Comparison
 from worker.evaluation.dataset import Dataset
 from worker.evaluation.duplicates import DuplicateCheck
 from worker.evaluation.measures import FalsePositiveRate, Measures, ScoreColumn
 from worker.evaluation.robustness import SweepRow
-from worker.evaluation.scores import (
-    CALLED_GENERATED,
-    CALLED_REAL,
-    CALLED_UNCERTAIN,
-    FUSED,
-    PLAIN_KNN,
-    Scores,
-)
+from worker.evaluation.scores import FUSED, PLAIN_KNN, Scores
+from worker.evaluation.shipped import Outcomes, Shipped
 from worker.evaluation.splits import Split
-from worker.evaluation.teaching import TeachingCurve
+from worker.evaluation.teaching import Teaching
 from worker.heads.features import Mask, Matrix, Rows
 from worker.views import ViewSpec
 
@@ -43,25 +35,6 @@ class FoldRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcomes:
-    """
-    The three-way outcome under the policy: how many abstained, and what of the decided pictures was right.
-    """
-
-    generated: int
-    real: int
-    uncertain: int
-    accuracy_decided: float | None
-
-    @property
-    def abstain_rate(self) -> float:
-        """
-        The share of pictures of which nothing is decided.
-        """
-        return self.uncertain / max(1, self.generated + self.real + self.uncertain)
-
-
-@dataclass(frozen=True, slots=True)
 class Shown:
     """
     A held-out picture in the report, with its nearest references among those it was judged by.
@@ -78,11 +51,14 @@ class Shown:
 class Judged:
     """
     The held-out pictures of all folds: rows of the data set, labels, and every column of scores.
+
+    ``clusters`` names the source that stands for each when other sources are drawn.
     """
 
     rows: Rows = field(repr=False)
     positive: Mask = field(repr=False)
     generator: tuple[str, ...] = field(repr=False)
+    clusters: tuple[str, ...] = field(repr=False)
     unit: Matrix = field(repr=False)
     columns: Mapping[str, ScoreColumn] = field(repr=False)
     scores: Scores = field(repr=False)
@@ -91,7 +67,9 @@ class Judged:
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
     """
-    One run. ``measures`` has a row per column: ``fused``, heads, the plain k-NN rules, controls and peers.
+    One run. ``fpr``, ``outcomes`` and ``shipped`` are of the policy; nothing in them where no guarantee could be given.
+
+    ``measures`` has a row per column: ``fused``, heads, the plain k-NN rules, controls and peers.
 
     ``originals``: the same for the files as they were collected, where that was asked for; ``{}`` otherwise.
     """
@@ -106,10 +84,11 @@ class Evaluation:
     comparisons: Sequence[Comparison]
     fpr: FalsePositiveRate
     outcomes: Outcomes
+    shipped: Shipped
     duplicates: DuplicateCheck
     originals: Mapping[str, Measures] = field(default_factory=dict, repr=False)
     sweep: tuple[SweepRow, ...] = ()
-    teaching: tuple[TeachingCurve, ...] = ()
+    teaching: Teaching = field(default_factory=Teaching)
     shown: tuple[Shown, ...] = field(default=(), repr=False)
 
     @property
@@ -132,18 +111,3 @@ def is_head(name: str) -> bool:
     Whether a column is a head's: no fusion, no plain rule, no control and no peer.
     """
     return not (name == FUSED or PLAIN_KNN in name or name.startswith(("control", "peer:")))
-
-
-def outcomes_of(scores: Scores, positive: Mask) -> Outcomes:
-    """
-    The three-way outcomes of held-out pictures.
-    """
-    words = np.array(scores.outcome, dtype=object)
-    decided = words != CALLED_UNCERTAIN
-    right = (words == CALLED_GENERATED) == positive
-    return Outcomes(
-        generated=int((words == CALLED_GENERATED).sum()),
-        real=int((words == CALLED_REAL).sum()),
-        uncertain=int((~decided).sum()),
-        accuracy_decided=float(np.mean(right[decided])) if decided.any() else None,
-    )

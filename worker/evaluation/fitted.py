@@ -4,6 +4,7 @@ The real fit of a fold: a judgement learnt from the training references, with an
 Its threshold and its false-positive bound are learnt from the training references too, as in a shipped bank.
 """
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -61,7 +62,8 @@ class FittedScorer:
         found = self._assessed(features)
         own = np.array([one.log_odds for one in found], dtype=np.float64)
         fused = prior_shift(own, calibrated=self._judgement.base_rate, deployed=rule.base_rate)
-        flagged = np.array([one.p_value <= self._flag_threshold(one.bucket) for one in found], dtype=bool)
+        thresholds, refusals = self._flag_thresholds({one.bucket for one in found})
+        flagged = np.array([one.p_value <= thresholds[one.bucket] for one in found], dtype=bool)
         outcome = [
             self._outcome(one, probability=float(probability), flagged=bool(flag))
             for one, probability, flag in zip(found, sigmoid(fused), flagged, strict=True)
@@ -73,6 +75,7 @@ class FittedScorer:
             flagged=flagged,
             outcome=tuple(outcome),
             attributed=tuple(one.attribution.generator for one in found),
+            refusals=refusals,
         )
 
     def _assessed(self, features: FeatureTable) -> list[Assessment]:
@@ -83,24 +86,33 @@ class FittedScorer:
         seen = replace(features, shift=np.where(doubtful[:, np.newaxis], features.shift, np.nan))
         return self._judgement.assess(seen, self._bank, grey_zone=(low, high))
 
-    def _flag_threshold(self, bucket: str) -> float:
+    def _flag_thresholds(self, buckets: AbstractSet[str]) -> tuple[dict[str, float], tuple[str, ...]]:
+        """
+        The flag threshold of every bucket, and why some have none: there the worker would refuse to start.
+        """
         rule = self._terms.rule
-        try:
-            return self._judgement.flag_threshold(rule.alpha, rule.pac_delta, bucket)
-        except TooFewReals:
-            # The worker would refuse to start; here nothing is flagged, which the report's row of flags shows.
-            return NOTHING_FLAGGED
+        thresholds: dict[str, float] = {}
+        refusals = []
+        for bucket in sorted(buckets):
+            try:
+                thresholds[bucket] = self._judgement.flag_threshold(rule.alpha, rule.pac_delta, bucket)
+            except TooFewReals as fault:
+                thresholds[bucket] = NOTHING_FLAGGED
+                refusals.append(str(fault))
+        return thresholds, tuple(refusals)
 
     def _outcome(self, one: Assessment, *, probability: float, flagged: bool) -> str:
         """
         The three-way outcome on the surface, as ``worker.stages.reasons`` has it; limits on sides are left aside.
         """
         terms = self._terms
-        generated = probability >= 0.5  # noqa: PLR2004 - the likelier of two
+        generated = probability > 0.5  # noqa: PLR2004 - the likelier of two
         label = terms.positive if generated else terms.negative
         weight = probability if generated else 1 - probability
         near = one.coverage_p >= terms.rule.coverage_alpha
-        clear = 2 * weight - 1 >= terms.surface.min_margin and weight >= terms.surface.labels[label].threshold
+        margin = 2 * weight - 1
+        clear = margin > 0 and margin >= terms.surface.min_margin
+        clear = clear and weight >= terms.surface.labels[label].threshold
         if not (near and clear and flagged == generated):
             return CALLED_UNCERTAIN
         return CALLED_GENERATED if generated else CALLED_REAL

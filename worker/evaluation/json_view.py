@@ -2,23 +2,32 @@
 The JSON object of an evaluation. Its keys are a promise; numbers that were not measured are null.
 
 ``heads.<name>``, ``rules.<name>``, ``peers.<name>``, ``fused``, ``control`` and ``control_reencoded`` have one shape:
-``ap``, ``auroc`` and ``balanced_accuracy`` as ``{value, low, high}``, and what else was measured of them.
+``ap``, ``auroc`` and ``balanced_accuracy`` as ``{value, low, high, low_sources, high_sources}``, and what else was
+measured of them. ``low`` and ``high`` are for other pictures of these sources, ``low_sources`` and ``high_sources`` for
+other sources too. ``balanced_accuracy`` is at even odds: log-odds above 0, after the prior shift to the policy's base
+rate, say "generated", and what says nothing counts half. What ships, with the policy's thresholds, margin and coverage,
+is ``fused.shipped``. Where no false-positive guarantee could be given, ``fpr``, ``outcomes`` and ``fused.shipped`` are
+null with a ``reason``.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, Final
+
+import numpy as np
 
 from worker.evaluation.comparison import Comparison
 from worker.evaluation.control import ORIGINAL, REENCODED
 from worker.evaluation.evaluation import Evaluation, is_head
-from worker.evaluation.measures import Measures
+from worker.evaluation.measures import Measures, risk_coverage
 from worker.evaluation.resampling import Interval
 from worker.evaluation.scores import FUSED, PLAIN_KNN
+from worker.evaluation.shipped import Shipped
 from worker.evaluation.ufd import UfdTable
 
 VERSION: Final = 1
 PEER: Final = "peer:"
+RISK_POINTS: Final = 101
 
 
 def evaluation_object(found: Evaluation) -> dict[str, Any]:
@@ -35,9 +44,11 @@ def evaluation_object(found: Evaluation) -> dict[str, Any]:
         "views": asdict(found.views),
         "notes": list(found.split.notes),
         **_columns(found.measures),
+        "fused": {**_measures(found.measures[FUSED]), "shipped": _shipped(found.shipped)},
         "originals": _columns(found.originals) if found.originals else None,
         "fpr": asdict(found.fpr),
-        "outcomes": {**asdict(found.outcomes), "abstain_rate": found.outcomes.abstain_rate},
+        "outcomes": asdict(found.outcomes),
+        "risk_coverage": _risk_coverage(found),
         "comparisons": {row.name: _comparison(row) for row in found.comparisons},
         "folds": [asdict(row) for row in found.folds],
         "duplicates": {
@@ -47,7 +58,8 @@ def evaluation_object(found: Evaluation) -> dict[str, Any]:
         },
         "skipped": [{"name": one.name, "code": str(one.code), "detail": one.detail} for one in found.dataset.skipped],
         "robustness": {row.name: asdict(row) for row in found.sweep},
-        "teaching": [asdict(curve) for curve in found.teaching],
+        "teaching": [asdict(curve) for curve in found.teaching.curves],
+        "teaching_notes": list(found.teaching.notes),
     }
 
 
@@ -61,6 +73,7 @@ def ufd_object(table: UfdTable) -> dict[str, Any]:
         "sets": [asdict(row) for row in table.rows],
         "mean": table.mean,
         "absent": list(table.absent),
+        "absent_because": dict(table.absent),
         "skipped": table.skipped,
     }
 
@@ -93,6 +106,20 @@ def _measures(one: Measures) -> dict[str, Any]:
     }
 
 
+def _shipped(found: Shipped) -> dict[str, Any]:
+    names = [field.name for field in fields(Shipped) if field.name != "reason"]
+    return {**{name: _interval(getattr(found, name)) for name in names}, "reason": found.reason}
+
+
+def _risk_coverage(found: Evaluation) -> dict[str, list[float]]:
+    """
+    Of the fused score, at most ``RISK_POINTS`` points, the one of all pictures among them.
+    """
+    coverage, risk = risk_coverage(found.judged.positive, found.judged.columns[FUSED].filled)
+    at = np.unique(np.linspace(0, len(coverage) - 1, min(RISK_POINTS, len(coverage))).round().astype(int))
+    return {"coverage": coverage[at].tolist(), "risk": risk[at].tolist()}
+
+
 def _comparison(row: Comparison) -> dict[str, Any]:
     return {
         "ap": _interval(row.ap),
@@ -103,4 +130,4 @@ def _comparison(row: Comparison) -> dict[str, Any]:
 
 
 def _interval(interval: Interval) -> dict[str, float | None]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
+    return asdict(interval)

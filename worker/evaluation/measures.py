@@ -1,7 +1,7 @@
 """
 What is measured of one column of scores: ranking, decisions, calibration, abstaining, and the worst generator.
 
-Definitions only; which pictures were held out and what scored them is ``worker.evaluation.folds``.
+Definitions only; which pictures were held out and what scored them is ``worker.evaluation.scores``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ from worker.evaluation.resampling import (
     Bootstrap,
     Interval,
     Recall,
+    credit,
 )
 from worker.heads.features import Column, Mask
 
@@ -72,23 +73,26 @@ class Measures:
 class FalsePositiveRate:
     """
     Held-out reals that were flagged, with the exact (Clopper-Pearson) 95 % interval, beside the guarantee ``alpha``.
+
+    ``reason``: why nothing can be said, where a fold could not support the guarantee; all but ``n`` are then None.
     """
 
     alpha: float
     value: float | None
     low: float | None
     high: float | None
-    flagged: int
+    flagged: int | None
     n: int
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreColumn:
     """
-    Scores float64[n] that say "generated" at or above 0, NaN where nothing was said.
+    Scores float64[n] that say "generated" above 0 and "real" below, NaN where nothing was said.
 
     ``probability``: whether they are log-odds. A picture of which nothing was said counts with a score of 0: on the
-    threshold, without evidence either way.
+    threshold, without evidence either way, and half right.
     """
 
     name: str
@@ -163,21 +167,25 @@ def risk_coverage(positive: Mask, score: Column) -> tuple[Column, Column]:
     """
     Coverage float64[n] from the most confident picture to all, and the share of wrong decisions among those covered.
 
-    Confidence is the distance of a score to the threshold, 0.
+    Confidence is the distance of a score to the threshold, 0; pictures of the same confidence share their errors, so
+    that the order of the listing does not matter.
     """
     order = np.argsort(-np.abs(score), kind="stable")
-    wrong = (score >= 0)[order] != positive[order]
+    _, group, size = np.unique(np.abs(score)[order], return_inverse=True, return_counts=True)
+    wrong = np.bincount(group, weights=1 - credit(score, positive)[order], minlength=len(size)) / size
     counted = np.arange(1, len(order) + 1)
-    return counted / max(1, len(order)), np.cumsum(wrong) / counted
+    return counted / max(1, len(order)), np.cumsum(wrong[group]) / counted
 
 
-def false_positive_rate(flagged: Mask, alpha: float) -> FalsePositiveRate:
+def false_positive_rate(flagged: Mask, alpha: float, reason: str | None = None) -> FalsePositiveRate:
     """
-    Of held-out reals the share that was flagged, with its exact interval.
+    Of held-out reals the share that was flagged, with its exact interval; none of it where there is a ``reason``.
     """
     n, hits = len(flagged), int(flagged.sum())
+    if reason is not None:
+        return FalsePositiveRate(alpha, None, None, None, None, n, reason)
     if not n:
-        return FalsePositiveRate(alpha, None, None, None, 0, 0)
+        return FalsePositiveRate(alpha, None, None, None, 0, 0, "no real picture was held out")
     low = float(stats.beta.ppf(0.025, hits, n - hits + 1)) if hits else 0.0
     high = float(stats.beta.ppf(0.975, hits + 1, n - hits)) if hits < n else 1.0
     return FalsePositiveRate(alpha, hits / n, low, high, hits, n)
@@ -193,7 +201,8 @@ def per_generator(score: Column, positive: Mask, generator: Sequence[str]) -> tu
         members = positive & (names == name)
         kept = members | ~positive
         ap = AveragePrecision()(np.ones((1, int(kept.sum())), np.float32), members[kept], score[kept])
-        rows.append(GeneratorRow(name, int(members.sum()), float(np.mean(score[members] >= 0)), float(ap[0])))
+        recall = float(np.mean(credit(score, positive)[members]))
+        rows.append(GeneratorRow(name, int(members.sum()), recall, float(ap[0])))
     return tuple(rows)
 
 

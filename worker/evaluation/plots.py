@@ -41,7 +41,7 @@ def plots(found: Evaluation) -> dict[str, str]:
     }
     if found.sweep:
         drawn["Robustness at the clean threshold"] = _figure(lambda axes: _robustness(axes, found), tall=True)
-    if found.teaching:
+    if found.teaching.curves:
         drawn["Teaching a new generator"] = _figure(lambda axes: _teaching(axes, found))
     return drawn
 
@@ -131,12 +131,13 @@ def _robustness(axes: Axes, found: Evaluation) -> None:
 
 
 def _teaching(axes: Axes, found: Evaluation) -> None:
-    for curve in found.teaching:
-        taught = [step.taught for step in curve.steps]
-        (line,) = axes.plot(
-            taught, [step.recall for step in curve.steps], "o-", label=f"{curve.generator} ({curve.judged} judged)"
+    for curve in found.teaching.curves:
+        taught = np.array([step.taught for step in curve.steps])
+        told, cleared = (
+            np.array([np.nan if value is None else value for value in values])
+            for values in ([step.recall for step in curve.steps], [step.real_accuracy for step in curve.steps])
         )
-        cleared = [step.real_accuracy for step in curve.steps]
+        (line,) = axes.plot(taught, told, "o-", label=f"{curve.generator} ({curve.judged} judged)")
         axes.plot(taught, cleared, ":", color=line.get_color(), linewidth=1)
     axes.set_xlabel("pictures of it among the references")
     axes.set_ylabel("recall on its others (dotted: reals cleared)")

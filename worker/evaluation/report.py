@@ -13,7 +13,7 @@ from markupsafe import Markup
 from worker.evaluation.evaluation import Evaluation, Shown
 from worker.evaluation.pictures import thumbnail
 from worker.evaluation.plots import plots
-from worker.evaluation.tables import closing, heading, interval
+from worker.evaluation.tables import INTERVALS_NOTE, closing, heading, interval, shipped_lines, teaching_lines
 
 THUMBNAIL_PX: Final = 176
 NEIGHBOUR_PX: Final = 88
@@ -23,7 +23,7 @@ COLUMNS: Final = (
     "",
     "AP",
     "AUROC",
-    "balanced accuracy",
+    "balanced accuracy at even odds",
     "real accuracy",
     "fake accuracy",
     "TPR at FPR 5 %",
@@ -69,7 +69,7 @@ def report_html(found: Evaluation) -> str:
     return environment.get_template("report.html.jinja").render(
         found=found,
         heading=list(heading(found)),
-        closing=list(closing(found)),
+        closing=[INTERVALS_NOTE, *shipped_lines(found), *closing(found), *teaching_lines(found.teaching)],
         columns=COLUMNS,
         rows=_rows(found),
         plots=drawn,

@@ -1,9 +1,11 @@
 """
 Average precision, area under the ROC and accuracy of many bootstrap draws at once, and intervals from them.
 
-A draw is a row of weights: how often each picture was drawn. Nothing here knows what a head is.
+A draw is a row of weights: how often each picture was drawn. Nothing here knows what a head is. How draws are made is
+``worker.evaluation.drawing``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -21,12 +23,28 @@ HIGH_PERCENT: Final = 97.5
 @dataclass(frozen=True, slots=True)
 class Interval:
     """
-    A number with the 95 % interval of its bootstrap; None where the pictures do not support it.
+    A number with the 95 % intervals of its bootstraps; None where the pictures do not support it.
+
+    ``low`` and ``high``: other pictures, drawn for these very sources. ``low_sources`` and ``high_sources``: other
+    sources, and then other pictures of each; None where that was not drawn, or there is one source only.
     """
 
     value: float | None
     low: float | None = None
     high: float | None = None
+    low_sources: float | None = None
+    high_sources: float | None = None
+
+    @property
+    def widest(self) -> tuple[float, float] | None:
+        """
+        Both intervals together; None where there is none.
+        """
+        if self.low is None or self.high is None:
+            return None
+        low_sources = self.low if self.low_sources is None else self.low_sources
+        high_sources = self.high if self.high_sources is None else self.high_sources
+        return min(self.low, low_sources), max(self.high, high_sources)
 
 
 NOT_MEASURED: Final = Interval(None)
@@ -47,26 +65,34 @@ class Statistic(Protocol):
 class Bootstrap:
     """
     ``draws`` float32[b, n]: draws with replacement, stratified by class, so that every draw has as many of each.
+
+    ``of_sources`` float32[b, n]: sources drawn with replacement, then pictures of each; None where there is one only.
     """
 
     draws: Draws = field(repr=False)
+    of_sources: Draws | None = field(default=None, repr=False)
 
-    def of(self, positive: Mask, statistic: Statistic, *columns: Column) -> Interval:
+    def of(self, positive: Mask, statistic: Statistic, score: Column) -> Interval:
         """
-        A statistic of these columns with its percentile interval.
+        A statistic of a column with its percentile intervals.
         """
-        whole = statistic(np.ones((1, len(positive)), np.float32), positive, *columns)
-        return _interval(float(whole[0]), statistic(self.draws, positive, *columns))
+        return self._intervals(lambda weights: statistic(weights, positive, score), len(positive))
 
     def difference(self, positive: Mask, statistic: Statistic, ours: Column, theirs: Column) -> Interval:
         """
         How much larger a statistic is of one column than of another, on the same draws (paired).
         """
-        whole = np.ones((1, len(positive)), np.float32)
-        value = statistic(whole, positive, ours) - statistic(whole, positive, theirs)
-        return _interval(
-            float(value[0]), statistic(self.draws, positive, ours) - statistic(self.draws, positive, theirs)
+        return self._intervals(
+            lambda weights: statistic(weights, positive, ours) - statistic(weights, positive, theirs), len(positive)
         )
+
+    def _intervals(self, found: Callable[[Draws], Column], n: int) -> Interval:
+        value = float(found(np.ones((1, n), np.float32))[0])
+        if not np.isfinite(value):
+            return NOT_MEASURED
+        low, high = _percentiles(found(self.draws))
+        sources = (None, None) if self.of_sources is None else _percentiles(found(self.of_sources))
+        return Interval(value, low, high, *sources)
 
 
 class AveragePrecision:
@@ -105,7 +131,7 @@ class AreaUnderRoc:
 
 class BalancedAccuracy:
     """
-    The mean of both classes' accuracies, where a score at or above the threshold says "generated".
+    The mean of both classes' accuracies, where a score above the threshold says "generated".
     """
 
     def __init__(self, threshold: float = 0.0) -> None:
@@ -123,7 +149,7 @@ class BalancedAccuracy:
 
 class Recall:
     """
-    The accuracy on one class alone.
+    The accuracy on one class alone; see ``credit``.
     """
 
     def __init__(self, *, positive: bool, threshold: float = 0.0) -> None:
@@ -135,23 +161,37 @@ class Recall:
         One accuracy per draw; NaN without pictures of the class.
         """
         members = positive == self._of_positive
-        right = (score >= self._threshold) == self._of_positive
+        right = credit(score - self._threshold, np.full(len(score), self._of_positive))
         with np.errstate(invalid="ignore", divide="ignore"):
-            share: Column = (weights @ (members & right)).astype(np.float64) / (weights @ members)
+            share: Column = (weights @ (members * right)).astype(np.float64) / (weights @ members)
         return share
 
 
-def bootstrap(positive: Mask, draws: int, seed: int) -> Bootstrap:
+class Share:
     """
-    ``draws`` draws of these pictures.
+    Of the members, the mean of what they score.
     """
-    rng = np.random.default_rng(seed)
-    weights = np.zeros((draws, len(positive)), np.float32)
-    for members in (np.flatnonzero(positive), np.flatnonzero(~positive)):
-        if len(members):
-            even = np.full(len(members), 1 / len(members))
-            weights[:, members] = rng.multinomial(len(members), even, size=draws)
-    return Bootstrap(weights)
+
+    def __init__(self, members: Mask) -> None:
+        self._members = members
+
+    def __call__(self, weights: Draws, positive: Mask, score: Column) -> Column:  # noqa: ARG002 - a Statistic has labels
+        """
+        One mean per draw; NaN where a draw has no member.
+        """
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share: Column = (weights @ (self._members * score)).astype(np.float64) / (weights @ self._members)
+        return share
+
+
+def credit(score: Column, positive: Mask) -> Column:
+    """
+    How right each decision is, float64[n]: above 0 says "generated", below 0 "real".
+
+    A score of exactly 0 decides nothing, and so does one that is missing: half right, whatever the label is.
+    """
+    right: Column = 0.5 * (1 + np.sign(score) * np.where(positive, 1.0, -1.0))
+    return right
 
 
 def _cumulated(weights: Draws, positive: Mask, score: Column) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -166,11 +206,9 @@ def _cumulated(weights: Draws, positive: Mask, score: Column) -> tuple[NDArray[n
     return found, false
 
 
-def _interval(value: float, drawn: Column) -> Interval:
+def _percentiles(drawn: Column) -> tuple[float, float] | tuple[None, None]:
     usable = drawn[np.isfinite(drawn)]
-    if not np.isfinite(value):
-        return NOT_MEASURED
     if not len(usable):
-        return Interval(value)
+        return None, None
     low, high = np.percentile(usable, [LOW_PERCENT, HIGH_PERCENT])
-    return Interval(value, float(low), float(high))
+    return float(low), float(high)

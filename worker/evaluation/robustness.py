@@ -21,7 +21,7 @@ from worker.domain import Label
 from worker.evaluation.dataset import Dataset
 from worker.evaluation.perturbations import PERTURBATIONS, Perturbation, partial_edit
 from worker.evaluation.pictures import opened
-from worker.evaluation.resampling import AveragePrecision
+from worker.evaluation.resampling import AveragePrecision, credit
 from worker.evaluation.scores import FUSED, JudgedFold
 from worker.heads.features import Column, Mask, References
 
@@ -190,8 +190,9 @@ def _edited_row(edited: Mapping[int, float], reals: Sequence[float]) -> SweepRow
 
 def _measured(name: str, score: Column, positive: Mask) -> SweepRow:
     made, real = int(positive.sum()), int((~positive).sum())
-    tpr = float(np.mean(score[positive] >= 0)) if made else None
-    fpr = float(np.mean(score[~positive] >= 0)) if real else None
+    told = 1 - credit(score, np.zeros(len(score), dtype=bool))
+    tpr = float(np.mean(told[positive])) if made else None
+    fpr = float(np.mean(told[~positive])) if real else None
     if tpr is None or fpr is None:
         return SweepRow(name, real, made, tpr, fpr, None, None)
     ap = float(AveragePrecision()(np.ones((1, len(score)), np.float32), positive, score)[0])

@@ -18,6 +18,7 @@ from worker.errors import BankInvalid
 from worker.evaluation.comparison import compare
 from worker.evaluation.control import ORIGINAL, REENCODED, control_scores, original_columns, reencoded_columns
 from worker.evaluation.dataset import Dataset
+from worker.evaluation.drawing import bootstrap
 from worker.evaluation.duplicates import DuplicateCheck, without_near_duplicates
 from worker.evaluation.embedding import (
     Embedder,
@@ -26,7 +27,7 @@ from worker.evaluation.embedding import (
     evaluation_views,
     without_perturbation,
 )
-from worker.evaluation.evaluation import Evaluation, FoldRow, Judged, Shown, outcomes_of
+from worker.evaluation.evaluation import Evaluation, FoldRow, Judged, Shown
 from worker.evaluation.measures import Measures, ScoreColumn, false_positive_rate, logistic, measure
 from worker.evaluation.pictures import on_one_footing
 from worker.evaluation.resampling import (
@@ -35,12 +36,12 @@ from worker.evaluation.resampling import (
     BalancedAccuracy,
     Bootstrap,
     Statistic,
-    bootstrap,
 )
 from worker.evaluation.robustness import Sweep, SweepRow, subset
 from worker.evaluation.scores import FUSED, Fit, JudgedFold, judge_folds, pooled
-from worker.evaluation.splits import Fold, Split, SplitName, by_generator, by_source
-from worker.evaluation.teaching import TeachingCurve, teach
+from worker.evaluation.shipped import outcomes_of, reason_of, shipped_of
+from worker.evaluation.splits import Fold, Split, SplitName, by_generator, by_source_or_generator
+from worker.evaluation.teaching import Pupils, Teaching, teach
 from worker.heads.features import Mask, References
 
 SHOWN_PER_KIND = 3
@@ -70,6 +71,8 @@ class EvaluationPlan:
     What to measure, and on which footing all pictures are put before.
 
     ``reencode_quality`` and ``max_side_px`` None: the files as they are. ``originals``: measure them beside.
+
+    ``taught`` names the generators of the teaching curve; () takes those with most pictures.
     """
 
     split: SplitName = "source"
@@ -81,6 +84,7 @@ class EvaluationPlan:
     robustness: bool = True
     robustness_limit: int = 200
     teaching: bool = True
+    taught: tuple[str, ...] = ()
     draws: int = 1000
     seed: int = 0
 
@@ -112,7 +116,7 @@ def evaluate(listed: Dataset, plan: EvaluationPlan, tools: Tools) -> Evaluation:
     split, duplicates = _cut(dataset, references, plan)
     folds = judge_folds(references, split.folds, tools.fit, tools.progress)
     judged = _judged(dataset, references, folds, _others(dataset, split.folds, plan, tools))
-    draws = bootstrap(judged.positive, plan.draws, plan.seed)
+    draws = bootstrap(judged.positive, plan.draws, plan.seed, judged.clusters)
     columns = judged.columns
     return Evaluation(
         dataset=dataset,
@@ -123,19 +127,23 @@ def evaluate(listed: Dataset, plan: EvaluationPlan, tools: Tools) -> Evaluation:
         judged=judged,
         measures=_measures(judged, draws),
         comparisons=compare(columns[FUSED], _rivals(columns), judged.positive, draws),
-        fpr=false_positive_rate(judged.scores.flagged[~judged.positive], tools.alpha),
+        fpr=false_positive_rate(judged.scores.flagged[~judged.positive], tools.alpha, reason_of(judged.scores)),
         outcomes=outcomes_of(judged.scores, judged.positive),
+        shipped=shipped_of(judged.scores, judged.positive, draws),
         duplicates=duplicates,
         originals=_originals(dataset, split.folds, plan, tools) if plan.originals and plan.reencode_quality else {},
         sweep=_sweep(dataset, references, folds, plan, tools) if plan.robustness else (),
-        teaching=_teaching(dataset, references, plan, tools) if plan.teaching else (),
+        teaching=_teaching(dataset, references, plan, tools),
         shown=_best_and_worst(dataset, references, folds),
     )
 
 
 def _cut(dataset: Dataset, references: References, plan: EvaluationPlan) -> tuple[Split, DuplicateCheck]:
     samples = dataset.samples
-    split = by_source(samples, plan.heldout_tier) if plan.split == "source" else by_generator(samples, plan.seed)
+    if plan.split == "source":
+        split = by_source_or_generator(samples, plan.heldout_tier, plan.seed)
+    else:
+        split = by_generator(samples, plan.seed)
     folds, check = without_near_duplicates(split.folds, samples, references.features.unit)
     return Split(split.name, folds, split.notes), check
 
@@ -174,6 +182,7 @@ def _judged(
         positive=dataset.positive[rows],
         # Of a picture whose generator is not named, the source is the next best name.
         generator=tuple(_made_by(dataset, row) for row in rows.tolist()),
+        clusters=tuple(_cluster(dataset, row) for row in rows.tolist()),
         unit=references.features.unit[rows],
         columns=columns,
         scores=scores,
@@ -183,6 +192,14 @@ def _judged(
 def _made_by(dataset: Dataset, row: int) -> str:
     sample = dataset.samples[row]
     return sample.reference.generator or f"unnamed of {sample.source}"
+
+
+def _cluster(dataset: Dataset, row: int) -> str:
+    """
+    What stands for a source in the bootstrap: of a generated picture without one, its generator.
+    """
+    sample = dataset.samples[row]
+    return sample.reference.source or (f"generator {sample.generator}" if sample.positive else sample.source)
 
 
 def _measures(judged: Judged, draws: Bootstrap) -> dict[str, Measures]:
@@ -223,7 +240,7 @@ def _originals(dataset: Dataset, folds: Sequence[Fold], plan: EvaluationPlan, to
             "give --no-originals"
         )
     judged = _judged(usable, references, judge_folds(references, folds, tools.fit, tools.progress), {})
-    return _measures(judged, bootstrap(judged.positive, plan.draws, plan.seed))
+    return _measures(judged, bootstrap(judged.positive, plan.draws, plan.seed, judged.clusters))
 
 
 def _sweep(
@@ -241,10 +258,11 @@ def _sweep(
     return sweep.run(references, tools.progress)
 
 
-def _teaching(
-    dataset: Dataset, references: References, plan: EvaluationPlan, tools: Tools
-) -> tuple[TeachingCurve, ...]:
-    return teach(references, dataset.samples, tools.fit, seed=plan.seed, progress=tools.progress)
+def _teaching(dataset: Dataset, references: References, plan: EvaluationPlan, tools: Tools) -> Teaching:
+    if not plan.teaching:
+        return Teaching(notes=("not asked for (--no-teaching)",))
+    pupils = Pupils(plan.taught, plan.seed)
+    return teach(references, dataset.samples, tools.fit, pupils=pupils, progress=tools.progress)
 
 
 def _best_and_worst(dataset: Dataset, references: References, folds: Sequence[JudgedFold]) -> tuple[Shown, ...]:

@@ -5,7 +5,7 @@ How it is fitted is ``worker.evaluation.fitted``; here a fit is a function, so t
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -35,7 +35,8 @@ class Scores:
     ``columns``: by name, ``fused`` first, then heads (calibrated log-odds, their direction learnt), then the plain k-NN
     rules (differences of similarity); each float64[n], NaN where nothing was said. ``p_value`` and ``coverage_p``
     float64[n] are conformal. ``flagged`` bool[n]: called generated under the false-positive guarantee. ``outcome``:
-    one of three words each. ``attributed``: which generator, None where unknown.
+    one of three words each. ``attributed``: which generator, None where unknown. ``refusals``: why the guarantee could
+    not be given to some of them; ``flagged`` and ``outcome`` then mean nothing.
     """
 
     columns: Mapping[str, Column] = field(repr=False)
@@ -44,6 +45,7 @@ class Scores:
     flagged: Mask = field(repr=False)
     outcome: tuple[str, ...] = field(repr=False)
     attributed: tuple[str | None, ...] = field(repr=False)
+    refusals: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.p_value)
@@ -66,6 +68,7 @@ class Scores:
             flagged=self.flagged[wanted],
             outcome=tuple(self.outcome[row] for row in wanted),
             attributed=tuple(self.attributed[row] for row in wanted),
+            refusals=self.refusals,
         )
 
 
@@ -104,7 +107,11 @@ def pooled(judged: Sequence[JudgedFold]) -> tuple[Rows, Scores]:
     The held-out rows of all folds, in the order of the folds, and what was said of them.
     """
     rows = np.concatenate([one.fold.test for one in judged])
-    return rows, joined_scores([one.scores for one in judged])
+    named = [
+        replace(one.scores, refusals=tuple(f"fold {one.fold.name}: {reason}" for reason in one.scores.refusals))
+        for one in judged
+    ]
+    return rows, joined_scores(named)
 
 
 def joined_scores(parts: Sequence[Scores]) -> Scores:
@@ -122,4 +129,5 @@ def joined_scores(parts: Sequence[Scores]) -> Scores:
         flagged=np.concatenate([part.flagged for part in parts]),
         outcome=tuple(word for part in parts for word in part.outcome),
         attributed=tuple(name for part in parts for name in part.attributed),
+        refusals=tuple(reason for part in parts for reason in part.refusals),
     )

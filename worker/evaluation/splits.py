@@ -6,7 +6,7 @@ A split never looks at a score, and no picture is trained on in the fold that ju
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -21,6 +21,8 @@ LEAST_OF_GENERATOR: Final = 5
 """Generators with fewer pictures are held out together."""
 
 RARE: Final = "(rare generators)"
+
+_NAMED: Final = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,11 +53,7 @@ def by_source(samples: Sequence[Sample], tier: str | None = None) -> Split:
 
     With ``tier``, only sources of that tier are held out. Raises ``ConfigInvalid`` where no source can be.
     """
-    labels: dict[str, set[bool]] = defaultdict(set)
-    for sample in samples:
-        if sample.reference.source is not None and (tier is None or sample.tier == tier):
-            labels[sample.source].add(sample.positive)
-    held_out = sorted(source for source, found in labels.items() if len(found) > 1)
+    held_out = _of_both_labels(samples, tier)
     if not held_out:
         of_tier = f" of tier {tier}" if tier else ""
         raise ConfigInvalid(
@@ -66,6 +64,20 @@ def by_source(samples: Sequence[Sample], tier: str | None = None) -> Split:
     only = sorted({sample.source for sample in samples} - set(held_out))
     notes = (f"trained on in every fold, never judged: {', '.join(only)}",) if only else ()
     return Split("source", _trainable(folds, samples), notes)
+
+
+def by_source_or_generator(samples: Sequence[Sample], tier: str | None = None, seed: int = 0) -> Split:
+    """
+    ``by_source``; where no source has both labels and no tier is asked for, ``by_generator`` with a note that says so.
+    """
+    if tier is not None or _of_both_labels(samples, None):
+        return by_source(samples, tier)
+    split = by_generator(samples, seed)
+    note = (
+        "no source has both real and generated pictures, so generators are held out instead of sources: how a source "
+        "of its own fares is not measured"
+    )
+    return replace(split, notes=(note, *split.notes))
 
 
 def by_generator(samples: Sequence[Sample], seed: int = 0) -> Split:
@@ -80,9 +92,11 @@ def by_generator(samples: Sequence[Sample], seed: int = 0) -> Split:
     group = dict(zip(made, names, strict=True))
     folds = sorted(set(names))
     if len(folds) < 2:  # noqa: PLR2004 - one to hold out, one to learn from
+        told = ", ".join(f"{name} with {count}" for name, count in made.most_common(_NAMED)) or "no generated picture"
         raise ConfigInvalid(
-            f"{len(folds)} generator with at least {LEAST_OF_GENERATOR} pictures: none can be held out; "
-            "name the generators in the listing, or take --split source"
+            f"{told}: none can be held out while another is learnt from, since generators with fewer than "
+            f"{LEAST_OF_GENERATOR} pictures are held out together; name at least two generators, one of them with "
+            f"{LEAST_OF_GENERATOR} pictures, or give the listing sources that have both labels"
         )
     share, notes = _shares_of_reals(samples, len(folds), seed)
     rounds = []
@@ -93,6 +107,14 @@ def by_generator(samples: Sequence[Sample], seed: int = 0) -> Split:
         ]
         rounds.append(_fold(name, inside))
     return Split("generator", _trainable(tuple(rounds), samples), notes)
+
+
+def _of_both_labels(samples: Sequence[Sample], tier: str | None) -> list[str]:
+    labels: dict[str, set[bool]] = defaultdict(set)
+    for sample in samples:
+        if sample.reference.source is not None and (tier is None or sample.tier == tier):
+            labels[sample.source].add(sample.positive)
+    return sorted(source for source, found in labels.items() if len(found) > 1)
 
 
 def _shares_of_reals(samples: Sequence[Sample], folds: int, seed: int) -> tuple[dict[int, int], tuple[str, ...]]:

@@ -3,6 +3,7 @@ The evaluation in a terminal: what was held out, one row per column of scores, a
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,12 +11,19 @@ from rich.table import Table
 
 from worker.evaluation.comparison import Comparison
 from worker.evaluation.evaluation import Evaluation
-from worker.evaluation.measures import Measures
+from worker.evaluation.measures import FALSE_POSITIVE_RATES, Measures
 from worker.evaluation.resampling import Interval
 from worker.evaluation.scores import FUSED
+from worker.evaluation.teaching import Teaching
 from worker.evaluation.ufd import KS, PUBLISHED_MEAN, UfdTable
 
 _NAMED = 5
+
+INTERVALS_NOTE: Final = (
+    "(a-b): other pictures drawn, for these sources; [a-b]: other sources drawn, then pictures of each, where there is "
+    'more than one. "fused better?" says yes or no only where both intervals of the difference lie on one side, and '
+    "its rows are not corrected for being many. Few sources make [a-b] too narrow rather than too wide."
+)
 
 
 def show_evaluation(found: Evaluation, console: Console) -> None:
@@ -25,16 +33,12 @@ def show_evaluation(found: Evaluation, console: Console) -> None:
     for line in heading(found):
         console.print(escape(line), soft_wrap=True)
     console.print(score_table(found))
+    console.print(escape(INTERVALS_NOTE), soft_wrap=True)
+    console.print(rate_table(found))
     console.print(fold_table(found))
     if found.sweep:
         console.print(sweep_table(found))
-    for curve in found.teaching:
-        steps = ", ".join(f"{step.taught}: {step.recall:.0%} (reals {step.real_accuracy:.0%})" for step in curve.steps)
-        console.print(
-            escape(f"taught {curve.generator}, recall on {curve.judged} others after so many pictures: {steps}"),
-            soft_wrap=True,
-        )
-    for line in closing(found):
+    for line in (*teaching_lines(found.teaching), *shipped_lines(found), *closing(found)):
         console.print(escape(line), soft_wrap=True)
 
 
@@ -61,16 +65,19 @@ def closing(found: Evaluation) -> Iterator[str]:
     Guarantee, abstaining, duplicates and what was left out, in sentences.
     """
     fpr, outcomes, pairs = found.fpr, found.outcomes, found.duplicates
-    if fpr.value is not None:
+    if fpr.value is None:
+        yield f"false positives: not measured at a bound of {fpr.alpha:.1%}, nor is what ships: {fpr.reason}"
+    else:
         yield (
             f"false positives: {fpr.flagged} of {fpr.n} held-out reals flagged, {fpr.value:.1%} "
             f"({fpr.low or 0:.1%} to {fpr.high or 0:.1%}), at a stated bound of {fpr.alpha:.1%}"
         )
-    right = "-" if outcomes.accuracy_decided is None else f"{outcomes.accuracy_decided:.0%}"
-    yield (
-        f"under the policy {outcomes.generated} are called generated, {outcomes.real} real, {outcomes.uncertain} "
-        f"uncertain ({outcomes.abstain_rate:.0%}); of those decided {right} are right"
-    )
+    if outcomes.reason is None:
+        yield (
+            f"under the policy {outcomes.generated} are called generated, {outcomes.real} real, {outcomes.uncertain} "
+            f"uncertain ({_percent(outcomes.abstain_rate)}); of those decided {_percent(outcomes.accuracy_decided)} "
+            "are right"
+        )
     yield (
         f"across the split {len(pairs.confirmed)} near-duplicates were taken out of training ({pairs.suspects} pairs "
         f"looked at); {len(found.dataset.duplicates)} files repeat another's bytes and were left out"
@@ -82,12 +89,57 @@ def closing(found: Evaluation) -> Iterator[str]:
         yield f"{len(found.dataset.skipped)} files could not be used, first {first.name}: {first.code} {first.detail}"
 
 
+def shipped_lines(found: Evaluation) -> Iterator[str]:
+    """
+    What ships: the three-way outcome under the policy, in a sentence; nothing where it was not measured.
+    """
+    ships = found.shipped
+    if ships.reason is None:
+        yield (
+            f"as shipped (the policy's thresholds, margin and coverage; undecided counts half): balanced accuracy "
+            f"{interval(ships.balanced_accuracy)}, real {interval(ships.real_accuracy)}, "
+            f"fake {interval(ships.fake_accuracy)}; {interval(ships.decided_share)} decided, of these "
+            f"{interval(ships.accuracy_of_decided)} right; TPR at alpha {found.fpr.alpha:g} "
+            f"{interval(ships.tpr_at_alpha)}"
+        )
+
+
+def teaching_lines(found: Teaching) -> Iterator[str]:
+    """
+    A line per taught generator, and why others were not taught.
+    """
+    for curve in found.curves:
+        steps = ", ".join(
+            f"{step.taught}: too few pictures"
+            if step.recall is None
+            else f"{step.taught}: {_percent(step.recall)} (reals {_percent(step.real_accuracy)})"
+            for step in curve.steps
+        )
+        yield f"taught {curve.generator}, recall on {curve.judged} others after so many pictures: {steps}"
+    for note in found.notes:
+        yield f"teaching: {note}"
+
+
+def rate_table(found: Evaluation) -> Table:
+    """
+    The share of generated pictures told at fixed false-positive rates, read off on the held-out reals themselves.
+    """
+    table = Table(title=f"share told at a false-positive rate (of {found.n_real} held-out reals)")
+    table.add_column("")
+    for rate in FALSE_POSITIVE_RATES:
+        table.add_column(f"TPR at FPR {100 * rate:g} %", justify="right")
+    for name, one in found.measures.items():
+        cells = ("too few reals" if value is None else _number(value) for value in one.tpr_at.values())
+        table.add_row(escape(name), *cells)
+    return table
+
+
 def score_table(found: Evaluation) -> Table:
     """
     One row per column of scores, the fused one first.
     """
-    table = Table(title=f"held-out {found.split.name}s, 95 % bootstrap intervals")
-    for name in ("", "AP", "AUROC", "balanced acc.", "real", "fake", "ECE", "Brier", "worst generator"):
+    table = Table(title=f"held-out {found.split.name}s, 95 % bootstrap intervals (pictures drawn, for these sources)")
+    for name in ("", "AP", "AUROC", "balanced acc. at even odds", "real", "fake", "ECE", "Brier", "worst generator"):
         table.add_column(name, justify="left" if name in ("", "worst generator") else "right")
     before = ("AP, files as they were",) if found.originals else ()
     for name in (*before, "fused better? AP", "fused better? acc."):
@@ -122,7 +174,7 @@ def fold_table(found: Evaluation) -> Table:
     The fused score in every fold.
     """
     table = Table(title=f"{FUSED}, fold by fold")
-    for name in ("held out", "trained on", "real", "generated", "AP", "AUROC", "balanced acc."):
+    for name in ("held out", "trained on", "real", "generated", "AP", "AUROC", "balanced acc. at even odds"):
         table.add_column(name, justify="left" if name == "held out" else "right")
     for row in found.folds:
         numbers = [str(row.trained), str(row.n_real), str(row.n_ai)]
@@ -148,14 +200,19 @@ def ufd_table(found: UfdTable) -> Table:
     The paper's table, its published accuracies beside ours.
     """
     table = Table(title="UniversalFakeDetect's nearest-neighbour rule, accuracy in percent")
-    for name in ("test set", "real", "generated", *(f"k={k}" for k in KS), "paper k=1", "paper k=9", "paper linear"):
+    probed = any(row.probe is not None for row in found.rows)
+    probe = ("probe_ufd",) if probed else ()
+    papers = ("paper k=1", "paper k=9", "paper linear")
+    for name in ("test set", "real", "generated", *(f"k={k}" for k in KS), *probe, *papers):
         table.add_column(name, justify="left" if name == "test set" else "right")
     for row in found.rows:
         paper = row.published
         published = ("-",) * 3 if paper is None else (f"{paper.k1:.2f}", f"{paper.k9:.2f}", f"{paper.linear:.2f}")
         ours = [f"{row.accuracy[k]:.2f}" for k in KS]
+        ours += ["-" if row.probe is None else f"{row.probe:.2f}"] if probed else []
         table.add_row(escape(row.name), str(row.n_real), str(row.n_ai), *ours, *published)
     mean = [f"{found.mean[k]:.2f}" for k in KS]
+    mean += ["-" if found.probe_mean is None else f"{found.probe_mean:.2f}"] if probed else []
     paper_mean = PUBLISHED_MEAN
     table.add_section()
     table.add_row("mean", "", "", *mean, f"{paper_mean.k1:.2f}", f"{paper_mean.k9:.2f}", f"{paper_mean.linear:.2f}")
@@ -164,13 +221,16 @@ def ufd_table(found: UfdTable) -> Table:
 
 def interval(found: Interval) -> str:
     """
-    ``0.812 (0.76-0.86)``, or a dash.
+    ``0.812 (0.76-0.86) [0.61-0.93]``, the second over other sources too; or a dash.
     """
     if found.value is None:
         return "-"
     if found.low is None or found.high is None:
         return f"{found.value:.3f}"
-    return f"{found.value:.3f} ({found.low:.2f}-{found.high:.2f})"
+    sources = ""
+    if found.low_sources is not None and found.high_sources is not None:
+        sources = f" [{found.low_sources:.2f}-{found.high_sources:.2f}]"
+    return f"{found.value:.3f} ({found.low:.2f}-{found.high:.2f}){sources}"
 
 
 def _better(name: str, compared: dict[str, Comparison]) -> tuple[str, str]:

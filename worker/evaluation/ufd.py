@@ -2,9 +2,12 @@
 The benchmark of UniversalFakeDetect: its 19 test sets in its order, its nearest-neighbour rule, its table.
 
 The rule sees a 224-pixel crop of the middle, not resized, as the authors' test code does; the bank must have been built
-with at least one native crop. See Ojha, Li and Lee, CVPR 2023 (arXiv 2302.10174).
+with at least one native crop. The published probe reads the global view, which is resized, so on large pictures its
+numbers differ from the authors'. Where sets lie is ``worker.evaluation.ufd_sets``. See Ojha, Li and Lee, CVPR 2023
+(arXiv 2302.10174).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -12,15 +15,14 @@ from typing import Final
 import numpy as np
 
 from worker.bank.files import StoredBank
-from worker.bank.manifest import GENERATED
-from worker.bank.sources import BESIDE_REALS, SIDECARS, Listing, Reference
 from worker.bank.survey import Progress, no_progress
-from worker.domain import Label
 from worker.errors import BankInvalid, ConfigInvalid
 from worker.evaluation.dataset import hashed
 from worker.evaluation.robustness import Embed
+from worker.evaluation.ufd_sets import sets_below
 from worker.heads.features import Column, Mask, Matrix, References
-from worker.heads.reference_bank import Nearest, NearestOfClass
+from worker.heads.probe import LegacyProbe
+from worker.heads.reference_bank import ExactBank, Nearest, NearestOfClass
 from worker.heads.soft_vote import pooled_difference
 
 KS: Final = (1, 3, 5, 7, 9)
@@ -71,7 +73,7 @@ PUBLISHED_MEAN: Final = Published(82.30, 84.25, 81.38)
 @dataclass(frozen=True, slots=True)
 class UfdRow:
     """
-    One test set: pictures, and for every k the accuracy over all of them in percent.
+    One test set: pictures, and for every k the accuracy over all of them in percent; ``probe``: the published probe's.
     """
 
     name: str
@@ -79,60 +81,76 @@ class UfdRow:
     n_ai: int
     accuracy: dict[int, float] = field(default_factory=dict)
     published: Published | None = None
+    probe: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UfdTable:
     """
-    The rows in the paper's order, their mean, and the test sets that were not there.
+    The rows in the paper's order, their mean, and for test sets that were not there the reason.
     """
 
     rows: tuple[UfdRow, ...]
     mean: dict[int, float]
-    absent: tuple[str, ...]
+    absent: Mapping[str, str]
     skipped: int
+    probe_mean: float | None = None
 
 
-def sets_below(root: Path) -> dict[str, Listing]:
+def evaluate_ufd(
+    roots: Sequence[Path],
+    bank: StoredBank,
+    embed: Embed,
+    *,
+    probe: LegacyProbe | None = None,
+    progress: Progress = no_progress,
+) -> UfdTable:
     """
-    The listings of the test sets below a folder, in the paper's order; classes between set and pair are pooled.
+    The paper's table for a bank, with the accuracy of its rule at every k, and of the published probe where given.
 
-    Raises ``ConfigInvalid`` where there is none.
+    ``embed`` must look at native crops. A set that cannot be measured is absent, with the reason. Raises
+    ``BankInvalid`` where the bank has no crops, ``ConfigInvalid`` where no set can be measured.
     """
-    found = {name: _listing(root / name) for name in PUBLISHED if (root / name).is_dir()}
-    usable = {name: listing for name, listing in found.items() if listing.references}
-    if not usable:
-        raise ConfigInvalid(
-            f"{root} holds none of the test sets of UniversalFakeDetect; expected folders such as "
-            f"{root}/progan/cat/0_real and {root}/ldm_200/1_fake"
-        )
-    return usable
-
-
-def evaluate_ufd(root: Path, bank: StoredBank, embed: Embed, progress: Progress = no_progress) -> UfdTable:
-    """
-    The paper's table for a bank, with the accuracy of its rule at every k.
-
-    ``embed`` must look at native crops. Raises ``BankInvalid`` where the bank has none, ``ConfigInvalid`` without sets.
-    """
-    sets = sets_below(root)
+    sets = sets_below(roots, tuple(PUBLISHED))
     vectors, positive = middle_crops(bank.references())
     if not positive.any() or positive.all():
         raise BankInvalid(
             f"bank {bank.manifest.id} has no native crops of both labels, which the paper's rule compares; build it "
-            "with --native-crops 1"
+            "with --crops 1"
         )
-    rows = []
+    rows: dict[str, UfdRow] = {}
+    absent = dict(sets.absent)
     skipped = 0
-    for done, (name, listing) in enumerate(sets.items()):
-        progress("test sets", done, len(sets))
-        found = embed(hashed(listing), name, keep=True)
-        queries, labels = middle_crops(found)
-        skipped += len(listing.references) - len(labels)
-        rows.append(_row(name, labels, nearest_of_both(queries, vectors, positive, _DEEPEST)))
-    progress("test sets", len(sets), len(sets))
-    mean = {k: float(np.mean([row.accuracy[k] for row in rows])) for k in KS}
-    return UfdTable(tuple(rows), mean, tuple(name for name in PUBLISHED if name not in sets), skipped)
+    for done, (home, listing) in enumerate(sets.listings.items()):
+        progress("test sets", done, len(sets.listings))
+        try:
+            found = embed(hashed(listing), home, keep=True)
+        except BankInvalid as fault:
+            absent |= dict.fromkeys(sets.members[home], str(fault))
+            continue
+        skipped += len(listing.references) - len(found)
+        for name in sets.members[home]:
+            members = [row for row, made in enumerate(found.generator) if not found.positive[row] or made == name]
+            row = _row(name, found.take(members), vectors, positive, probe)
+            if min(row.n_real, row.n_ai):
+                rows[name] = row
+            else:
+                absent[name] = f"{name} has {row.n_real} usable real and {row.n_ai} usable generated pictures"
+    progress("test sets", len(sets.listings), len(sets.listings))
+    if not rows:
+        raise ConfigInvalid(f"no test set can be measured: {'; '.join(absent.values())}")
+    return _table(tuple(rows[name] for name in PUBLISHED if name in rows), absent, skipped)
+
+
+def _table(rows: tuple[UfdRow, ...], absent: Mapping[str, str], skipped: int) -> UfdTable:
+    probed = [row.probe for row in rows if row.probe is not None]
+    return UfdTable(
+        rows=rows,
+        mean={k: float(np.mean([row.accuracy[k] for row in rows])) for k in KS},
+        absent={name: absent[name] for name in PUBLISHED if name in absent},
+        skipped=skipped,
+        probe_mean=float(np.mean(probed)) if probed else None,
+    )
 
 
 def middle_crops(references: References) -> tuple[Matrix, Mask]:
@@ -177,24 +195,19 @@ def plain_rule(nearest: Nearest, k: int) -> Column:
     return pooled_difference(nearest, k)
 
 
-def _row(name: str, labels: Mask, nearest: Nearest) -> UfdRow:
-    right = {k: (plain_rule(nearest, k) > 0) == labels for k in KS}
+def _row(name: str, found: References, vectors: Matrix, positive: Mask, probe: LegacyProbe | None) -> UfdRow:
+    queries, labels = middle_crops(found)
+    nearest = nearest_of_both(queries, vectors, positive, _DEEPEST)
+    told = None if probe is None else probe.read(found.features, ExactBank(found)).score > 0
     return UfdRow(
         name=name,
         n_real=int((~labels).sum()),
         n_ai=int(labels.sum()),
-        accuracy={k: 100 * float(np.mean(found)) if len(labels) else float("nan") for k, found in right.items()},
+        accuracy={k: _percent((plain_rule(nearest, k) > 0) == labels) for k in KS},
         published=PUBLISHED.get(name),
+        probe=None if told is None else _percent(told == found.positive),
     )
 
 
-def _listing(folder: Path) -> Listing:
-    references: list[Reference] = []
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts[:-1]
-        label = next((BESIDE_REALS[part] for part in parts if part in BESIDE_REALS), None)
-        if label is not None and path.is_file() and path.suffix.lower() not in SIDECARS:
-            generator = folder.name if label == GENERATED.positive else None
-            name = path.relative_to(folder).as_posix()
-            references.append(Reference(path, name, Label(label), generator=generator, source=folder.name))
-    return Listing("folder", folder.name, tuple(references))
+def _percent(right: Mask) -> float:
+    return 100 * float(np.mean(right)) if len(right) else float("nan")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 import numpy as np
 
@@ -22,10 +23,15 @@ from worker.bank.vectors import stacked, unit_rows
 from worker.bank.workshop import Embedded, Workshop
 from worker.errors import BankInvalid, ConfigInvalid
 from worker.fitting.fit import FitPlan, FitReport, fit_judgement
+from worker.fitting.heads_table import RECIPES
 from worker.fitting.teaching import TeachReport, teach_report
 from worker.heads.features import FeatureTable, References
-from worker.judgement.model import FittedJudgement
+from worker.judgement.conformal import TooFewReals
+from worker.judgement.model import FittedJudgement, HowFitted
 from worker.judgement.store import judgement_files, read_judgement
+
+_LEARNT: Final = frozenset(recipe.name for recipe in RECIPES)
+"""Heads that are fitted from a bank's references; others come fitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +95,7 @@ def fit_bank(
     bank = load_bank(path)
     check_question(bank.manifest)
     release = release or Release()
-    others: References | None = None
-    skipped: tuple[Skipped, ...] = ()
-    if calibration is not None:
-        _check_embedder(bank, calibration.embedder, path)
-        others, skipped = embedded_references(calibration, bank.manifest.question.positive, progress)
+    others, skipped = _others(bank, calibration, progress)
     report = fit_judgement(bank.references(), calibration=others, plan=plan, progress=progress)
     sealed = with_judgement(
         path, files_of(report.judgement), new_version=release.version, out=release.out, replace=release.replace
@@ -113,29 +115,57 @@ class Teacher:
     """
     Fits a bank again when references are added to it, and tells what that changed; a ``worker.bank.release.Refit``.
 
-    Made of the bank before anything is added. After the call, ``fitted`` and ``report`` tell what came of it.
+    Made of the bank before anything is added; without a ``plan`` it is fitted as it was before. After the call,
+    ``fitted``, ``report`` and ``skipped`` tell what came of it, the last of what of the calibration cannot be used.
+    Raises ``BankInvalid`` when the calibration's embedder does not fit the bank.
     """
 
-    def __init__(self, path: Path, plan: FitPlan | None = None) -> None:
+    def __init__(self, path: Path, plan: FitPlan | None = None, *, calibration: CalibrationSet | None = None) -> None:
         bank = load_bank(path)
-        self._plan = plan or FitPlan()
+        self._calibration = calibration
         self._old: tuple[FittedJudgement, References] | None = None
         if bank.manifest.judgement is not None:
             self._old = read_judgement(path), bank.references()
+        if calibration is not None:
+            _check_embedder(bank, calibration.embedder, path)
+        self._plan = plan or (FitPlan() if self._old is None else plan_again(self._old[0]))
         self.fitted: FitReport | None = None
         self.report: TeachReport | None = None
+        self.skipped: tuple[Skipped, ...] = ()
 
     def __call__(self, bank: StoredBank, progress: Progress = no_progress) -> JudgementFiles:
         """
-        The files of the new judgement. A calibration folder that the old one had been given is not known any more.
+        The files of the new judgement.
+
+        The pictures that the old one was calibrated on are not kept: they are given again, or the report warns.
+        Raises ``TooFewReals`` when the alpha that the bank was fitted for cannot be kept.
         """
         check_question(bank.manifest)
         references = bank.references()
-        self.fitted = fit_judgement(references, plan=self._plan, progress=progress)
+        others, self.skipped = _others(bank, self._calibration, progress)
+        try:
+            self.fitted = fit_judgement(references, calibration=others, plan=self._plan, progress=progress)
+        except TooFewReals as fault:
+            raise TooFewReals(
+                f"{fault}. The bank was fitted for this rate: give `bank add` more real pictures with --calibration, "
+                "or add with --no-fit and run `touchstone fit`"
+            ) from fault
         progress("comparing with before", 0, 1)
         self.report = teach_report(self._old, (self.fitted.judgement, references), plan=self._plan)
         progress("comparing with before", 1, 1)
         return files_of(self.fitted.judgement)
+
+
+def plan_again(judgement: FittedJudgement) -> FitPlan:
+    """
+    The plan that a judgement was fitted by, its heads that came fitted among it.
+
+    An older judgement does not say: then the heads that it has.
+    """
+    ready = tuple(head for head in judgement.heads if head.name not in _LEARNT)
+    learnt = tuple(head.name for head in judgement.heads if head.name in _LEARNT)
+    asked = judgement.asked or HowFitted(heads=learnt or None)
+    return FitPlan(seed=asked.seed, heads=asked.heads, alpha=asked.alpha, delta=asked.delta, ready=ready)
 
 
 def files_of(judgement: FittedJudgement) -> JudgementFiles:
@@ -203,9 +233,18 @@ def _references(usable: list[tuple[Surveyed, Embedded]], positive: str, dim: int
     )
 
 
-def _check_embedder(bank: StoredBank, embedder: ReferenceEmbedder, path: Path) -> None:
+def _others(
+    bank: StoredBank, calibration: CalibrationSet | None, progress: Progress
+) -> tuple[References | None, tuple[Skipped, ...]]:
+    if calibration is None:
+        return None, ()
+    _check_embedder(bank, calibration.embedder, bank.manifest.id)
+    return embedded_references(calibration, bank.manifest.question.positive, progress)
+
+
+def _check_embedder(bank: StoredBank, embedder: ReferenceEmbedder, name: Path | str) -> None:
     check_fit(bank, embedder.encoder, embedder.decoder)
     if embedder.views != bank.views:
         raise BankInvalid(
-            f"bank {path} was built with {bank.views}, the embedder has {embedder.views}; calibrate with the bank's own"
+            f"bank {name} was built with {bank.views}, the embedder has {embedder.views}; calibrate with the bank's own"
         )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from worker.fitting.folds import first_content
 from worker.heads.features import Column, Mask, References, Rows
 
 Floats = NDArray[np.float64]
@@ -130,9 +131,10 @@ def held_out(references: References, seed: int) -> Mask:
     """
     positive = references.positive
     groups = np.array([source or generator or "" for source, generator in _origins(references)])
+    first = first_content(groups.tolist(), references.content)  # by contents: a name must not decide what is drawn
     random = np.random.default_rng(seed)
     out = np.zeros(len(references), dtype=bool)
-    for group in random.permutation(np.unique(groups)):
+    for group in random.permutation(sorted(first, key=first.__getitem__)):
         members = groups == group
         lacking = any(out[side].mean() < HELD_OUT and members[side].any() for side in (positive, ~positive))
         fits = all((out | members)[side].mean() <= 1 / 2 for side in (positive, ~positive))

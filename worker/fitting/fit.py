@@ -14,6 +14,7 @@ from worker.fitting.calibrate import fit_calibration
 from worker.fitting.folds import MIN_PER_LABEL, Folds, folds_of, group_weights
 from worker.fitting.head_rows import Row, rows_of
 from worker.fitting.heads_table import RECIPES, Recipe, measured_views, usable_recipes
+from worker.fitting.one_thread import one_thread
 from worker.fitting.open_set import COVERAGE_K, fit_attribution, fit_coverage, neighbours_without_self
 from worker.fitting.out_of_fold import (
     FusedScores,
@@ -23,7 +24,9 @@ from worker.fitting.out_of_fold import (
     fitted_fusion,
     fused_scores,
     out_of_fold,
+    says_something,
     scores_of,
+    silent_note,
 )
 from worker.fitting.stack import MIN_GROUPS, MIN_LABELLED, enough_to_stack
 from worker.heads.features import Column, References
@@ -33,7 +36,7 @@ from worker.judgement.attribution import NEIGHBOURS, Attributor
 from worker.judgement.calibration import Calibration
 from worker.judgement.conformal import Coverage, RealScores, bucket_of, kth_distance, largest_flagged_p
 from worker.judgement.fusion import Fusion, HeadScale
-from worker.judgement.model import VERSION, FittedJudgement
+from worker.judgement.model import VERSION, FittedJudgement, HowFitted
 from worker.judgement.store import identified
 
 
@@ -105,8 +108,13 @@ class _Weighed:
 
 
 OUT_OF_FOLD_NOTE: Final = (
-    "calibrated on the bank's own references, each judged without its generator and source: the false-positive "
-    "guarantee is approximate; give --calibration a folder of other pictures for an exact one"
+    "calibrated on the bank's own references, each judged by heads of other folds: the false-positive guarantee is "
+    "approximate; give --calibration a folder of other pictures for one that is closer to exact"
+)
+
+FUSED_NOTE: Final = (
+    "what the heads weigh and their scales were learnt from the very scores of this table, so its fused row is "
+    "somewhat better than on pictures that are new; `touchstone evaluate` holds those out too"
 )
 
 
@@ -121,13 +129,27 @@ def fit_judgement(
     Fit every head, what each weighs, and what the sum means; the same for the same references, plan and machine.
 
     ``calibration`` are labelled pictures of the same space that are not in the bank: they alone then decide what a
-    score means, and p-values hold exactly for pictures like them. Without them out-of-fold scores do.
+    score means, and p-values hold for pictures that are exchangeable with them (see ``FittedJudgement`` for what makes
+    this less than exact). Without them out-of-fold scores do.
+    Linear algebra runs on one thread meanwhile: sums split over threads end in other bits, and so in another id.
     Raises ``TooFewReals`` when ``plan.alpha`` cannot be supported, and ``ConfigInvalid`` when there is too little to
     fit from.
     """
     plan = plan or FitPlan()
     calibration, notes = _unseen(calibration, references)
     _check_alpha(references if calibration is None else calibration, plan)
+    with one_thread():
+        return _fitted(references, calibration, notes, plan=plan, progress=progress)
+
+
+def _fitted(
+    references: References,
+    calibration: References | None,
+    notes: tuple[str, ...],
+    *,
+    plan: FitPlan,
+    progress: Progress,
+) -> FitReport:
     folds = folds_of(references)
     recipes, left_out = usable_recipes(references, plan.heads, plan.recipes)
     labelled = Labelled(references.positive, group_weights(references))
@@ -154,6 +176,7 @@ def fit_judgement(
             base_rate=0.5,  # group_weights give both labels half
             views=_views(found.names, plan, references),
             calibrated_on=calibrated.on,
+            asked=HowFitted(plan.heads, plan.seed, plan.alpha, plan.delta),
         )
     )
     log_odds = own_curve.log_odds(fused.full)
@@ -164,7 +187,15 @@ def fit_judgement(
         fused=fused,
         log_odds=log_odds,
         folds=folds,
-        notes=(*notes, *left_out, *found.dropped, *_stack_note(references), *folds.notes, *calibrated.notes),
+        notes=(
+            *notes,
+            *left_out,
+            *found.dropped,
+            *_stack_note(references),
+            *folds.notes,
+            FUSED_NOTE,
+            *calibrated.notes,
+        ),
     )
 
 
@@ -179,7 +210,8 @@ def _weighed(
 ) -> _Weighed:
     found = out_of_fold(references, folds, recipes, seed=plan.seed, progress=progress)
     heads = _final_heads(references, found, plan, progress)
-    found = _with_ready(found, plan, references)
+    found, ready = _with_ready(found, plan, references)
+    heads = (*heads, *ready)
     if not heads:
         raise ConfigInvalid(f"no head can be fitted: {'; '.join(found.dropped)}")
     stacked = enough_to_stack(references)
@@ -216,15 +248,23 @@ def _final_heads(references: References, found: OutOfFold, plan: FitPlan, progre
         progress("fitting heads on all references", done, len(found.names))
         heads.append(fit[name](references, plan.seed))
     progress("fitting heads on all references", len(found.names), len(found.names))
-    return (*heads, *plan.ready)
+    return tuple(heads)
 
 
-def _with_ready(found: OutOfFold, plan: FitPlan, references: References) -> OutOfFold:
+def _with_ready(found: OutOfFold, plan: FitPlan, references: References) -> tuple[OutOfFold, tuple[Head, ...]]:
+    """
+    The scores with those of heads that come fitted, and which of these have something to say.
+    """
     if not plan.ready:
-        return found
+        return found, ()
     scores = scores_of(plan.ready, references.features, ExactBank(references))
-    names = (*found.names, *(head.name for head in plan.ready))
-    return OutOfFold(names, np.concatenate([found.scores, scores], axis=1), found.dropped)
+    kept = [column for column in range(len(plan.ready)) if says_something(scores[:, column], references.positive)]
+    ready = tuple(plan.ready[column] for column in kept)
+    silent = tuple(silent_note(head.name) for head in plan.ready if head not in ready)
+    told = tuple(f"head {head.name} came fitted: what it had learnt from is not held out of its row" for head in ready)
+    names = (*found.names, *(head.name for head in ready))
+    every = np.concatenate([found.scores, scores[:, kept]], axis=1)
+    return OutOfFold(names, every, (*found.dropped, *silent, *told)), ready
 
 
 def _out_of_fold_calibration(references: References, fused: FusedScores, labelled: Labelled) -> _Calibrated:

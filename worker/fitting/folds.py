@@ -47,8 +47,8 @@ def folds_of(references: References, wanted: int = FOLDS) -> Folds:
     """
     Whole generators and whole sources of reals, spread over folds of about equal size.
 
-    The same for the same references in any order. Raises ``ConfigInvalid`` with fewer than ``MIN_PER_LABEL`` of either
-    label.
+    The same for the same references in any order, whatever their generators and sources are called.
+    Raises ``ConfigInvalid`` with fewer than ``MIN_PER_LABEL`` of either label.
     """
     positive = references.positive
     for what, held in (("the positive label", positive), ("the other label", ~positive)):
@@ -61,7 +61,7 @@ def folds_of(references: References, wanted: int = FOLDS) -> Folds:
     units = _glued(units, references)
     shares = _shares(units, positive)
     count = min(wanted, len(shares))
-    at = _spread(shares, count)
+    at = _spread(shares, first_content(units, references.content), count)
     # Two small units can share a fold and leave another empty; the folds that are used are numbered through.
     used, fold = np.unique([at[unit] for unit in units], return_inverse=True)
     names = np.asarray([_name(references, row) for row in range(len(references))])
@@ -97,6 +97,17 @@ def content_parts(references: References, rows: Sequence[int] | NDArray[np.int64
     part = np.empty(len(hashes), dtype=np.int64)
     part[np.argsort(hashes, kind="stable")] = np.arange(len(hashes)) % parts
     return part
+
+
+def first_content(names: Sequence[str], content: Sequence[str]) -> dict[str, str]:
+    """
+    The least hash of content under each name: an order of names that no renaming changes.
+    """
+    first: dict[str, str] = {}
+    for name, one in zip(names, content, strict=True):
+        key = hashlib.sha256(one.encode()).hexdigest()
+        first[name] = min(first.get(name, key), key)
+    return first
 
 
 def _name(references: References, row: int) -> str:
@@ -157,13 +168,15 @@ def _shares(units: Sequence[str], positive: Mask) -> dict[str, tuple[float, floa
     }
 
 
-def _spread(shares: dict[str, tuple[float, float]], count: int) -> dict[str, int]:
+def _spread(shares: dict[str, tuple[float, float]], first: dict[str, str], count: int) -> dict[str, int]:
     """
     The largest first, each to the fold that stays the least full by it, counting both labels' shares squared.
+
+    Of equally large ones the one with the least hash of content comes first, see ``first_content``.
     """
     load = np.zeros((count, 2))
     at: dict[str, int] = {}
-    largest_first: Callable[[str], tuple[float, str]] = lambda unit: (-max(shares[unit]), unit)  # noqa: E731 - typed
+    largest_first: Callable[[str], tuple[float, str]] = lambda unit: (-max(shares[unit]), first[unit])  # noqa: E731 - typed
     for unit in sorted(shares, key=largest_first):
         grown = ((load + shares[unit]) ** 2).sum(axis=1) - (load**2).sum(axis=1)
         at[unit] = int(np.argmin(grown.round(12)))

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from worker.fitting.folds import first_content
 from worker.heads.features import Column, Mask, References, Rows
 
 FOLDS: Final = 5
@@ -36,7 +38,7 @@ def held_out(references: References, *, seed: int, folds: int = FOLDS) -> tuple[
     generator = np.array([name or "" for name in references.generator], dtype=np.str_)
     made = np.where(references.positive & (generator != ""), generator, content)
     for names in (source, made, content):
-        _, group = np.unique(names, return_inverse=True)
+        group = _numbered(names, references.content)
         fold = _dealt(group, references.positive, folds=folds, seed=seed)
         parts = [HeldOut(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in np.unique(fold)]
         if len(parts) > 1 and all(_has_both(references.positive[part.train]) for part in parts):
@@ -73,6 +75,15 @@ def log_loss(log_odds: Column, positive: Mask, *, weight: Column) -> float:
         return float("inf")
     signed = np.where(positive[known], log_odds[known], -log_odds[known])
     return float(np.average(np.logaddexp(0, -signed), weights=weight[known]))
+
+
+def _numbered(names: NDArray[np.str_], content: tuple[str, ...]) -> Rows:
+    """
+    The number of each name, in the order of their contents: what a source is called decides nothing.
+    """
+    first = first_content(names.tolist(), content)
+    number = {name: at for at, name in enumerate(sorted(first, key=first.__getitem__))}
+    return np.asarray([number[name] for name in names.tolist()], dtype=np.int64)
 
 
 def _dealt(group: Rows, positive: Mask, *, folds: int, seed: int) -> Rows:

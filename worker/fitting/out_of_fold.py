@@ -57,7 +57,8 @@ def out_of_fold(
     """
     Each head's scores of each fold, fitted on the other folds and asked against a bank of those alone.
 
-    A recipe that finds the references too few in any fold is dropped, and told.
+    A recipe that finds the references too few in any fold is dropped, and told; so is one that says nothing of one
+    of the labels.
     """
     scores = np.full((len(references), len(recipes)), np.nan)
     failed: dict[str, str] = {}
@@ -75,8 +76,26 @@ def out_of_fold(
             except ValueError as fault:
                 failed[recipe.name] = f"head {recipe.name} is left out: it could not be fitted ({fault})"
     progress("judging references by the others", total, total)
+    for column, recipe in enumerate(recipes):
+        if recipe.name not in failed and not says_something(scores[:, column], references.positive):
+            failed[recipe.name] = silent_note(recipe.name)
     kept = [column for column, recipe in enumerate(recipes) if recipe.name not in failed]
     return OutOfFold(tuple(recipes[column].name for column in kept), scores[:, kept], tuple(failed.values()))
+
+
+def says_something(score: Column, positive: Mask) -> bool:
+    """
+    Whether a head says anything of both labels: otherwise there is nothing to weigh it by.
+    """
+    known = np.isfinite(score)
+    return bool(known[positive].any() and known[~positive].any())
+
+
+def silent_note(name: str) -> str:
+    """
+    Why such a head is left out.
+    """
+    return f"head {name} is left out: it says nothing of the references of one label or of both"
 
 
 def scales_of(names: Sequence[str], scores: Grid, labelled: Labelled) -> tuple[HeadScale, ...]:

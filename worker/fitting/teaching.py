@@ -6,13 +6,14 @@ No new picture is judged by heads or neighbours that had it, or that half of the
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
 from worker.assessment import Assessment
 from worker.fitting.fit import FitPlan
 from worker.fitting.folds import content_parts
+from worker.fitting.one_thread import one_thread
 from worker.heads.features import Column, References
 from worker.heads.reference_bank import ExactBank
 from worker.judgement.attribution import generator_codes
@@ -43,8 +44,9 @@ class TeachReport:
     """
     What adding references changed.
 
-    ``false_before`` and ``false_after``: share of the calibration's reals with log-odds above even, each judged without
-    its own source; ``reals_before`` and ``reals_after`` say of how many.
+    ``false_before`` and ``false_after``: share of the calibration's reals with log-odds above even, each judged by
+    heads that had not seen it; ``reals_before`` and ``reals_after`` say of how many, ``calibrated_before`` and
+    ``calibrated_after`` on what: reals of two calibrations are not the same pictures.
     """
 
     alpha: float
@@ -53,6 +55,21 @@ class TeachReport:
     reals_after: int
     false_before: float | None
     false_after: float
+    calibrated_before: Literal["separate", "out_of_fold"] | None = None
+    calibrated_after: Literal["separate", "out_of_fold"] = "out_of_fold"
+
+    @property
+    def warning(self) -> str | None:
+        """
+        What was lost where the bank had been calibrated on pictures of their own and now is not.
+        """
+        if (self.calibrated_before, self.calibrated_after) != ("separate", "out_of_fold"):
+            return None
+        return (
+            f"the bank had been calibrated on {self.reals_before} real pictures that were not in it; none were given "
+            f"now, so it is calibrated on its own {self.reals_after}, and its false-positive guarantee is approximate: "
+            "give `bank add` the pictures again with --calibration, or run `touchstone fit` with --calibration"
+        )
 
     def values(self) -> Mapping[str, object]:
         """
@@ -72,6 +89,8 @@ class TeachReport:
                 "before": {"count": self.reals_before, "likely": self.false_before},
                 "after": {"count": self.reals_after, "likely": self.false_after},
             },
+            "calibrated_on": {"before": self.calibrated_before, "after": self.calibrated_after},
+            "warning": self.warning,
         }
 
     def lines(self) -> tuple[str, ...]:
@@ -83,8 +102,14 @@ class TeachReport:
             f"at a false-positive rate of {self.alpha:g} {_change(one.flagged_before, one.flagged_after)}"
             for one in self.taught
         ]
-        reals = f"reals taken for generated: {_change(self.false_before, self.false_after)} of {self.reals_after}"
-        return (*taught, reals)
+        before = (
+            ""
+            if self.false_before is None
+            else f"{self.false_before:.0%} of {self.reals_before} before ({_spoken(self.calibrated_before)}), "
+        )
+        now = f"{self.false_after:.0%} of {self.reals_after} now ({_spoken(self.calibrated_after)})"
+        warning = () if self.warning is None else (f"warning: {self.warning}",)
+        return (*taught, f"reals taken for generated: {before}{now}", *warning)
 
 
 def teach_report(
@@ -99,16 +124,23 @@ def teach_report(
     Before: the old judgement against the old bank. After: for either half of the new pictures, the new judgement with
     its heads fitted again without that half, against the new bank without it. What the heads weigh and what a score
     means is the new judgement's own, which saw every new picture only through heads that had not. Costs two fits of
-    every head.
+    every head, on one thread as ``fit_judgement``.
     """
+    with one_thread():
+        return _report(old, new, plan)
+
+
+def _report(
+    old: tuple[FittedJudgement, References] | None, new: tuple[FittedJudgement, References], plan: FitPlan
+) -> TeachReport:
     judgement, references = new
     held = set(old[1].content) if old is not None else set()
     rows = [row for row, content in enumerate(references.content) if content not in held and references.positive[row]]
     added = references.take(rows)
     # A calibration too small for it tells of the smallest rate that it supports.
     alpha = max(plan.alpha or ALPHA, judgement.smallest_alpha)
-    after = _judged_in_halves(judgement, references, rows, plan)
-    before = old[0].assess(added.features, ExactBank(old[1])) if old is not None and rows else None
+    after = _judged_in_halves(judgement.serving(alpha, None), references, rows, plan)
+    before = old[0].serving(alpha, None).assess(added.features, ExactBank(old[1])) if old is not None and rows else None
     names, codes = generator_codes(added)
     taught = tuple(
         Taught(
@@ -129,6 +161,8 @@ def teach_report(
         reals_after=len(judgement.reals.full),
         false_before=None if old is None else _false_share(old[0]),
         false_after=_false_share(judgement),
+        calibrated_before=None if old is None else old[0].calibrated_on,
+        calibrated_after=judgement.calibrated_on,
     )
 
 
@@ -184,3 +218,7 @@ def _false_share(judgement: FittedJudgement) -> float:
 
 def _change(before: float | None, after: float) -> str:
     return f"{after:.0%}" if before is None else f"{before:.0%} before, {after:.0%} now"
+
+
+def _spoken(calibrated: str | None) -> str:
+    return "calibrated on other pictures" if calibrated == "separate" else "calibrated on its own"

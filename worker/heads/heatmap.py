@@ -29,6 +29,22 @@ Heat = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
+class TileVote:
+    """
+    How a tile's neighbours are counted, and what of their log-odds speaks for the positive label.
+
+    The evidence is ``direction * (log-odds - neutral)``. ``head`` names the fitted head whose numbers these are; None
+    for the vote as it stands, with nothing learnt.
+    """
+
+    k: int = K
+    temperature: float = TEMPERATURE
+    direction: float = 1.0
+    neutral: float = 0.0
+    head: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TileGrid:
     """
     Tiles of ``width`` x ``height`` pixels whose left upper corners are all pairs of ``lefts`` and ``tops``.
@@ -77,11 +93,12 @@ def tile_grid(width: int, height: int, size: int, stride: int, *, max_tiles: int
     return TileGrid(across, down, _spread(width - across, step), _spread(height - down, step))
 
 
-def tile_evidence(
-    unit: Matrix, bank: ReferenceBank, *, k: int = K, temperature: float = TEMPERATURE
-) -> tuple[Column, View]:
+RAW: Final = TileVote()
+
+
+def tile_evidence(unit: Matrix, bank: ReferenceBank, vote: TileVote = RAW) -> tuple[Column, View]:
     """
-    Log-odds of the positive label of every tile, float64[n], by the soft vote of its neighbours, and the view asked.
+    Evidence for the positive label of every tile, float64[n], by the soft vote of its neighbours, and the view asked.
 
     ``unit`` float32[n, d]: the tiles' embeddings, of length 1. Asked is the bank's native view, and the global one
     where either class has no crop: whole pictures are less like a tile, and the map is then a weaker hint.
@@ -90,14 +107,12 @@ def tile_evidence(
     sizes = bank.sizes(view)
     if not min(sizes.positive, sizes.negative):
         return np.full(len(unit), np.nan), view
-    depth = vote_depth(k, sizes)
-    parts = [
-        vote_log_odds(
-            bank.nearest(view, unit[start : start + TILES_AT_ONCE], depth), sizes, k=k, temperature=temperature
-        )
-        for start in range(0, len(unit), TILES_AT_ONCE)
-    ]
-    return np.concatenate([np.empty(0), *parts]), view
+    depth = vote_depth(vote.k, sizes)
+    parts = []
+    for start in range(0, len(unit), TILES_AT_ONCE):
+        nearest = bank.nearest(view, unit[start : start + TILES_AT_ONCE], depth)
+        parts.append(vote_log_odds(nearest, sizes, k=vote.k, temperature=vote.temperature))
+    return vote.direction * (np.concatenate([np.empty(0), *parts]) - vote.neutral), view
 
 
 def view_for_tiles(bank: ReferenceBank) -> View:

@@ -7,8 +7,8 @@ here, and no policy is applied.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, Self
 
 import numpy as np
 from scipy.special import betainc
@@ -59,12 +59,14 @@ class RealScores:
     Fused scores of the calibration's reals, which a new score is ranked among.
 
     ``full`` float64[n] with every head, ``cheap`` float64[n] with those that need no further encoding; equal where
-    there is no such head. ``bucket`` names the kind of each real's file.
+    there is no such head. ``bucket`` names the kind of each real's file. ``least`` is how many reals a kind of file
+    needs to answer for itself, never under ``MIN_BUCKET``; see ``serving``.
     """
 
     full: Column = field(repr=False)
     cheap: Column = field(repr=False)
     bucket: tuple[str, ...] = field(repr=False)
+    least: int = MIN_BUCKET
 
     def __post_init__(self) -> None:
         if not len(self.full) == len(self.cheap) == len(self.bucket):
@@ -72,11 +74,20 @@ class RealScores:
                 f"scores of reals have lengths {len(self.full)}, {len(self.cheap)} and {len(self.bucket)}, want one"
             )
 
+    def serving(self, alpha: float, delta: float | None) -> Self:
+        """
+        The same reals, where a kind of file with too few of them for this alpha is answered by all.
+
+        ``alpha`` and ``delta`` as in ``largest_flagged_p``. The promise for such a kind is then that of all kinds
+        together, which the bucket of its p-values says.
+        """
+        return replace(self, least=max(MIN_BUCKET, reals_needed(alpha, delta)))
+
     def served_by(self, bucket: str) -> str:
         """
-        The bucket whose reals answer for this kind of file: its own when it has ``MIN_BUCKET`` of them, else all.
+        The bucket whose reals answer for this kind of file: its own when it has ``least`` of them, else all.
         """
-        return bucket if self.bucket.count(bucket) >= MIN_BUCKET else POOLED
+        return bucket if self.bucket.count(bucket) >= max(MIN_BUCKET, self.least) else POOLED
 
     def size(self, bucket: str) -> int:
         """

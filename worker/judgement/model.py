@@ -4,8 +4,8 @@ A fitted judgement: the heads, how they become one number, what that number mean
 Learning one is ``worker.fitting``; writing and reading one is ``worker.judgement.store``.
 """
 
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,21 @@ class HeadGrid:
     evidence: Grid = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class HowFitted:
+    """
+    What a fit was asked for, so that the same can be asked again when references are added.
+
+    ``heads`` named to be included, None all; ``seed``; the false-positive rate ``alpha`` that had to be supported, and
+    with ``delta`` how surely.
+    """
+
+    heads: tuple[str, ...] | None = None
+    seed: int = 0
+    alpha: float | None = None
+    delta: float | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedJudgement:
     """
@@ -56,9 +71,11 @@ class FittedJudgement:
     ``base_rate`` is the weight of the positive label in the calibration, at which ``log_odds`` are given. ``views``
     names what must be measured of a picture: ``global``, ``native``, ``realism``, ``perturbation``. ``calibrated_on``
     is ``separate`` where the calibration's pictures were neither in the bank nor fitted on; ``out_of_fold`` where they
-    were the bank's own, each judged by heads that had not seen its generator or source. The promise of the conformal
-    p-values is exact for the first; for the second it is approximate, since a new picture is judged by heads fitted on
-    a little more than those that judged the calibration.
+    were the bank's own, each judged by heads of other folds. The promise of the conformal p-values is closest to exact
+    for the first: it holds for new pictures that are exchangeable with the calibration's, but for near duplicates among
+    them, and for the grey zone, whose curve was fitted on the same reals. For the second it is approximate, since a new
+    picture is judged by heads fitted on a little more than those that judged the calibration. ``asked`` tells what the
+    fit was asked for; None where an older version fitted it.
     """
 
     id: str
@@ -73,6 +90,15 @@ class FittedJudgement:
     base_rate: float
     views: tuple[str, ...]
     calibrated_on: Literal["separate", "out_of_fold"]
+    asked: HowFitted | None = None
+
+    def serving(self, alpha: float, delta: float | None) -> Self:
+        """
+        The same judgement, of the same id, as it serves a policy: see ``RealScores.serving``.
+
+        Then every bucket that an assessment can name supports ``alpha``, if all reals together do.
+        """
+        return replace(self, reals=self.reals.serving(alpha, delta))
 
     def assess(self, features: FeatureTable, bank: ReferenceBank, *, grey_zone: Zone | None = None) -> list[Assessment]:
         """
@@ -80,8 +106,9 @@ class FittedJudgement:
 
         A picture is ranked among reals that were judged as it was: with every head where its perturbation was
         measured, and without the lazy ones where it was not. Which pictures get a second look is itself decided by
-        their scores; give the ``grey_zone`` that decided it, and reals are ranked under the very same rule, which keeps
-        the promise of the p-values. Without it they hold for pictures that were all treated alike.
+        their scores; give the ``grey_zone`` that decided it, and reals are ranked under the very same rule, without
+        which the p-values promise something of pictures alone that were all treated alike. That rule's curve was itself
+        fitted with these reals, so the promise is very nearly kept, not exactly.
         """
         if not len(features):
             return []

@@ -32,7 +32,7 @@ from worker.judgement.attribution import Attributor
 from worker.judgement.calibration import Calibration, Isotonic, Platt
 from worker.judgement.conformal import Coverage, RealScores
 from worker.judgement.fusion import Fusion, HeadScale, MeanOfLogits, Stacker
-from worker.judgement.model import VERSION, FittedJudgement
+from worker.judgement.model import VERSION, FittedJudgement, HowFitted
 
 SETTINGS_FILE: Final = "judgement.json"
 TENSORS_FILE: Final = "heads.safetensors"
@@ -185,6 +185,8 @@ def _written(judgement: FittedJudgement) -> tuple[dict[str, Any], Tensors]:
         "base_rate": judgement.base_rate,
         "views": list(judgement.views),
         "calibrated_on": judgement.calibrated_on,
+        # Absent where it is not known, so that judgements of before it was kept hash as they did.
+        **({} if judgement.asked is None else {"asked": asdict(judgement.asked)}),
     }
     return _plain(settings), tensors
 
@@ -251,7 +253,13 @@ def _restored(
         base_rate=settings["base_rate"],
         views=tuple(settings["views"]),
         calibrated_on=settings["calibrated_on"],
+        asked=_asked(settings["asked"]) if "asked" in settings else None,
     )
+
+
+def _asked(settings: Mapping[str, Any]) -> HowFitted:
+    heads = settings["heads"]
+    return HowFitted(**{**settings, "heads": None if heads is None else tuple(heads)})
 
 
 def _fusion(settings: Mapping[str, Any]) -> Fusion:
