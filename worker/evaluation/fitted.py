@@ -38,7 +38,9 @@ class FitFold:
         """
         A judgement fitted on these references alone, asked against them as its bank.
         """
-        return FittedScorer(fit_judgement(train, plan=self.plan).judgement, ExactBank(train), self)
+        judgement = fit_judgement(train, plan=self.plan).judgement
+        serving = judgement.serving(self.rule.alpha, self.rule.pac_delta)
+        return FittedScorer(serving, ExactBank(train), self)
 
 
 class FittedScorer:
