@@ -74,8 +74,8 @@ def _exposed(light: Light, rng: np.random.Generator) -> Light:
     mosaic[0::2, 1::2] = light[0::2, 1::2, 1]
     mosaic[1::2, 0::2] = light[1::2, 0::2, 1]
     mosaic[1::2, 1::2] = light[1::2, 1::2, 2]
-    shot = 10 ** rng.uniform(-4.6, -2.3)
-    read = 10 ** rng.uniform(-3.6, -2.2)
+    shot = 10 ** rng.uniform(-4, -2)
+    read = 10 ** rng.uniform(-3.2, -1.9)
     noise = rng.standard_normal(mosaic.shape).astype(np.float32)
     exposed: Light = mosaic + noise * np.sqrt(shot * np.maximum(mosaic, 0) + read**2)
     return exposed

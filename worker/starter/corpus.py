@@ -7,18 +7,15 @@ comes in both labels: photographed by the simulated camera, and drawn by a decod
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import torch
 from PIL import Image
 
 from worker.starter.camera import Bytes, photograph, to_bytes, to_light, to_srgb
-from worker.starter.decoders import KINDS, AutoEncoder, DecoderKind, drawn_by, train_decoder
+from worker.starter.decoders import KINDS, AutoEncoder, drawn_by, train_decoder
 from worker.starter.scenes import dead_leaves, reduced
 
 PERMISSIVE: Final = ("MIT", "Apache-2.0", "CC-BY-4.0")
@@ -31,8 +28,6 @@ HELD_OUT_TIER: Final = "matched"
 """Sources that hold both labels are for judging: nothing of them is learnt from."""
 
 Progress = Callable[[str, int, int], None]
-
-_pictures: Sequence[Bytes] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,67 +88,54 @@ def make_corpus(shared_data: Path | None, plan: CorpusPlan, progress: Progress) 
     """
     Every specimen, in a fixed order; without field data, of the project's own scenes alone.
 
-    Takes minutes, most of them for the decoders, which are trained two at a time.
+    Takes minutes, most of them for the decoders.
     """
+    rng = np.random.default_rng(plan.seed)
     drawn = permissive_pictures(shared_data) if shared_data is not None else {}
     specimens = [Specimen(source, name, pixels) for name, (source, pixels) in drawn.items()]
     contents: dict[str, Bytes] = {}
     for number in range(plan.scenes):
         progress("scenes", number, plan.scenes)
-        rng = np.random.default_rng((plan.seed, number))
-        far = number % 3 != 0
+        far = number % 2 == 0  # far: a large photograph that was reduced for the web
         light = dead_leaves(1024 if far else 448, rng)
-        specimens.append(Specimen("camera", f"scene-{number}", _for_the_web(photograph(light, rng), rng, far=far)))
+        shot = photograph(light, rng)
+        factor = float(rng.uniform(1.5, 2.6))
+        specimens.append(
+            Specimen("camera", f"scene-{number}", to_bytes(to_srgb(reduced(to_light(shot), factor))) if far else shot)
+        )
         if number < plan.scenes * 2 // 3:
             contents[f"scene-{number}"] = to_bytes(to_srgb(reduced(light, 2.5 if far else 1.2)))
     for number, (name, (_, pixels)) in enumerate(drawn.items()):
         progress("photographs of generated pictures", number, len(drawn))
-        rng = np.random.default_rng((plan.seed, 1, number))
         for turn in range(plan.shots):
-            # Reduced three times, what drew the picture is gone: what is left is a scene like any other.
+            # Reduced three times and more, what drew the picture is gone; what is left is a scene like any other.
             light = reduced(to_light(pixels), max(1.5, min(pixels.shape[:2]) / float(rng.uniform(240, 340))))
-            if turn % 2:  # a camera that sees more of it, and a reduction afterwards
-                light = reduced(to_light(pixels), float(rng.uniform(1.0, 1.4)))
-            far = min(light.shape[:2]) > 600
-            specimens.append(Specimen("camera", name, _for_the_web(photograph(light, rng), rng, far=far)))
-        contents[name] = to_bytes(to_srgb(reduced(to_light(pixels), max(1.5, min(pixels.shape[:2]) / 290))))
+            specimens.append(Specimen("camera", name, photograph(light, rng)))
+            if turn == 0:
+                contents[name] = to_bytes(to_srgb(light))
     return [*specimens, *_drawn(contents, specimens, plan, progress)]
-
-
-def _for_the_web(shot: Bytes, rng: np.random.Generator, *, far: bool) -> Bytes:
-    """
-    The photograph as it is published: a large one reduced, a small one as it is.
-    """
-    return to_bytes(to_srgb(reduced(to_light(shot), float(rng.uniform(1.6, 3.2))))) if far else shot
 
 
 def _drawn(
     contents: Mapping[str, Bytes], specimens: Sequence[Specimen], plan: CorpusPlan, progress: Progress
 ) -> list[Specimen]:
-    rng = np.random.default_rng((plan.seed, 2))
+    rng = np.random.default_rng(plan.seed + 1)
     photographs = {f"photo-of-{one.content}": one.pixels for one in specimens if not one.generated}
     # Both the clean content and photographs of it: a decoder that draws a photograph again is a generator too.
     pool = [*contents.items(), *photographs.items()]
     pictures = [pixels for _, pixels in pool]
     found: list[Specimen] = []
-    # Spawned, not forked: torch's threads do not survive a fork.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=context, initializer=_receive, initargs=(pictures,)) as processes:
-        models = processes.map(_trained, KINDS, [plan] * len(KINDS), range(len(KINDS)))
-        for number, model in enumerate(models):
-            progress("decoders", number, len(KINDS))
-            found += _specimens_of(model, pool, plan.drawn_per_decoder, rng)
+    for number, kind in enumerate(KINDS):
+        steps = iter(range(1, plan.decoder_steps + 1))
+        model = train_decoder(
+            kind,
+            pictures,
+            steps=plan.decoder_steps,
+            seed=plan.seed + number,
+            progress=lambda _loss, kind=kind, steps=steps: progress(kind.name, next(steps), plan.decoder_steps),  # type: ignore[misc] # defaults bind the loop's values
+        )
+        found += _specimens_of(model, pool, plan.drawn_per_decoder, rng)
     return found
-
-
-def _receive(pictures: Sequence[Bytes]) -> None:
-    global _pictures  # noqa: PLW0603 - sent once per process, not once per decoder
-    _pictures = pictures
-
-
-def _trained(kind: DecoderKind, plan: CorpusPlan, number: int) -> AutoEncoder:
-    torch.set_num_threads(1)
-    return train_decoder(kind, _pictures, steps=plan.decoder_steps, seed=plan.seed + number)
 
 
 def _specimens_of(

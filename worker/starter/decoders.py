@@ -5,7 +5,7 @@ Each kind of up-sampling leaves its own trace (Odena et al., Distill 2016; Dural
 here, for minutes, on the project's own pictures; nothing is downloaded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -82,7 +82,9 @@ def _doubling(growth: Growth, width: int) -> list[nn.Module]:
             return [nn.Conv2d(width, 4 * width, 3, padding=1), nn.PixelShuffle(2)]
 
 
-def train_decoder(kind: DecoderKind, pictures: Sequence[Bytes], *, steps: int, seed: int) -> AutoEncoder:
+def train_decoder(
+    kind: DecoderKind, pictures: Sequence[Bytes], *, steps: int, seed: int, progress: Callable[[float], None]
+) -> AutoEncoder:
     """
     An auto-encoder of this kind, trained on random 64-pixel crops of the pictures to draw them again.
 
@@ -101,6 +103,7 @@ def train_decoder(kind: DecoderKind, pictures: Sequence[Bytes], *, steps: int, s
         loss.backward()  # type: ignore[no-untyped-call] # torch has no types for it
         optimiser.step()
         schedule.step()
+        progress(float(loss.detach()))
     return model.eval()
 
 

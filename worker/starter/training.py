@@ -1,5 +1,5 @@
 """
-Training the starter encoder: contrast anchored at the reals, and one logit for real against generated.
+Training the starter encoder: supervised contrast over origins, and one logit for real against generated.
 
 The tower is open_clip's own (a timm trunk with a linear projection), so that what is trained is what is loaded.
 """
@@ -79,10 +79,9 @@ def train_encoder(
         generated = torch.tensor([float(specimens[row].generated) for row in rows])
         raw = tower(normalised(pixels))
         unit = functional.normalize(raw, dim=1)
-        said = logit(unit * 8)[:, 0]
+        said = logit(functional.normalize(raw, dim=1) * 8)[:, 0]
         loss = functional.binary_cross_entropy_with_logits(said, generated)
-        loss = loss + 0.5 * real_contrast(unit, generated, plan.temperature)
-        loss = loss + 0.1 * family_contrast(unit, family, plan.temperature)
+        loss = loss + 0.5 * supervised_contrast(unit, family, plan.temperature)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call] # torch has no types for it
         nn.utils.clip_grad_norm_(parameters, 5.0)
@@ -95,33 +94,17 @@ def train_encoder(
     return tower.eval(), logit.eval()
 
 
-def real_contrast(unit: torch.Tensor, generated: torch.Tensor, temperature: float) -> torch.Tensor:
-    """
-    Contrast with reals as the only anchors: drawn to the other reals, away from whatever was generated.
-
-    What is generated is drawn to nothing, for its ways are many (the asymmetry of arXiv 2403.16513; our form of it).
-    """
-    log_share = _log_shares(unit, temperature)
-    real = generated == 0
-    pairs = (real[:, None] & real[None, :]) & ~torch.eye(len(unit), dtype=torch.bool)
-    per_anchor = -(log_share * pairs).sum(1) / pairs.sum(1).clamp(min=1)
-    return per_anchor[pairs.any(1)].mean()
-
-
-def family_contrast(unit: torch.Tensor, family: torch.Tensor, temperature: float) -> torch.Tensor:
+def supervised_contrast(unit: torch.Tensor, family: torch.Tensor, temperature: float) -> torch.Tensor:
     """
     The supervised contrastive loss L_out (Khosla et al., NeurIPS 2020, equation 2) over one batch of unit vectors.
     """
-    log_share = _log_shares(unit, temperature)
-    same = (family[:, None] == family[None, :]) & ~torch.eye(len(unit), dtype=torch.bool)
-    per_anchor = -(log_share * same).sum(1) / same.sum(1).clamp(min=1)
-    return per_anchor[same.any(1)].mean()
-
-
-def _log_shares(unit: torch.Tensor, temperature: float) -> torch.Tensor:
     similarity = unit @ unit.T / temperature
     itself = torch.eye(len(unit), dtype=torch.bool)
-    return similarity - torch.logsumexp(similarity.masked_fill(itself, -torch.inf), dim=1, keepdim=True)
+    log_share = similarity - torch.logsumexp(similarity.masked_fill(itself, -torch.inf), dim=1, keepdim=True)
+    same = (family[:, None] == family[None, :]) & ~itself
+    counted = same.sum(1).clamp(min=1)
+    per_anchor = -(log_share * same).sum(1) / counted
+    return per_anchor[same.any(1)].mean()
 
 
 def normalised(pixels: Bytes) -> torch.Tensor:
