@@ -115,7 +115,7 @@ def open_instruments(settings: Settings, recorder: Recorder) -> Instruments:
 
     Raises ``ConfigInvalid``, ``EncoderInvalid``, ``BankInvalid``, or ``CannotStart`` for what decoding needs.
     """
-    policy = load_policy(_policy_path(settings.policy))
+    policy = load_policy(policy_path(settings.policy))
     path = bank_path(settings)
     stored = load_bank(path)
     identity = stored.identity(settings.bank.index)
@@ -184,7 +184,9 @@ def judgement_of(stored: StoredBank, path: Path) -> FittedJudgement | None:
     return judgement
 
 
-def _policy_path(settings: PolicySettings) -> Path:
-    # The default names a file of the checkout; away from it, the policy that ships is the same one.
+def policy_path(settings: PolicySettings) -> Path:
+    """
+    Where the policy is: as configured; where nobody configured it and this is no checkout, the one that ships.
+    """
     untouched = settings == PolicySettings() and not settings.path.exists()
     return shipped_policy() if untouched else settings.path

@@ -5,15 +5,12 @@ Options and exit codes only. The work is done in ``worker.bank``, what is shown 
 """
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from worker.cli.bank_options import (
     CALIBRATION_OPTION,
@@ -26,6 +23,7 @@ from worker.cli.bank_options import (
     views,
 )
 from worker.cli.options import settings_options
+from worker.cli.progress_bars import progress_bars
 from worker.errors import EXIT_FOUND, EXIT_OK, ConfigInvalid
 from worker.settings.load import LoadedSettings
 from worker.settings.tree import Settings
@@ -187,7 +185,7 @@ def verify(path: Path, *, no_encoder: bool, as_json: bool, loaded: LoadedSetting
         embedder = _open_embedder(loaded.settings, spec)
         return embedder.encoder, embedder.decoder
 
-    with _progress(shown=not as_json) as progress:
+    with progress_bars(shown=not as_json) as progress:
         verification = verify_bank(
             path,
             open_bank=lambda stored: FaissBank(stored, loaded.settings.bank),
@@ -213,7 +211,7 @@ def _make(make: "Callable[..., BuildReport]", *, as_json: bool, teacher: "Teache
     )
 
     try:
-        with _progress(shown=not as_json) as progress:
+        with progress_bars(shown=not as_json) as progress:
             report = make(progress=progress)
     except TooManySkipped as refusal:
         if as_json:
@@ -260,21 +258,3 @@ def _teacher(path: Path, calibration: Path | None, embedder: "ReferenceEmbedder"
         return Teacher(path)
     listing = list_source(calibration, read_manifest(path).question)
     return Teacher(path, calibration=CalibrationSet(listing, embedder))
-
-
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """
-    A bar per kind of work, on stderr and only on a terminal; called with what, how many, of how many.
-    """
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
-
-        yield report

@@ -7,17 +7,16 @@ Options and exit codes only; what is measured is ``worker.evaluation``.
 import functools
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from worker.cli.options import settings_options
+from worker.cli.progress_bars import Report, progress_bars
 from worker.errors import EXIT_OK, ConfigInvalid
 from worker.settings.load import LoadedSettings
 from worker.settings.tree import Settings
@@ -32,7 +31,6 @@ _TERMINAL_COLUMNS = 200
 _OF_BANK = {"split", "heldout_tier", "reencode", "max_side", "crops", "originals", "robustness", "robustness_limit"}
 _OF_BANK |= {"teaching", "taught", "draws", "seed", "peers", "out"}
 _OF_UFD = {"bank_path", "also"}
-Report = Callable[[str, int, int], None]
 
 
 def evaluation_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -135,7 +133,7 @@ def evaluate(source: Path, *, loaded: LoadedSettings, as_json: bool, **options: 
     """
     _refuse_idle_options(options["layout"])
     work = options["work"] or _cache_folder()
-    with _progress(shown=not as_json) as progress:
+    with progress_bars(shown=not as_json) as progress:
         if options["layout"] == "ufd":
             return _ufd(source, loaded.settings, options, work=work, as_json=as_json, progress=progress)
         return _evaluate(source, loaded.settings, options, work=work, as_json=as_json, progress=progress)
@@ -152,12 +150,13 @@ def _evaluate(
     from worker.evaluation.run import evaluate as run  # noqa: PLC0415 - likewise
     from worker.evaluation.tables import show_evaluation  # noqa: PLC0415 - likewise
     from worker.fitting.fit import FitPlan  # noqa: PLC0415 - likewise
+    from worker.instruments import policy_path  # noqa: PLC0415 - likewise
     from worker.policy import load_policy  # noqa: PLC0415 - likewise
 
     out: Path | None = options["out"]
     if out is not None and not out.absolute().parent.is_dir():
         raise ConfigInvalid(f"--out {out}: there is no folder {out.absolute().parent}; make it first")
-    policy = load_policy(_policy_path(settings))
+    policy = load_policy(policy_path(settings.policy))
     open_embedder = _opener(settings)
     ready = _ready(options["legacy_probe"], open_embedder)
     tools = Tools(
@@ -281,16 +280,6 @@ def _opener(settings: Settings) -> "Callable[[ViewSpec], ReferenceEmbedder]":
     return opened
 
 
-def _policy_path(settings: Settings) -> Path:
-    """
-    The configured policy; the shipped one where the default is asked for and is not in this folder.
-    """
-    from worker.policy import shipped_policy  # noqa: PLC0415 - pydantic models; --help needs none
-
-    default = type(settings.policy)().path
-    return shipped_policy() if settings.policy.path == default and not default.is_file() else settings.policy.path
-
-
 def _cache_folder() -> Path:
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "touchstone" / "evaluation"
@@ -299,21 +288,3 @@ def _cache_folder() -> Path:
 def _console() -> Console:
     console = Console()
     return console if console.is_terminal else Console(width=_TERMINAL_COLUMNS)
-
-
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[Report]:
-    """
-    A bar per kind of work, on stderr and only on a terminal.
-    """
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
-
-        yield report

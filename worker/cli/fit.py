@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.cli.options import settings_options
+from worker.cli.progress_bars import progress_bars
 from worker.errors import EXIT_OK, ConfigInvalid
 from worker.settings.load import LoadedSettings
 
@@ -60,7 +61,6 @@ def fit(path: Path, *, loaded: LoadedSettings, as_json: bool, **options: Any) ->
     generator or source; no encoder is needed then. A worker that runs keeps the bank it loaded; restart it to use the
     new one.
     """
-    from worker.cli.bank import _progress  # noqa: PLC0415 - the bar that all commands on banks share
     from worker.fitting.bank_fit import Release, fit_bank  # noqa: PLC0415 - scikit-learn takes its time to import
     from worker.fitting.fit import FitPlan  # noqa: PLC0415 - likewise
 
@@ -75,7 +75,7 @@ def fit(path: Path, *, loaded: LoadedSettings, as_json: bool, **options: Any) ->
     )
     release = Release(out=options["out"], version=options["version"], replace=options["replace"])
     calibration = calibration_set(path, options["calibration"], loaded)
-    with _progress(shown=not as_json) as progress:
+    with progress_bars(shown=not as_json) as progress:
         done = fit_bank(path, plan=plan, calibration=calibration, release=release, progress=progress)
     if as_json:
         click.echo(json.dumps(fit_object(done, options["out"] or path), indent=2, allow_nan=False))
