@@ -38,6 +38,8 @@ def a_fused_judgement(**changes: Any) -> Judgement:  # noqa: ANN401 - a field of
             p_value=0.00332,
             alpha=0.05,
             flag_threshold=0.05,
+            guarantee="each_source",
+            sources=4,
             bucket="JPEG/>=1024",
             coverage_p=0.61,
             coverage_alpha=0.01,

@@ -39,6 +39,9 @@ class Assessment:
     ``log_odds`` of the positive label at the calibration's own base rate. ``p_value``: conformal, under "it is real";
     small is evidence against. ``bucket`` names the calibration set that it was taken from. ``coverage_p``: conformal,
     under "it is like what the bank holds". ``missing`` names the heads that could not say.
+
+    ``sources`` of reals were ranked among one by one; ``source`` is the group of them that made the p-value larger than
+    it is in its bucket, None where none did; ``bucket_p`` is that in its bucket alone, None where it was not told.
     """
 
     log_odds: float
@@ -48,3 +51,6 @@ class Assessment:
     heads: tuple[HeadScore, ...]
     missing: tuple[str, ...]
     attribution: Attribution
+    sources: int = 0
+    source: str | None = None
+    bucket_p: float | None = None

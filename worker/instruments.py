@@ -22,8 +22,8 @@ from worker.bank.files import StoredBank, load_bank
 from worker.bank.fit import check_fit
 from worker.errors import BankInvalid, CannotStart, ConfigInvalid
 from worker.flow.fitted_bank import FittedBank
-from worker.judgement.conformal import POOLED
 from worker.judgement.model import FittedJudgement
+from worker.judgement.real_scores import POOLED
 from worker.judgement.store import read_judgement
 from worker.policy import Policy, applied_rule, check_policy_fits, load_policy, shipped_policy
 from worker.ports import Bank, Encoder, PictureDecoder, Recorder
@@ -123,7 +123,7 @@ def open_instruments(settings: Settings, recorder: Recorder) -> Instruments:
     judgement = judgement_of(stored, path)
     fused = applied_rule(policy, identity, fitted=judgement is not None) == "fused"
     if judgement is not None:
-        judgement = judgement.serving(policy.rule.alpha, policy.rule.pac_delta)
+        judgement = judgement.serving(policy.rule.alpha, policy.rule.pac_delta, policy.rule.guarantee)
     thresholds = flag_thresholds(judgement, buckets_of(judgement), policy.rule) if judgement and fused else {}
     encoder = load_encoder(settings.encoder, recorder=recorder)
     decoder = open_decoder(settings, encoder, stored.views)

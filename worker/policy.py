@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from schemas.judgement import Guarantee
 from schemas.verdict import Action, AppliedRule
 from worker.domain import BankIdentity
 from worker.errors import ConfigInvalid
@@ -49,7 +50,7 @@ class Rule(Section):
     Which rule decides, and the numbers of each; ``config/policy.toml`` explains them.
 
     ``k``, ``temperature`` and ``max_neighbours`` are those of the votes and of the evidence that every verdict shows;
-    ``base_rate``, ``alpha``, ``pac_delta``, ``coverage_alpha`` and ``grey_zone`` are those of ``fused``.
+    ``base_rate``, ``alpha``, ``guarantee``, ``pac_delta``, ``coverage_alpha`` and ``grey_zone`` are those of ``fused``.
     """
 
     name: RuleName = "auto"
@@ -58,6 +59,7 @@ class Rule(Section):
     max_neighbours: Annotated[int, Field(ge=0, le=32)] = 5
     base_rate: Fraction = 0.5
     alpha: Fraction = 0.05
+    guarantee: Guarantee = "each_source"
     pac_delta: Fraction | None = None
     coverage_alpha: Unit = 0.01
     grey_zone: tuple[Unit, Unit] = (0.2, 0.8)

@@ -10,18 +10,15 @@ import pytest
 from worker.errors import ConfigInvalid
 from worker.heads.reference_bank import Nearest, NearestOfClass
 from worker.judgement.conformal import (
-    MIN_BUCKET,
-    POOLED,
     Coverage,
-    RealScores,
     TooFewReals,
-    bucket_of,
     conformal_p,
     flagged_ranks,
     kth_distance,
     largest_flagged_p,
     reals_needed,
 )
+from worker.judgement.real_scores import MIN_BUCKET, POOLED, RealScores, bucket_of
 
 
 def test_p_by_its_definition() -> None:
@@ -135,10 +132,10 @@ def test_each_kind_keeps_its_own_rate() -> None:
         scores, kinds = _mixed(rng, 1500)
         calibrated = RealScores(scores, scores, kinds)
         asked = rng.normal(size=300) + 2.0
-        p, names = calibrated.p_values(asked, ["other/>=1024"] * 300, reference=calibrated.full)
-        own.append((p <= alpha).mean())
+        ranked = calibrated.ranked(asked, ["other/>=1024"] * 300, reference=calibrated.full)
+        own.append((ranked.p <= alpha).mean())
         pooled.append((conformal_p(scores, asked) <= alpha).mean())
-        assert {"other/>=1024"} == set(names)
+        assert {"other/>=1024"} == set(ranked.bucket)
 
     assert alpha == pytest.approx(np.mean(own), abs=0.01)
     assert np.mean(pooled) > 2 * alpha
@@ -151,10 +148,10 @@ def test_a_small_kind_is_answered_by_all_reals() -> None:
     scores = np.arange(float(3 * MIN_BUCKET))
     kinds = ("JPEG/<512",) * (2 * MIN_BUCKET + 1) + ("other/<512",) * (MIN_BUCKET - 1)
     calibrated = RealScores(scores, scores, kinds)
-    p, names = calibrated.p_values(np.array([1e9, 1e9]), ["JPEG/<512", "other/<512"], reference=scores)
+    ranked = calibrated.ranked(np.array([1e9, 1e9]), ["JPEG/<512", "other/<512"], reference=scores)
 
-    assert ("JPEG/<512", POOLED) == names
-    assert [1 / (2 * MIN_BUCKET + 2), 1 / (3 * MIN_BUCKET + 1)] == p.tolist()
+    assert ("JPEG/<512", POOLED) == ranked.bucket
+    assert [1 / (2 * MIN_BUCKET + 2), 1 / (3 * MIN_BUCKET + 1)] == ranked.bucket_p.tolist() == ranked.p.tolist()
     assert calibrated.size(POOLED) == 3 * MIN_BUCKET
 
 
@@ -166,11 +163,11 @@ def test_a_kind_that_cannot_keep_alpha_is_answered_by_all_reals(alpha: float, de
     kinds = ("JPEG/<512",) * 120 + ("other/<512",) * 280
     scores = np.arange(400.0)
     serving = RealScores(scores, scores, kinds).serving(alpha, delta)
-    p, names = serving.p_values(np.array([1e9]), ["JPEG/<512"], reference=scores)
+    ranked = serving.ranked(np.array([1e9]), ["JPEG/<512"], reference=scores)
 
-    assert ("JPEG/<512" if served == "own" else POOLED,) == names
-    assert [1 / (121 if served == "own" else 401)] == p.tolist()
-    assert largest_flagged_p(serving.size(names[0]), alpha, delta) >= p[0]
+    assert ("JPEG/<512" if served == "own" else POOLED,) == ranked.bucket
+    assert [1 / (121 if served == "own" else 401)] == ranked.p.tolist()
+    assert serving.largest_flagged(alpha, delta, ranked.bucket[0]) >= ranked.p[0]
 
 
 def test_coverage_is_small_far_from_everything() -> None:

@@ -23,6 +23,7 @@ from worker.evaluation.resampling import (
     AveragePrecision,
     BalancedAccuracy,
     Interval,
+    MeanOverSets,
     credit,
 )
 
@@ -218,7 +219,7 @@ def test_measures_of_a_column() -> None:
     positive = np.array([True] * 8 + [False] * 8)
     generator = ["a"] * 5 + ["b"] * 3 + ["-"] * 8
     score = np.array([2.0, 2.0, 2.0, 2.0, -1.0, -3.0, -3.0, -3.0, *([-2.0] * 7), np.nan])
-    found = measure(ScoreColumn("x", score), positive, generator, bootstrap(positive, 20, 0))
+    found = measure(ScoreColumn("x", score), positive, generator, bootstrap(positive, 20, 0), held_out=["a"] * 16)
     filled = np.where(np.isnan(score), 0.0, score)
 
     assert found.worst is not None
@@ -235,7 +236,8 @@ def test_a_rule_that_is_no_probability_has_no_calibration() -> None:
     A difference of similarities has neither calibration error nor Brier score.
     """
     positive, score = scores(8)
-    found = measure(ScoreColumn("rule", score, probability=False), positive, ["g"] * 60, bootstrap(positive, 20, 0))
+    column = ScoreColumn("rule", score, probability=False)
+    found = measure(column, positive, ["g"] * 60, bootstrap(positive, 20, 0), held_out=["a"] * 60)
 
     assert found.ece is None
     assert found.brier is None
@@ -249,7 +251,27 @@ def test_comparison_says_when_it_cannot_tell() -> None:
     good = ScoreColumn("good", score + 3.0 * positive)
     plain = ScoreColumn("plain", score)
     draws = bootstrap(positive, 300, 0)
+    ours = compare(good, [plain, good], positive, draws, held_out=["one"] * 400)
+    theirs = compare(plain, [good], positive, draws, held_out=["one"] * 400)
 
-    assert [row.better_ap for row in compare(good, [plain, good], positive, draws)] == ["yes", "too few to tell"]
-    assert [row.better_ap for row in compare(plain, [good], positive, draws)] == ["no"]
+    assert [row.better_ap for row in ours] == ["yes", "too few to tell"]
+    assert [row.better_mean_ap for row in ours] == ["yes", "too few to tell"]
+    assert [row.better_ap for row in theirs] == ["no"]
     assert verdict(Interval(0.5, 0.4, 0.6), enough=False) == "too few to tell"
+
+
+def test_a_mean_over_sets_does_not_compare_pictures_of_different_sets() -> None:
+    """
+    An offset between two sets spoils what ranks them together, and not their mean; a set of one class is left out.
+    """
+    positive, score = scores(10, 200)
+    names = np.array(["a", "b"] * 100, dtype=object)
+    names[:6] = "reals only"
+    positive[:6] = False
+    moved = score + 50.0 * (names == "b")
+    one = np.ones((1, 200), np.float32)
+    wanted = np.mean([roc_auc_score(positive[names == name], score[names == name]) for name in ("a", "b")])
+    found = MeanOverSets(AreaUnderRoc(), names.tolist())(one, positive, moved)
+
+    assert pytest.approx(wanted, abs=1e-6) == float(found[0])
+    assert float(AreaUnderRoc()(one, positive, moved)[0]) < wanted

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
+from scipy import stats
 
 from tests.evaluation_parts import a_nearest_fit, write_evaluation_csv
 from tests.fake_encoder import FakeEncoder, fake_decoder
@@ -22,12 +23,12 @@ from worker.bank.embedding import ReferenceEmbedder
 from worker.evaluation.dataset import load_dataset
 from worker.evaluation.drawing import bootstrap
 from worker.evaluation.evaluation import Evaluation
+from worker.evaluation.false_positives import flagged_reals
 from worker.evaluation.json_view import evaluation_object
-from worker.evaluation.measures import false_positive_rate
 from worker.evaluation.perturbations import PERTURBATIONS
 from worker.evaluation.report import report_html
 from worker.evaluation.run import EvaluationPlan, Tools, evaluate
-from worker.evaluation.shipped import outcomes_of, reason_of, shipped_of
+from worker.evaluation.shipped import outcomes_of, shipped_of
 from worker.evaluation.tables import show_evaluation
 from worker.views import ViewSpec
 
@@ -43,6 +44,7 @@ COLUMN = {
     "properties": dict.fromkeys(("ap", "auroc", "balanced_accuracy", "real_accuracy", "fake_accuracy"), INTERVAL),
 }
 SHIPPED = ("real_accuracy", "fake_accuracy", "balanced_accuracy", "tpr_at_alpha", "decided_share")
+POOLED = ("pooled_value", "pooled_low", "pooled_high")
 SCHEMA = {
     "type": "object",
     "required": ["heads", "fused", "control", "fpr", "n_real", "n_ai", "split"],
@@ -62,8 +64,26 @@ SCHEMA = {
         "control": COLUMN,
         "fpr": {
             "type": "object",
-            "required": ["alpha", "value", "low", "high"],
-            "properties": {name: {"type": "number", "minimum": 0, "maximum": 1} for name in ("alpha", "low", "high")},
+            "required": [
+                "alpha",
+                "value",
+                "low",
+                "high",
+                *POOLED,
+                "low_sources",
+                "high_sources",
+                "guarantee",
+                "promised",
+            ],
+            "properties": {
+                **{name: {"type": "number", "minimum": 0, "maximum": 1} for name in ("alpha", "low", "high")},
+                **{name: {"type": ["number", "null"], "minimum": 0, "maximum": 1} for name in POOLED},
+                "guarantee": {"enum": ["each_source", "pooled"]},
+                "per_source": {
+                    "type": "object",
+                    "additionalProperties": {"required": ["n", "flagged", "value", "low", "high", "pooled_value"]},
+                },
+            },
         },
         "n_real": {"type": "integer", "minimum": 1},
         "n_ai": {"type": "integer", "minimum": 1},
@@ -206,6 +226,48 @@ def test_the_shipped_numbers_are_those_of_the_outcomes(found: Evaluation) -> Non
     assert set(SHIPPED) <= set(as_json(found)["fused"]["shipped"])
 
 
+def test_flagged_reals_source_by_source(found: Evaluation) -> None:
+    """
+    By hand: in all and of each source, under the policy's guarantee and the pooled one, as JSON, table and page.
+    """
+    judged = found.judged
+    real = ~judged.positive
+    left, right = (real & (np.array(judged.clusters) == name) for name in ("left", "right"))
+    flagged, pooled = judged.positive.copy(), judged.positive.copy()
+    flagged[np.flatnonzero(left)[:1]] = True
+    pooled[[*np.flatnonzero(left)[:4], *np.flatnonzero(right)[:2]]] = True
+    scores = replace(judged.scores, flagged=flagged, pooled_flagged=pooled, sources=3)
+    draws = bootstrap(judged.positive, 200, 0, judged.clusters)
+    rate = flagged_reals(scores, judged.positive, judged.clusters, draws, asked=(0.05, "each_source"))
+    shown = as_json(replace(found, fpr=rate))["fpr"]
+    exact = stats.binomtest(4 + 2, 20).proportion_ci(0.95, method="exact")
+
+    assert (20, 1, 0.05) == (shown["n"], shown["flagged"], shown["value"])
+    assert (0.3, exact.low, exact.high) == pytest.approx(tuple(shown[name] for name in POOLED))
+    assert {"left": (10, 1, 0.1, 0.4), "right": (10, 0, 0.0, 0.2)} == {
+        name: (row["n"], row["flagged"], row["value"], row["pooled_value"]) for name, row in shown["per_source"].items()
+    }
+    # Drawn anew, both sources may be the left one.
+    assert 0.0 == shown["low_sources"] < shown["high_sources"]
+    assert "in each of at least 3 calibration sources; of sources never seen, in 3 of 4" in shown["promised"]
+    for said in (printed(replace(found, fpr=rate)), report_html(replace(found, fpr=rate))):
+        for wanted in (shown["promised"], "bound over all sources", "10.0%", "together instead: 30.0%"):
+            assert wanted in said
+
+
+def test_the_pooled_promise_is_named(found: Evaluation) -> None:
+    """
+    Under the other guarantee no single source is promised anything.
+    """
+    draws = bootstrap(found.judged.positive, 20, 0)
+    rate = flagged_reals(
+        found.judged.scores, found.judged.positive, found.judged.clusters, draws, asked=(0.05, "pooled")
+    )
+
+    assert "over all calibration sources together; in one of them it may be more" in printed(replace(found, fpr=rate))
+    assert (None, None, None) == (rate.low_sources, rate.pooled_value, rate.sources)
+
+
 def test_without_a_guarantee_nothing_of_it_is_stated(found: Evaluation) -> None:
     """
     Where a fold could not support alpha, JSON, terminal and page give the reason in place of numbers.
@@ -214,13 +276,20 @@ def test_without_a_guarantee_nothing_of_it_is_stated(found: Evaluation) -> None:
     refused = replace(found.judged.scores, refusals=(reason,))
     without = replace(
         found,
-        fpr=false_positive_rate(np.zeros(20, bool), 0.05, reason_of(refused)),
+        fpr=flagged_reals(
+            refused,
+            found.judged.positive,
+            found.judged.clusters,
+            bootstrap(found.judged.positive, 10, 0),
+            asked=(0.05, "each_source"),
+        ),
         outcomes=outcomes_of(refused, found.judged.positive),
         shipped=shipped_of(refused, found.judged.positive, bootstrap(found.judged.positive, 10, 0)),
     )
     shown = as_json(without)
 
-    assert [None] * 4 == [shown["fpr"][name] for name in ("value", "low", "high", "flagged")]
+    assert [None] * 5 == [shown["fpr"][name] for name in ("value", "low", "high", "flagged", "promised")]
+    assert {} == shown["fpr"]["per_source"]
     assert [None] * 3 == [shown["outcomes"][name] for name in ("generated", "uncertain", "abstain_rate")]
     assert all(set(shown["fused"]["shipped"][name].values()) == {None} for name in SHIPPED)
     assert {reason} == {part["reason"] for part in (shown["fpr"], shown["outcomes"], shown["fused"]["shipped"])}

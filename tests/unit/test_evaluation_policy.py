@@ -12,7 +12,7 @@ from tests.bank_builders import GENERATED, a_neighbourhood, sha
 from tests.evaluation_parts import SURFACE
 from tests.judgement_worlds import KNN, LEAN, PERTURBATION, some_references
 from worker.evaluation.fitted import FitFold, FittedScorer
-from worker.evaluation.scores import FUSED, Scores
+from worker.evaluation.scores import FUSED, Scores, joined_scores
 from worker.fitting.fit import FitPlan, fit_judgement
 from worker.heads.features import FeatureTable, References
 from worker.heads.reference_bank import ExactBank
@@ -70,6 +70,41 @@ def test_outcomes_are_the_workers(world: tuple[FittedJudgement, References, Feat
     assert flagged == found.flagged.tolist()
     assert 1 / (1 + np.exp(-found.columns[FUSED])) == pytest.approx(np.array(probability))
     assert found.refusals == ()
+
+
+def test_both_guarantees_are_measured(world: tuple[FittedJudgement, References, FeatureTable]) -> None:
+    """
+    What the pooled bound would flag stands beside what that of each source does, which is a part of it.
+    """
+    judgement, known, features = world
+    each, pooled = (
+        FittedScorer(
+            judgement.serving(RULE.alpha, RULE.pac_delta, guarantee),
+            ExactBank(known),
+            FitFold(RULE.model_copy(update={"guarantee": guarantee}), SURFACE, PLAN),
+        )(features)
+        for guarantee in ("each_source", "pooled")
+    )
+
+    assert each.pooled_flagged is not None
+    assert pooled.pooled_flagged is not None
+    assert each.pooled_flagged.tolist() == pooled.pooled_flagged.tolist() == pooled.flagged.tolist()
+    assert (each.flagged <= pooled.flagged).all()
+    assert each.flagged.sum() < pooled.flagged.sum()
+    assert (4, 0) == (each.sources, pooled.sources)
+    assert (4, 4) == (each.take([0, 1]).sources, joined_scores([each, each]).sources)
+    assert joined_scores([each, replace(each, sources=None, pooled_flagged=None)]).pooled_flagged is None
+
+
+def test_a_fold_is_fitted_under_the_policys_guarantee(world: tuple[FittedJudgement, References, FeatureTable]) -> None:
+    """
+    Each fold's judgement serves the rule that is evaluated.
+    """
+    _, known, features = world
+    plan = FitPlan(recipes=(KNN, LEAN))
+    rules = (RULE, RULE.model_copy(update={"guarantee": "pooled"}))
+
+    assert [4, 0] == [FitFold(rule, SURFACE, plan)(known)(features.take([0, 1])).sources for rule in rules]
 
 
 def test_coverage_abstains(world: tuple[FittedJudgement, References, FeatureTable]) -> None:

@@ -145,6 +145,40 @@ def test_an_assessment_says_it_all(known: References, fitted: FitReport) -> None
     assert [] == fitted.judgement.assess(asked.take([]), ExactBank(known))
 
 
+def test_reals_know_their_source(known: References, fitted: FitReport) -> None:
+    """
+    A picture is ranked among those of each one, and never likelier to be flagged for it than under the pooled bound.
+    """
+    asked = some_references(seed=5).features
+    each, pooled = (
+        fitted.judgement.serving(0.1, None, guarantee).assess(asked, ExactBank(known))
+        for guarantee in ("each_source", "pooled")
+    )
+
+    assert tuple(name for name, held in zip(known.source, known.positive, strict=True) if not held) == (
+        fitted.judgement.reals.source
+    )
+    assert ({5}, {0}) == ({one.sources for one in each}, {one.sources for one in pooled})
+    assert [one.p_value for one in pooled] == [one.bucket_p for one in pooled] == [one.bucket_p for one in each]
+    assert all(one.p_value >= other.p_value for one, other in zip(each, pooled, strict=True))
+    assert {None} == {one.source for one in pooled}
+    assert {f"camera-{number}" for number in range(5)} >= {one.source for one in each} - {None} != set()
+
+
+def test_a_fit_says_what_it_promises(known: References, fitted: FitReport) -> None:
+    """
+    Where the bound holds, of how many sources never seen, and how many sources it takes to promise more.
+    """
+    small = fit_judgement(known, plan=FitPlan(recipes=(LEAN, NOISE), alpha=0.015))
+    said, too_small = (" ".join(report.notes) for report in (fitted, small))
+
+    assert "at most alpha in each of 5 calibration sources; of sources never seen, in 5 of 6" in said
+    assert "5 sources of reals: with so many, no false-positive rate below 16.7 %" in said
+    assert "at most 1.5 % over all calibration reals together; no source of them has enough reals" in too_small
+    assert "300 reals of sources that are not named or have fewer than 66 reals are ranked among together" in too_small
+    assert "5 sources of reals; 66 are needed for a false-positive rate of 1.5 %" in too_small
+
+
 def test_companions_change_nothing(known: References, fitted: FitReport) -> None:
     """
     A picture is judged alike alone and in a batch.

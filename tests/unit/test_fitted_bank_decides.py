@@ -147,6 +147,25 @@ def test_a_fitted_bank_decides_by_its_judgement(made: Made, tmp_path: Path) -> N
     assert all(verdict.attribution is not None for verdict in verdicts)
 
 
+def test_where_the_bound_holds_is_the_policys_choice(made: Made, tmp_path: Path) -> None:
+    """
+    Of the same bank and picture: ranked among each source of reals that has enough for alpha, or among none.
+    """
+    file, judgement = tmp_path / "one.png", read_judgement(made.fitted)
+    write_picture(file, generated=False, seed=2001)
+    named = identified(replace(judgement, reals=replace(judgement.reals, source=("left",) * 12 + ("right",) * 12)))
+    with_judgement(made.plain, files_of(named), out=tmp_path / "named")
+    found = [
+        scanned(made.settings(tmp_path / "named", alpha=alpha, guarantee=guarantee), [file])[0].calibration
+        for alpha, guarantee in ((0.08, "each_source"), (0.05, "each_source"), (0.08, "pooled"))
+    ]
+    each, small, pooled = (one for one in found if one is not None)
+
+    assert [("each_source", 2), ("each_source", 0), ("pooled", 0)] == [(o.guarantee, o.sources) for o in found if o]
+    assert each.p_value > pooled.p_value == small.p_value
+    assert {0.08} == {each.flag_threshold, pooled.flag_threshold}
+
+
 def test_the_ids_of_decisions_depend_on_the_judgement(made: Made, tmp_path: Path) -> None:
     """
     The manifest names the judgement's files by their hashes, and the ids are made from the manifest's.

@@ -11,7 +11,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from worker.fitting.calibrate import fit_calibration, fit_platt, fit_scale, share_above
+from worker.fitting.calibrate import fit_calibration, fit_platt, fit_scale
+from worker.fitting.labelled import Labelled, share_above
 from worker.fitting.stack import fit_stacker
 from worker.judgement.calibration import Isotonic, logit, prior_shift, sigmoid
 from worker.judgement.fusion import CLIP, HeadScale, MeanOfLogits
@@ -38,7 +39,7 @@ def test_stacked_heads_tell_more_than_each() -> None:
     """
     grid, positive = _heads(1)
     fresh, label = _heads(2)
-    stacker = fit_stacker(grid, positive, np.ones(len(grid)), names=NAMES)
+    stacker = fit_stacker(grid, Labelled(positive, np.ones(len(grid))), names=NAMES)
     fused = roc_auc_score(label, stacker.fused(fresh, fresh))
 
     assert fused > max(roc_auc_score(label, fresh[:, head]) for head in range(4)) + 0.02
@@ -52,7 +53,7 @@ def test_no_weight_falls_below_zero() -> None:
     Also where the data would have it so: a head that points the wrong way is left out, not used against itself.
     """
     grid, positive = _heads(3)
-    stacker = fit_stacker(np.where(np.arange(4) == 0, -grid, grid), positive, np.ones(len(grid)), names=NAMES)
+    stacker = fit_stacker(np.where(np.arange(4) == 0, -grid, grid), Labelled(positive, np.ones(len(grid))), names=NAMES)
 
     assert 0.0 == pytest.approx(stacker.weights[0], abs=1e-6)
 
@@ -62,7 +63,7 @@ def test_a_missing_head_does_not_tip_the_score() -> None:
     Without its best head the score is less sharp, but its mean is about what it was with it.
     """
     grid, positive = _heads(4)
-    stacker = fit_stacker(grid, positive, np.ones(len(grid)), names=NAMES)
+    stacker = fit_stacker(grid, Labelled(positive, np.ones(len(grid))), names=NAMES)
     without = grid.copy()
     without[:, 0] = np.nan
     full, cheap = stacker.fused(grid, grid), stacker.fused(without, without)
@@ -90,7 +91,7 @@ def test_a_scale_is_learnt_from_reals() -> None:
     positive = np.arange(600) < 200
     score = 10 - 3 * rng.normal(size=600) - 4.0 * positive
     score[0] = np.nan
-    scale = fit_scale("a", score, positive, np.ones(600))
+    scale = fit_scale("a", score, Labelled(positive, np.ones(600)))
     reals = scale.standardised(score[~positive])
 
     assert -1.0 == scale.direction
@@ -105,7 +106,7 @@ def test_a_head_that_never_spoke_says_nothing() -> None:
     """
     Its evidence is 0, not a guess.
     """
-    scale = fit_scale("a", np.full(20, np.nan), np.arange(20) < 10, np.ones(20))
+    scale = fit_scale("a", np.full(20, np.nan), Labelled(np.arange(20) < 10, np.ones(20)))
 
     assert HeadScale("a", 0.0, 1.0, 1.0, 0.0, 0.0) == scale
 

@@ -3,6 +3,7 @@ A judgement as files: what was read is what was fitted, and anything else is ref
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from worker.errors import BankInvalid
 from worker.fitting.fit import FitPlan, fit_judgement
 from worker.heads.reference_bank import ExactBank
 from worker.judgement.model import FittedJudgement, HowFitted
+from worker.judgement.sources import OTHER_SOURCES
 from worker.judgement.store import SETTINGS_FILE, TENSORS_FILE, identified, judgement_files, read_judgement
 
 
@@ -66,6 +68,48 @@ def test_what_a_fit_was_asked_for_is_kept() -> None:
     assert fitted.asked == read_judgement(judgement_files(fitted), heads=KNOWN).asked
     assert "asked" not in json.loads(judgement_files(older)[SETTINGS_FILE])
     assert read_judgement(judgement_files(older), heads=KNOWN).asked is None
+
+
+def test_sources_of_reals_are_kept(judgement: FittedJudgement, files: Mapping[str, bytes]) -> None:
+    """
+    By name, those that are not known too.
+    """
+    source = (None, *judgement.reals.source[1:])
+    partly = identified(replace(judgement, reals=replace(judgement.reals, source=source)))
+
+    assert {f"camera-{number}" for number in range(5)} == set(judgement.reals.source)
+    assert judgement.reals.source == read_judgement(files, heads=KNOWN).reals.source
+    assert source == read_judgement(judgement_files(partly), heads=KNOWN).reals.source
+    assert partly.id != judgement.id
+
+
+def test_a_judgement_of_before_sources_were_kept(judgement: FittedJudgement) -> None:
+    """
+    Reads as one whose reals are all of one group, under the id that it always had.
+    """
+    older = identified(replace(judgement, reals=replace(judgement.reals, source=())))
+    written = judgement_files(older)
+    read = read_judgement(written, heads=KNOWN)
+
+    assert {"kinds", "kind"} == set(json.loads(written[SETTINGS_FILE])["reals"])
+    assert (older.id, ()) == (read.id, read.reals.source)
+    assert [(OTHER_SOURCES, 300)] == [(group.name, len(group.rows)) for group in read.reals.groups]
+    assert 0 == read.reals.sources
+
+
+def test_a_source_that_is_not_in_the_list(files: Mapping[str, bytes]) -> None:
+    """
+    Whoever made the hash fit: such a file is refused, not read half.
+    """
+    settings = json.loads(files[SETTINGS_FILE])
+    settings["reals"]["source"][0] = 99
+    wrong = {**files, SETTINGS_FILE: json.dumps(settings).encode()}
+    with pytest.raises(BankInvalid, match=r"hash to ([0-9a-f]{64})") as refused:
+        read_judgement(wrong, heads=KNOWN)
+    found = re.search(r"hash to ([0-9a-f]{64})", str(refused.value))
+    assert found is not None
+    with pytest.raises(BankInvalid, match=r"do not hold what a judgement of version 1 needs \(IndexError"):
+        read_judgement(_changed(wrong, id=found.group(1)), heads=KNOWN)
 
 
 def test_every_kind_of_fusion_and_calibration() -> None:

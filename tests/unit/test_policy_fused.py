@@ -92,6 +92,7 @@ def test_fused_is_for_two_labels() -> None:
         (lambda d: d["rule"].update(alpha=1), r"rule\.alpha is 1"),
         (lambda d: d["rule"].update(base_rate=0), r"rule\.base_rate is 0"),
         (lambda d: d["rule"].update(pac_delta=1.0), r"rule\.pac_delta is 1\.0"),
+        (lambda d: d["rule"].update(guarantee="every_source"), r"rule\.guarantee is 'every_source': .*'each_source'"),
         (lambda d: d["rule"].update(coverage_alpha=-0.1), r"rule\.coverage_alpha is -0\.1"),
         (lambda d: d["rule"].update(grey_zone=[0.8, 0.2]), "rule.grey_zone .*lower end 0.8 is above the upper end 0.2"),
         (lambda d: d["rule"].update(grey_zone=[0.2, 1.2]), r"rule\.grey_zone\.1 is 1\.2"),
@@ -114,6 +115,7 @@ def test_mistakes_are_named(change: Change, message: str) -> None:
         lambda d: d["rule"].update(name="soft_vote"),
         lambda d: d["rule"].update(alpha=0.04),
         lambda d: d["rule"].update(pac_delta=0.1),
+        lambda d: d["rule"].update(guarantee="pooled"),
         lambda d: d["rule"].update(base_rate=0.4),
         lambda d: d["rule"].update(coverage_alpha=0.02),
         lambda d: d["rule"].update(grey_zone=[0.3, 0.8]),
@@ -135,7 +137,7 @@ def test_what_is_left_out_is_the_default() -> None:
 
     def spare(document: dict[str, Any]) -> None:
         del document["provenance"]
-        for key in ("name", "alpha", "base_rate", "coverage_alpha", "grey_zone"):
+        for key in ("name", "alpha", "guarantee", "base_rate", "coverage_alpha", "grey_zone"):
             del document["rule"][key]
 
     assert parsed(spare).sha256 == load_policy(SHIPPED).sha256

@@ -14,12 +14,13 @@ from tests.small_encoder import CountingRecorder
 from worker.adapters.clip_encoder import load_encoder
 from worker.settings.tree import EncoderSettings
 from worker.starter.camera import photograph, to_bytes, to_light, to_srgb
-from worker.starter.corpus import CorpusPlan, Specimen, make_corpus
+from worker.starter.corpus import CorpusPlan, Sources, Specimen, make_corpus
 from worker.starter.decoders import KINDS, AutoEncoder, drawn_by
 from worker.starter.laundering import laundered
 from worker.starter.make import export, made_references, write_listing
 from worker.starter.scenes import dead_leaves, reduced
-from worker.starter.training import SIDE_PX, TrainingPlan, supervised_contrast, train_encoder
+from worker.starter.training import SIDE_PX, Draws, TrainingPlan, supervised_contrast, train_encoder
+from worker.starter.upscalers import WHEEL, Upscaler, upscalers
 
 
 @pytest.fixture
@@ -128,8 +129,8 @@ def test_the_whole_way_in_small(tmp_path: Path) -> None:
     """
     A tiny corpus, three steps, and what comes out is an encoder that loads, with references to build a bank from.
     """
-    plan = CorpusPlan(seed=3, scenes=6, decoder_steps=2, drawn_per_decoder=4)
-    specimens = make_corpus(None, plan, lambda *_: None)
+    plan = CorpusPlan(seed=3, scenes=8, decoder_steps=2, drawn_per_decoder=8)
+    specimens = make_corpus(Sources(), plan, lambda *_: None)
     steps: list[int] = []
     tower, _ = train_encoder(specimens, TrainingPlan(steps=3, batch=12), lambda step, *_: steps.append(step))
     small = export(tower, tmp_path / "model")
@@ -148,9 +149,56 @@ def test_the_whole_way_in_small(tmp_path: Path) -> None:
 
 def test_real_is_what_no_generator_drew() -> None:
     """
-    The family of the camera is the only real one.
+    Photographs and what the simulated camera took; all else was drawn.
     """
     pixels = np.zeros((1, 1, 3), np.uint8)
 
-    assert not Specimen("camera", "scene-0", pixels).generated
-    assert Specimen("nearest-x8", "scene-0", pixels).generated
+    assert not Specimen("camera", "scene-0", "scene-0", pixels).generated
+    assert not Specimen("photograph", "a-0", "shelf", pixels).generated
+    assert Specimen("nearest-x8", "scene-0", "scene-0", pixels).generated
+
+
+def test_a_generated_specimen_meets_its_twin_and_every_generator_as_often() -> None:
+    """
+    Content and shape make a twin; what has none meets reals of either kind.
+    """
+    small, large = np.zeros((8, 8, 3), np.uint8), np.zeros((16, 16, 3), np.uint8)
+    specimens = [
+        Specimen("photograph", "a", "shelf", small),
+        Specimen("photograph", "b", "shelf", small),
+        Specimen("camera", "c", "c", large),
+        Specimen("nearest-x4", "a", "shelf", small),
+        Specimen("nearest-x4", "b", "shelf", large),
+        *[Specimen("shuffle-x8", "c", "c", large)] * 5,
+    ]
+    pairs = Draws(specimens, seed=1).pairs(400)
+    met = {generated: set(pairs[pairs[:, 0] == generated, 1].tolist()) for generated in range(3, 10)}
+
+    assert {0} == met[3]
+    assert {0, 1, 2} == met[4]
+    assert all({2} == met[row] for row in range(5, 10))
+    assert 0.4 < float((pairs[:, 0] < 5).mean()) < 0.6  # two of seven, and half of the draws
+
+
+def test_an_upscaler_draws_tile_by_tile_without_a_seam() -> None:
+    """
+    A network that repeats each pixel draws a picture of blocks to itself, whatever tiles it was given.
+    """
+    blocks = np.random.default_rng(0).integers(0, 256, (130, 115, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+    repeat = Upscaler("repeat", lambda tile: tile.repeat(4, 0).repeat(4, 1))
+    picture = np.pad(blocks, ((0, 3), (0, 1), (0, 0)))
+    drawn = repeat.drawn(picture)
+
+    assert blocks.shape == drawn.shape
+    # Bicubic reduction of blocks is not quite the blocks: what is asked is that no tile is shifted against another.
+    assert float(np.abs(drawn.astype(int) - blocks).mean()) < 25
+
+
+def test_another_wheel_is_refused(tmp_path: Path) -> None:
+    """
+    Weights are taken from the very file that was looked at, and from no other.
+    """
+    (tmp_path / WHEEL).write_bytes(b"another")
+
+    with pytest.raises(ValueError, match="expected"):
+        upscalers(tmp_path)

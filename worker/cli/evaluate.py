@@ -163,6 +163,7 @@ def _evaluate(
         open_embedder=open_embedder,
         fit=FitFold(policy.rule, policy.for_surface(None)[1], FitPlan(seed=options["seed"], ready=ready)),
         alpha=policy.rule.alpha,
+        guarantee=policy.rule.guarantee,
         work=work,
         peers=tuple(TinyLadeda(path) for path in options["peers"]),
         progress=progress,

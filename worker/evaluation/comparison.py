@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from worker.evaluation.measures import ScoreColumn
-from worker.evaluation.resampling import AveragePrecision, BalancedAccuracy, Bootstrap, Interval
+from worker.evaluation.resampling import AveragePrecision, BalancedAccuracy, Bootstrap, Interval, MeanOverSets
 from worker.heads.features import Mask
 
 Better = Literal["yes", "no", "too few to tell"]
@@ -21,26 +21,35 @@ class Comparison:
     """
     By how much one column is above another, on the same draws, in average precision and in balanced accuracy.
 
+    ``mean_ap``: average precision of each held-out set, averaged.
+
     Rows are not corrected for being many: of twenty that are no different, one may say "yes" or "no" by chance.
     """
 
     name: str
     ap: Interval
+    mean_ap: Interval
     balanced_accuracy: Interval
     better_ap: Better
+    better_mean_ap: Better
     better_accuracy: Better
 
 
-def compare(ours: ScoreColumn, others: Sequence[ScoreColumn], positive: Mask, draws: Bootstrap) -> list[Comparison]:
+def compare(
+    ours: ScoreColumn, others: Sequence[ScoreColumn], positive: Mask, draws: Bootstrap, *, held_out: Sequence[str]
+) -> list[Comparison]:
     """
-    ``ours`` against each of the others.
+    ``ours`` against each of the others; ``held_out`` names the set that each picture was held out with.
     """
+    in_sets = MeanOverSets(AveragePrecision(), held_out)
     enough = min(int(positive.sum()), int((~positive).sum())) >= LEAST_OF_CLASS
     rows = []
     for other in others:
         ap = draws.difference(positive, AveragePrecision(), ours.filled, other.filled)
+        mean_ap = draws.difference(positive, in_sets, ours.filled, other.filled)
         accuracy = draws.difference(positive, BalancedAccuracy(), ours.filled, other.filled)
-        rows.append(Comparison(other.name, ap, accuracy, verdict(ap, enough=enough), verdict(accuracy, enough=enough)))
+        better = [verdict(one, enough=enough) for one in (ap, mean_ap, accuracy)]
+        rows.append(Comparison(other.name, ap, mean_ap, accuracy, *better))
     return rows
 
 

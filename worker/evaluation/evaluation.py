@@ -52,13 +52,14 @@ class Judged:
     """
     The held-out pictures of all folds: rows of the data set, labels, and every column of scores.
 
-    ``clusters`` names the source that stands for each when other sources are drawn.
+    ``clusters`` names the source that stands for each when other sources are drawn, ``held_out`` its fold.
     """
 
     rows: Rows = field(repr=False)
     positive: Mask = field(repr=False)
     generator: tuple[str, ...] = field(repr=False)
     clusters: tuple[str, ...] = field(repr=False)
+    held_out: tuple[str, ...] = field(repr=False)
     unit: Matrix = field(repr=False)
     columns: Mapping[str, ScoreColumn] = field(repr=False)
     scores: Scores = field(repr=False)

@@ -17,6 +17,7 @@ from worker.heads.reference_bank import ExactBank
 from worker.judgement.calibration import prior_shift, sigmoid
 from worker.judgement.conformal import TooFewReals
 from worker.judgement.model import FittedJudgement
+from worker.judgement.real_scores import RealScores
 from worker.policy import Rule, SurfacePolicy
 
 NOTHING_FLAGGED = -1.0
@@ -39,7 +40,7 @@ class FitFold:
         A judgement fitted on these references alone, asked against them as its bank.
         """
         judgement = fit_judgement(train, plan=self.plan).judgement
-        serving = judgement.serving(self.rule.alpha, self.rule.pac_delta)
+        serving = judgement.serving(self.rule.alpha, self.rule.pac_delta, self.rule.guarantee)
         return FittedScorer(serving, ExactBank(train), self)
 
 
@@ -64,7 +65,9 @@ class FittedScorer:
         found = self._assessed(features)
         own = np.array([one.log_odds for one in found], dtype=np.float64)
         fused = prior_shift(own, calibrated=self._judgement.base_rate, deployed=rule.base_rate)
-        thresholds, refusals = self._flag_thresholds({one.bucket for one in found})
+        buckets = {one.bucket for one in found}
+        thresholds, refusals = self._flag_thresholds(self._judgement.reals, buckets)
+        pooled, _ = self._flag_thresholds(replace(self._judgement.reals, guarantee="pooled"), buckets)
         flagged = np.array([one.p_value <= thresholds[one.bucket] for one in found], dtype=bool)
         outcome = [
             self._outcome(one, probability=float(probability), flagged=bool(flag))
@@ -78,6 +81,8 @@ class FittedScorer:
             outcome=tuple(outcome),
             attributed=tuple(one.attribution.generator for one in found),
             refusals=refusals,
+            pooled_flagged=np.array([_bucket_p(one) <= pooled[one.bucket] for one in found], dtype=bool),
+            sources=self._judgement.reals.sources,
         )
 
     def _assessed(self, features: FeatureTable) -> list[Assessment]:
@@ -88,7 +93,9 @@ class FittedScorer:
         seen = replace(features, shift=np.where(doubtful[:, np.newaxis], features.shift, np.nan))
         return self._judgement.assess(seen, self._bank, grey_zone=(low, high))
 
-    def _flag_thresholds(self, buckets: AbstractSet[str]) -> tuple[dict[str, float], tuple[str, ...]]:
+    def _flag_thresholds(
+        self, reals: RealScores, buckets: AbstractSet[str]
+    ) -> tuple[dict[str, float], tuple[str, ...]]:
         """
         The flag threshold of every bucket, and why some have none: there the worker would refuse to start.
         """
@@ -97,7 +104,7 @@ class FittedScorer:
         refusals = []
         for bucket in sorted(buckets):
             try:
-                thresholds[bucket] = self._judgement.flag_threshold(rule.alpha, rule.pac_delta, bucket)
+                thresholds[bucket] = reals.largest_flagged(rule.alpha, rule.pac_delta, bucket)
             except TooFewReals as fault:
                 thresholds[bucket] = NOTHING_FLAGGED
                 refusals.append(str(fault))
@@ -129,3 +136,7 @@ class FittedScorer:
             return {}
         parts = knn.read(features, self._bank).parts
         return {name: column for name, column in parts.items() if PLAIN_KNN in name}
+
+
+def _bucket_p(one: Assessment) -> float:
+    return one.p_value if one.bucket_p is None else one.bucket_p

@@ -4,10 +4,12 @@ The JSON object of an evaluation. Its keys are a promise; numbers that were not 
 ``heads.<name>``, ``rules.<name>``, ``peers.<name>``, ``fused``, ``control`` and ``control_reencoded`` have one shape:
 ``ap``, ``auroc`` and ``balanced_accuracy`` as ``{value, low, high, low_sources, high_sources}``, and what else was
 measured of them. ``low`` and ``high`` are for other pictures of these sources, ``low_sources`` and ``high_sources`` for
-other sources too. ``balanced_accuracy`` is at even odds: log-odds above 0, after the prior shift to the policy's base
+other sources too. ``mean_ap`` and ``mean_auroc`` are of each held-out set on its own, averaged: offsets between sources
+are no errors there. ``balanced_accuracy`` is at even odds: log-odds above 0, after the prior shift to the policy's base
 rate, say "generated", and what says nothing counts half. What ships, with the policy's thresholds, margin and coverage,
-is ``fused.shipped``. Where no false-positive guarantee could be given, ``fpr``, ``outcomes`` and ``fused.shipped`` are
-null with a ``reason``.
+is ``fused.shipped``. ``fpr`` says which share of held-out reals is flagged under the policy's guarantee, in all and in
+every source, and ``fpr.pooled_value`` which would be if the bound had to hold over all sources together only. Where no
+false-positive guarantee could be given, ``fpr``, ``outcomes`` and ``fused.shipped`` are null with a ``reason``.
 """
 
 from collections.abc import Mapping
@@ -19,6 +21,7 @@ import numpy as np
 from worker.evaluation.comparison import Comparison
 from worker.evaluation.control import ORIGINAL, REENCODED
 from worker.evaluation.evaluation import Evaluation, is_head
+from worker.evaluation.false_positives import promised
 from worker.evaluation.measures import Measures, risk_coverage
 from worker.evaluation.resampling import Interval
 from worker.evaluation.scores import FUSED, PLAIN_KNN
@@ -46,7 +49,7 @@ def evaluation_object(found: Evaluation) -> dict[str, Any]:
         **_columns(found.measures),
         "fused": {**_measures(found.measures[FUSED]), "shipped": _shipped(found.shipped)},
         "originals": _columns(found.originals) if found.originals else None,
-        "fpr": asdict(found.fpr),
+        "fpr": {**asdict(found.fpr), "promised": promised(found.fpr)},
         "outcomes": asdict(found.outcomes),
         "risk_coverage": _risk_coverage(found),
         "comparisons": {row.name: _comparison(row) for row in found.comparisons},
@@ -94,6 +97,8 @@ def _measures(one: Measures) -> dict[str, Any]:
     return {
         "ap": _interval(one.ap),
         "auroc": _interval(one.auroc),
+        "mean_ap": _interval(one.mean_ap),
+        "mean_auroc": _interval(one.mean_auroc),
         "balanced_accuracy": _interval(one.balanced_accuracy),
         "real_accuracy": _interval(one.real_accuracy),
         "fake_accuracy": _interval(one.fake_accuracy),
@@ -123,6 +128,8 @@ def _risk_coverage(found: Evaluation) -> dict[str, list[float]]:
 def _comparison(row: Comparison) -> dict[str, Any]:
     return {
         "ap": _interval(row.ap),
+        "mean_ap": _interval(row.mean_ap),
+        "better_mean_ap": row.better_mean_ap,
         "balanced_accuracy": _interval(row.balanced_accuracy),
         "better_ap": row.better_ap,
         "better_balanced_accuracy": row.better_accuracy,

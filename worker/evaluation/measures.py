@@ -11,12 +11,14 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
+from schemas.judgement import Guarantee
 from worker.evaluation.resampling import (
     AreaUnderRoc,
     AveragePrecision,
     BalancedAccuracy,
     Bootstrap,
     Interval,
+    MeanOverSets,
     Recall,
     credit,
 )
@@ -52,12 +54,17 @@ class Measures:
     """
     Everything that the table says of one column.
 
+    ``ap`` and ``auroc`` rank all held-out pictures together; ``mean_ap`` and ``mean_auroc`` rank those of each held-out
+    set among themselves, and are the mean over sets.
+
     ``tpr_at`` holds None for a false-positive rate that the number of reals does not support. ``ece`` and ``brier``
     are None for a column that is no probability. ``said``: the share of pictures of which it said anything.
     """
 
     ap: Interval
     auroc: Interval
+    mean_ap: Interval
+    mean_auroc: Interval
     balanced_accuracy: Interval
     real_accuracy: Interval
     fake_accuracy: Interval
@@ -70,11 +77,29 @@ class Measures:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceRate:
+    """
+    Held-out reals of one source that were flagged, with the exact interval; ``pooled_value`` as below.
+    """
+
+    n: int
+    flagged: int
+    value: float
+    low: float
+    high: float
+    pooled_value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FalsePositiveRate:
     """
     Held-out reals that were flagged, with the exact (Clopper-Pearson) 95 % interval, beside the guarantee ``alpha``.
 
     ``reason``: why nothing can be said, where a fold could not support the guarantee; all but ``n`` are then None.
+    The exact interval is for other pictures of these sources; ``low_sources`` and ``high_sources`` are for other
+    sources too, None where there is one only. ``pooled_...``: what would be flagged if the bound had to hold over all
+    sources together only. ``guarantee`` is what the policy asks for, and ``sources`` among how many sources of reals
+    the held-out ones were ranked one by one in every fold, None where that was not told.
     """
 
     alpha: float
@@ -84,6 +109,14 @@ class FalsePositiveRate:
     flagged: int | None
     n: int
     reason: str | None = None
+    low_sources: float | None = None
+    high_sources: float | None = None
+    pooled_value: float | None = None
+    pooled_low: float | None = None
+    pooled_high: float | None = None
+    guarantee: Guarantee = "each_source"
+    sources: int | None = None
+    per_source: Mapping[str, SourceRate] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,9 +141,13 @@ class ScoreColumn:
         return filled
 
 
-def measure(column: ScoreColumn, positive: Mask, generator: Sequence[str], draws: Bootstrap) -> Measures:
+def measure(
+    column: ScoreColumn, positive: Mask, generator: Sequence[str], draws: Bootstrap, *, held_out: Sequence[str]
+) -> Measures:
     """
     The measures of a column over held-out pictures; ``generator`` names what made each (reals: any word).
+
+    ``held_out`` names the set that each was held out with.
     """
     score = column.filled
     rows = per_generator(score, positive, generator)
@@ -119,6 +156,8 @@ def measure(column: ScoreColumn, positive: Mask, generator: Sequence[str], draws
     return Measures(
         ap=draws.of(positive, AveragePrecision(), score),
         auroc=draws.of(positive, AreaUnderRoc(), score),
+        mean_ap=draws.of(positive, MeanOverSets(AveragePrecision(), held_out), score),
+        mean_auroc=draws.of(positive, MeanOverSets(AreaUnderRoc(), held_out), score),
         balanced_accuracy=draws.of(positive, BalancedAccuracy(), score),
         real_accuracy=draws.of(positive, Recall(positive=False), score),
         fake_accuracy=draws.of(positive, Recall(positive=True), score),
@@ -186,9 +225,17 @@ def false_positive_rate(flagged: Mask, alpha: float, reason: str | None = None) 
         return FalsePositiveRate(alpha, None, None, None, None, n, reason)
     if not n:
         return FalsePositiveRate(alpha, None, None, None, 0, 0, "no real picture was held out")
+    low, high = exact_interval(hits, n)
+    return FalsePositiveRate(alpha, hits / n, low, high, hits, n)
+
+
+def exact_interval(hits: int, n: int) -> tuple[float, float]:
+    """
+    The Clopper-Pearson 95 % interval of a share of n, n above 0.
+    """
     low = float(stats.beta.ppf(0.025, hits, n - hits + 1)) if hits else 0.0
     high = float(stats.beta.ppf(0.975, hits + 1, n - hits)) if hits < n else 1.0
-    return FalsePositiveRate(alpha, hits / n, low, high, hits, n)
+    return low, high
 
 
 def per_generator(score: Column, positive: Mask, generator: Sequence[str]) -> tuple[GeneratorRow, ...]:

@@ -13,7 +13,18 @@ from markupsafe import Markup
 from worker.evaluation.evaluation import Evaluation, Shown
 from worker.evaluation.pictures import thumbnail
 from worker.evaluation.plots import plots
-from worker.evaluation.tables import INTERVALS_NOTE, closing, heading, interval, shipped_lines, teaching_lines
+from worker.evaluation.tables import (
+    FALSE_POSITIVE_COLUMNS,
+    INTERVALS_NOTE,
+    MEAN_AP,
+    MEAN_AUROC,
+    closing,
+    false_positive_rows,
+    heading,
+    interval,
+    shipped_lines,
+    teaching_lines,
+)
 
 THUMBNAIL_PX: Final = 176
 NEIGHBOUR_PX: Final = 88
@@ -23,6 +34,8 @@ COLUMNS: Final = (
     "",
     "AP",
     "AUROC",
+    MEAN_AP,
+    MEAN_AUROC,
     "balanced accuracy at even odds",
     "real accuracy",
     "fake accuracy",
@@ -34,6 +47,7 @@ COLUMNS: Final = (
     "worst generator",
     "AP, files as they were",
     "fused better? AP",
+    "fused better? mean AP",
     "fused better? accuracy",
 )
 
@@ -72,6 +86,8 @@ def report_html(found: Evaluation) -> str:
         closing=[INTERVALS_NOTE, *shipped_lines(found), *closing(found), *teaching_lines(found.teaching)],
         columns=COLUMNS,
         rows=_rows(found),
+        false_positive_columns=FALSE_POSITIVE_COLUMNS,
+        false_positives=false_positive_rows(found),
         plots=drawn,
         shown=[_shown(one) for one in found.shown[:MOST_SHOWN]],
     )
@@ -85,7 +101,7 @@ def _rows(found: Evaluation) -> list[list[str]]:
         rows.append(
             [
                 name,
-                *(interval(found_one) for found_one in (one.ap, one.auroc, one.balanced_accuracy)),
+                *map(interval, (one.ap, one.auroc, one.mean_ap, one.mean_auroc, one.balanced_accuracy)),
                 interval(one.real_accuracy),
                 interval(one.fake_accuracy),
                 *("too few reals" if value is None else _number(value) for value in one.tpr_at.values()),
@@ -93,7 +109,7 @@ def _rows(found: Evaluation) -> list[list[str]]:
                 _number(one.brier),
                 "-" if one.worst is None else f"{one.worst.name} {one.worst.recall:.0%} of {one.worst.pictures}",
                 "-" if before is None else interval(before.ap),
-                *(("", "") if row is None else (row.better_ap, row.better_accuracy)),
+                *(("", "", "") if row is None else (row.better_ap, row.better_mean_ap, row.better_accuracy)),
             ]
         )
     return rows

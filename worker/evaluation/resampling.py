@@ -5,7 +5,7 @@ A draw is a row of weights: how often each picture was drawn. Nothing here knows
 ``worker.evaluation.drawing``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -145,6 +145,37 @@ class BalancedAccuracy:
         cleared = Recall(positive=False, threshold=self._threshold)(weights, positive, score)
         both: Column = (told + cleared) / 2
         return both
+
+
+class MeanOverSets:
+    """
+    A statistic of every held-out set on its own, averaged, each set counting once: as papers average over test sets.
+
+    Scores of different sets are not compared, so that an offset between two sources is no error. Sets without both
+    classes are left out. A draw in which a source was drawn twice counts it once, which widens intervals a little.
+    """
+
+    def __init__(self, statistic: Statistic, names: Sequence[str]) -> None:
+        self._statistic = statistic
+        found = np.array(names, dtype=object)
+        self._sets = [found == name for name in sorted(set(names))]
+
+    def __call__(self, weights: Draws, positive: Mask, score: Column) -> Column:
+        """
+        One mean per draw; NaN where no set has both classes.
+        """
+        columns = [self._of_set(weights[:, members], positive[members], score[members]) for members in self._sets]
+        of_sets = np.stack(columns, axis=1)
+        known = np.isfinite(of_sets)
+        with np.errstate(invalid="ignore"):
+            mean: Column = np.where(known, of_sets, 0.0).sum(axis=1) / known.sum(axis=1)
+        return mean
+
+    def _of_set(self, weights: Draws, positive: Mask, score: Column) -> Column:
+        found = self._statistic(weights, positive, score)
+        # Average precision of a set without reals is 1, and says nothing.
+        both = (weights[:, positive].sum(axis=1) > 0) & (weights[:, ~positive].sum(axis=1) > 0)
+        return np.where(both, found, np.nan)
 
 
 class Recall:

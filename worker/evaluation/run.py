@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from schemas.judgement import Guarantee
 from worker.bank.survey import Progress, no_progress
 from worker.errors import BankInvalid
 from worker.evaluation.comparison import compare
@@ -28,7 +29,8 @@ from worker.evaluation.embedding import (
     without_perturbation,
 )
 from worker.evaluation.evaluation import Evaluation, FoldRow, Judged, Shown
-from worker.evaluation.measures import Measures, ScoreColumn, false_positive_rate, logistic, measure
+from worker.evaluation.false_positives import flagged_reals
+from worker.evaluation.measures import Measures, ScoreColumn, logistic, measure
 from worker.evaluation.pictures import on_one_footing
 from worker.evaluation.resampling import (
     AreaUnderRoc,
@@ -39,7 +41,7 @@ from worker.evaluation.resampling import (
 )
 from worker.evaluation.robustness import Sweep, SweepRow, subset
 from worker.evaluation.scores import FUSED, Fit, JudgedFold, judge_folds, pooled
-from worker.evaluation.shipped import outcomes_of, reason_of, shipped_of
+from worker.evaluation.shipped import outcomes_of, shipped_of
 from worker.evaluation.splits import Fold, Split, SplitName, by_generator, by_source_or_generator
 from worker.evaluation.teaching import Pupils, Teaching, teach
 from worker.heads.features import Mask, References
@@ -93,12 +95,15 @@ class EvaluationPlan:
 class Tools:
     """
     What an evaluation works with: how to open the encoder for given views, how to fit, the bound to check, a folder.
+
+    ``guarantee`` says whether the bound ``alpha`` is to hold in each source of reals, or over all together.
     """
 
     open_embedder: OpenEmbedder
     fit: Fit
     alpha: float
     work: Path
+    guarantee: Guarantee = "each_source"
     peers: tuple[Peer, ...] = ()
     progress: Progress = field(default=no_progress, repr=False)
 
@@ -126,8 +131,8 @@ def evaluate(listed: Dataset, plan: EvaluationPlan, tools: Tools) -> Evaluation:
         folds=tuple(_fold_row(one, dataset.positive) for one in folds),
         judged=judged,
         measures=_measures(judged, draws),
-        comparisons=compare(columns[FUSED], _rivals(columns), judged.positive, draws),
-        fpr=false_positive_rate(judged.scores.flagged[~judged.positive], tools.alpha, reason_of(judged.scores)),
+        comparisons=compare(columns[FUSED], _rivals(columns), judged.positive, draws, held_out=judged.held_out),
+        fpr=flagged_reals(judged.scores, judged.positive, judged.clusters, draws, asked=(tools.alpha, tools.guarantee)),
         outcomes=outcomes_of(judged.scores, judged.positive),
         shipped=shipped_of(judged.scores, judged.positive, draws),
         duplicates=duplicates,
@@ -183,6 +188,7 @@ def _judged(
         # Of a picture whose generator is not named, the source is the next best name.
         generator=tuple(_made_by(dataset, row) for row in rows.tolist()),
         clusters=tuple(_cluster(dataset, row) for row in rows.tolist()),
+        held_out=tuple(one.fold.name for one in folds for _ in one.fold.test),
         unit=references.features.unit[rows],
         columns=columns,
         scores=scores,
@@ -203,7 +209,10 @@ def _cluster(dataset: Dataset, row: int) -> str:
 
 
 def _measures(judged: Judged, draws: Bootstrap) -> dict[str, Measures]:
-    return {name: measure(column, judged.positive, judged.generator, draws) for name, column in judged.columns.items()}
+    return {
+        name: measure(column, judged.positive, judged.generator, draws, held_out=judged.held_out)
+        for name, column in judged.columns.items()
+    }
 
 
 def _rivals(columns: Mapping[str, ScoreColumn]) -> list[ScoreColumn]:

@@ -37,6 +37,9 @@ class Scores:
     float64[n] are conformal. ``flagged`` bool[n]: called generated under the false-positive guarantee. ``outcome``:
     one of three words each. ``attributed``: which generator, None where unknown. ``refusals``: why the guarantee could
     not be given to some of them; ``flagged`` and ``outcome`` then mean nothing.
+
+    ``pooled_flagged`` bool[n]: what would be flagged if the bound had to hold over all sources of reals together only.
+    ``sources``: among how many sources of reals, one by one, each was ranked at least. None where that is not told.
     """
 
     columns: Mapping[str, Column] = field(repr=False)
@@ -46,6 +49,8 @@ class Scores:
     outcome: tuple[str, ...] = field(repr=False)
     attributed: tuple[str | None, ...] = field(repr=False)
     refusals: tuple[str, ...] = ()
+    pooled_flagged: Mask | None = field(default=None, repr=False)
+    sources: int | None = None
 
     def __len__(self) -> int:
         return len(self.p_value)
@@ -69,6 +74,8 @@ class Scores:
             outcome=tuple(self.outcome[row] for row in wanted),
             attributed=tuple(self.attributed[row] for row in wanted),
             refusals=self.refusals,
+            pooled_flagged=None if self.pooled_flagged is None else self.pooled_flagged[wanted],
+            sources=self.sources,
         )
 
 
@@ -122,6 +129,8 @@ def joined_scores(parts: Sequence[Scores]) -> Scores:
     columns = {
         name: np.concatenate([part.columns.get(name, np.full(len(part), np.nan)) for part in parts]) for name in names
     }
+    pooled_flags = [part.pooled_flagged for part in parts if part.pooled_flagged is not None]
+    sources = [part.sources for part in parts if part.sources is not None]
     return Scores(
         columns=columns,
         p_value=np.concatenate([part.p_value for part in parts]),
@@ -130,4 +139,6 @@ def joined_scores(parts: Sequence[Scores]) -> Scores:
         outcome=tuple(word for part in parts for word in part.outcome),
         attributed=tuple(name for part in parts for name in part.attributed),
         refusals=tuple(reason for part in parts for reason in part.refusals),
+        pooled_flagged=np.concatenate(pooled_flags) if parts and len(pooled_flags) == len(parts) else None,
+        sources=min(sources) if parts and len(sources) == len(parts) else None,
     )

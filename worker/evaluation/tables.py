@@ -11,7 +11,8 @@ from rich.table import Table
 
 from worker.evaluation.comparison import Comparison
 from worker.evaluation.evaluation import Evaluation
-from worker.evaluation.measures import FALSE_POSITIVE_RATES, Measures
+from worker.evaluation.false_positives import promised
+from worker.evaluation.measures import FALSE_POSITIVE_RATES, FalsePositiveRate, Measures
 from worker.evaluation.resampling import Interval
 from worker.evaluation.scores import FUSED
 from worker.evaluation.teaching import Teaching
@@ -22,8 +23,17 @@ _NAMED = 5
 INTERVALS_NOTE: Final = (
     "(a-b): other pictures drawn, for these sources; [a-b]: other sources drawn, then pictures of each, where there is "
     'more than one. "fused better?" says yes or no only where both intervals of the difference lie on one side, and '
-    "its rows are not corrected for being many. Few sources make [a-b] too narrow rather than too wide."
+    "its rows are not corrected for being many. AP and AUROC rank all held-out pictures together; their means over the "
+    "held-out sets rank those of each set among themselves, as papers average over test sets. Few sources make "
+    "[a-b] too narrow rather than too wide."
 )
+
+
+FALSE_POSITIVE_COLUMNS: Final = ("source", "reals", "flagged", "share", "95 % interval", "bound over all sources")
+
+
+MEAN_AP: Final = "mean AP of the held-out"
+MEAN_AUROC: Final = "mean AUROC of the held-out"
 
 
 def show_evaluation(found: Evaluation, console: Console) -> None:
@@ -35,6 +45,8 @@ def show_evaluation(found: Evaluation, console: Console) -> None:
     console.print(score_table(found))
     console.print(escape(INTERVALS_NOTE), soft_wrap=True)
     console.print(rate_table(found))
+    if found.fpr.per_source:
+        console.print(false_positive_table(found))
     console.print(fold_table(found))
     if found.sweep:
         console.print(sweep_table(found))
@@ -70,8 +82,14 @@ def closing(found: Evaluation) -> Iterator[str]:
     else:
         yield (
             f"false positives: {fpr.flagged} of {fpr.n} held-out reals flagged, {fpr.value:.1%} "
-            f"({fpr.low or 0:.1%} to {fpr.high or 0:.1%}), at a stated bound of {fpr.alpha:.1%}"
+            f"({fpr.low or 0:.1%} to {fpr.high or 0:.1%}{_over_sources(fpr)}), at a stated bound of {fpr.alpha:.1%}"
         )
+        if fpr.pooled_value is not None:
+            yield (
+                f"with the bound over all sources together instead: {fpr.pooled_value:.1%} "
+                f"({fpr.pooled_low or 0:.1%} to {fpr.pooled_high or 0:.1%})"
+            )
+        yield f"promised in every fold: {promised(fpr)}"
     if outcomes.reason is None:
         yield (
             f"under the policy {outcomes.generated} are called generated, {outcomes.real} real, {outcomes.uncertain} "
@@ -134,15 +152,45 @@ def rate_table(found: Evaluation) -> Table:
     return table
 
 
+def false_positive_table(found: Evaluation) -> Table:
+    """
+    Flagged held-out reals of every source, under the policy's guarantee and under the pooled one.
+    """
+    table = Table(title=f"held-out reals flagged, at a stated bound of {found.fpr.alpha:.1%}")
+    for name in FALSE_POSITIVE_COLUMNS:
+        table.add_column(name, justify="left" if name == "source" else "right")
+    for name, *cells in false_positive_rows(found):
+        table.add_row(escape(name), *cells)
+    return table
+
+
+def false_positive_rows(found: Evaluation) -> list[list[str]]:
+    """
+    The rows of that table, by source.
+    """
+    return [
+        [
+            name,
+            str(row.n),
+            str(row.flagged),
+            f"{row.value:.1%}",
+            f"{row.low:.1%} to {row.high:.1%}",
+            "-" if row.pooled_value is None else f"{row.pooled_value:.1%}",
+        ]
+        for name, row in found.fpr.per_source.items()
+    ]
+
+
 def score_table(found: Evaluation) -> Table:
     """
     One row per column of scores, the fused one first.
     """
     table = Table(title=f"held-out {found.split.name}s, 95 % bootstrap intervals (pictures drawn, for these sources)")
-    for name in ("", "AP", "AUROC", "balanced acc. at even odds", "real", "fake", "ECE", "Brier", "worst generator"):
+    scores = ("AP", "AUROC", MEAN_AP, MEAN_AUROC, "balanced acc. at even odds")
+    for name in ("", *scores, "real", "fake", "ECE", "Brier", "worst generator"):
         table.add_column(name, justify="left" if name in ("", "worst generator") else "right")
     before = ("AP, files as they were",) if found.originals else ()
-    for name in (*before, "fused better? AP", "fused better? acc."):
+    for name in (*before, "fused better? AP", "fused better? mean AP", "fused better? acc."):
         table.add_column(name, justify="right")
     compared = {row.name: row for row in found.comparisons}
     for name, one in found.measures.items():
@@ -159,6 +207,8 @@ def score_cells(found: Evaluation, name: str, one: Measures) -> list[str]:
     return [
         interval(one.ap),
         interval(one.auroc),
+        interval(one.mean_ap),
+        interval(one.mean_auroc),
         interval(one.balanced_accuracy),
         _percent(one.real_accuracy.value),
         _percent(one.fake_accuracy.value),
@@ -233,13 +283,19 @@ def interval(found: Interval) -> str:
     return f"{found.value:.3f} ({found.low:.2f}-{found.high:.2f}){sources}"
 
 
-def _better(name: str, compared: dict[str, Comparison]) -> tuple[str, str]:
+def _better(name: str, compared: dict[str, Comparison]) -> tuple[str, str, str]:
     row = compared.get(name)
-    return ("", "") if row is None else (row.better_ap, row.better_accuracy)
+    return ("", "", "") if row is None else (row.better_ap, row.better_mean_ap, row.better_accuracy)
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _over_sources(fpr: FalsePositiveRate) -> str:
+    if fpr.low_sources is None or fpr.high_sources is None:
+        return ""
+    return f"; with other sources drawn too {fpr.low_sources:.1%} to {fpr.high_sources:.1%}"
 
 
 def _percent(value: float | None) -> str:

@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 
+from worker.fitting.labelled import Labelled
 from worker.heads.features import Column, Mask
 from worker.judgement.calibration import Calibration, Isotonic, Platt
 from worker.judgement.fusion import CLIP, HeadScale
@@ -64,32 +65,22 @@ def fit_calibration(score: Column, positive: Mask, weights: Column) -> Calibrati
     return Isotonic(np.asarray(curve.X_thresholds_, np.float64), np.asarray(value, np.float64))
 
 
-def fit_scale(name: str, score: Column, positive: Mask, weights: Column) -> HeadScale:
+def fit_scale(name: str, score: Column, labelled: Labelled) -> HeadScale:
     """
     A head's scale from its scores of references that it was not fitted on; NaN scores are left out.
 
-    The direction is -1 where, weighted, a generated picture scores lower than a real one more often than higher.
+    The direction is -1 where a generated picture scores lower than a real one more often than higher, of those that may
+    be compared.
     """
     known = np.isfinite(score)
-    score, positive, weights = score[known], positive[known], weights[known]
+    direction = 1.0 if labelled.share_above(score) >= 0.5 else -1.0  # noqa: PLR2004 - a coin's
+    score, positive, weights = score[known], labelled.positive[known], labelled.weights[known]
     if not positive.any() or positive.all():
         return HeadScale(name, 0.0, 1.0, 1.0, 0.0, 0.0)
     mean = float(np.average(score[~positive], weights=weights[~positive]))
     deviation = float(np.sqrt(np.average((score[~positive] - mean) ** 2, weights=weights[~positive])))
     if deviation < LEAST_DEVIATION:
         deviation = max(float(score.std()), LEAST_DEVIATION)
-    direction = 1.0 if share_above(score, positive, weights) >= 0.5 else -1.0  # noqa: PLR2004 - a coin's
     standardised = np.clip(direction * (score - mean) / deviation, -CLIP, CLIP)
     platt = fit_platt(standardised, positive, weights)
     return HeadScale(name, mean, deviation, direction, platt.slope, platt.intercept)
-
-
-def share_above(score: Column, positive: Mask, weights: Column) -> float:
-    """
-    The weighted AUROC: how often a positive scores higher than another, ties by half.
-    """
-    others, order = score[~positive], np.argsort(score[~positive], kind="stable")
-    heavy = np.concatenate([[0.0], np.cumsum(weights[~positive][order])])
-    below = heavy[np.searchsorted(others[order], score[positive], side="left")]
-    up_to = heavy[np.searchsorted(others[order], score[positive], side="right")]
-    return float(np.average((below + up_to) / 2, weights=weights[positive]) / heavy[-1])

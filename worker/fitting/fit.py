@@ -14,11 +14,11 @@ from worker.fitting.calibrate import fit_calibration
 from worker.fitting.folds import MIN_PER_LABEL, Folds, folds_of, group_weights
 from worker.fitting.head_rows import Row, rows_of
 from worker.fitting.heads_table import RECIPES, Recipe, measured_views, usable_recipes
+from worker.fitting.labelled import Labelled, paired_sources
 from worker.fitting.one_thread import one_thread
 from worker.fitting.open_set import COVERAGE_K, fit_attribution, fit_coverage, neighbours_without_self
 from worker.fitting.out_of_fold import (
     FusedScores,
-    Labelled,
     OutOfFold,
     Progress,
     fitted_fusion,
@@ -34,9 +34,11 @@ from worker.heads.head import Head
 from worker.heads.reference_bank import ExactBank
 from worker.judgement.attribution import NEIGHBOURS, Attributor
 from worker.judgement.calibration import Calibration
-from worker.judgement.conformal import Coverage, RealScores, bucket_of, kth_distance, largest_flagged_p
+from worker.judgement.conformal import Coverage, kth_distance, largest_flagged_p
 from worker.judgement.fusion import Fusion, HeadScale
 from worker.judgement.model import VERSION, FittedJudgement, HowFitted
+from worker.judgement.real_scores import RealScores, bucket_of
+from worker.judgement.sources import new_sources_note, promise, too_small_note
 from worker.judgement.store import identified
 
 
@@ -152,7 +154,7 @@ def _fitted(
 ) -> FitReport:
     folds = folds_of(references)
     recipes, left_out = usable_recipes(references, plan.heads, plan.recipes)
-    labelled = Labelled(references.positive, group_weights(references))
+    labelled = Labelled(references.positive, group_weights(references), paired_sources(references))
     weighed = _weighed(references, folds, recipes, labelled, plan=plan, progress=progress)
     found, fused = weighed.found, weighed.fused
     bank = ExactBank(references)
@@ -195,6 +197,7 @@ def _fitted(
             *folds.notes,
             FUSED_NOTE,
             *calibrated.notes,
+            *_source_notes(calibrated.reals, plan),
         ),
     )
 
@@ -299,7 +302,21 @@ def _real_scores(references: References, fused: FusedScores) -> RealScores:
     reals = np.flatnonzero(~references.positive)
     features = references.features
     kinds = tuple(bucket_of(features.format[row], float(features.short_side_px[row])) for row in reals)
-    return RealScores(fused.full[reals], fused.cheap[reals], kinds)
+    sources = tuple(references.source[row] for row in reals)
+    return RealScores(fused.full[reals], fused.cheap[reals], kinds, sources)
+
+
+def _source_notes(reals: RealScores, plan: FitPlan) -> tuple[str, ...]:
+    """
+    What a policy that asks for ``each_source`` promises of this calibration, and what it does not.
+    """
+    serving = reals if plan.alpha is None else reals.serving(plan.alpha, plan.delta)
+    few = too_small_note(reals.source, serving.least_of_source)
+    return (
+        promise(plan.alpha, serving.sources),
+        *(() if few is None else (few,)),
+        new_sources_note(plan.alpha, reals.source),
+    )
 
 
 def _open_set(references: References, calibration: References | None, bank: ExactBank) -> tuple[Coverage, Attributor]:

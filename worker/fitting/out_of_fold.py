@@ -10,6 +10,7 @@ import numpy as np
 from worker.fitting.calibrate import fit_scale
 from worker.fitting.folds import Folds
 from worker.fitting.heads_table import Recipe
+from worker.fitting.labelled import Labelled
 from worker.fitting.stack import fit_fusion
 from worker.heads.features import Column, FeatureTable, Mask, References
 from worker.heads.head import Head
@@ -39,16 +40,6 @@ class FusedScores:
 
     full: Column = field(repr=False)
     cheap: Column = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Labelled:
-    """
-    What the fusion learns from: which references are positive, and what each weighs.
-    """
-
-    positive: Mask = field(repr=False)
-    weights: Column = field(repr=False)
 
 
 def out_of_fold(
@@ -102,9 +93,7 @@ def scales_of(names: Sequence[str], scores: Grid, labelled: Labelled) -> tuple[H
     """
     The scale of each head.
     """
-    return tuple(
-        fit_scale(name, scores[:, column], labelled.positive, labelled.weights) for column, name in enumerate(names)
-    )
+    return tuple(fit_scale(name, scores[:, column], labelled) for column, name in enumerate(names))
 
 
 def fitted_fusion(
@@ -115,7 +104,7 @@ def fitted_fusion(
     """
     scales = scales_of(names, scores, labelled)
     standardised = grid_of(scores, scales).standardised
-    fusion = fit_fusion(standardised, labelled.positive, labelled.weights, names=names, stacked=stacked)
+    fusion = fit_fusion(standardised, labelled, names=names, stacked=stacked)
     return scales, fusion
 
 

@@ -5,13 +5,14 @@ Few labels and shifted data reward caution: weights are never negative, and are 
 """
 
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from worker.fitting.calibrate import share_above
+from worker.fitting.labelled import Labelled
 from worker.heads.features import Column, Mask, References
 from worker.judgement.fusion import Fusion, Grid, MeanOfLogits, Stacker
 from worker.judgement.model import LAZY
@@ -44,50 +45,74 @@ def enough_to_stack(references: References) -> bool:
     return len(references) >= MIN_LABELLED and max(len(generators), len(sources)) >= MIN_GROUPS
 
 
-def fit_fusion(standardised: Grid, positive: Mask, weights: Column, *, names: Sequence[str], stacked: bool) -> Fusion:
+def fit_fusion(standardised: Grid, labelled: Labelled, *, names: Sequence[str], stacked: bool) -> Fusion:
     """
     The stacker, or the mean of logits when there is too little to learn from.
     """
-    if not stacked:
-        return MeanOfLogits(len(names))
-    return fit_stacker(standardised, positive, weights, names=names)
+    return fit_stacker(standardised, labelled, names=names) if stacked else MeanOfLogits(len(names))
 
 
 def fit_stacker(
-    standardised: Grid,
-    positive: Mask,
-    weights: Column,
-    *,
-    names: Sequence[str],
-    shrinkage: float = SHRINKAGE,
+    standardised: Grid, labelled: Labelled, *, names: Sequence[str], shrinkage: float = SHRINKAGE
 ) -> Stacker:
     """
     Logistic regression of the label on float64[n, h] standardised scores, each weight at least 0.
 
-    ``weights`` float64[n] weigh the references. Penalised is the squared distance of the weights from a prior, and of
-    the numbers for absent heads from what the heads' means count for. The prior is in proportion to how far each head's
-    AUROC lies above a coin's, with a common factor that is itself fitted first; a head that is worth nothing alone
-    starts from 0.
+    Where enough sources hold both labels, of which of two pictures of one source is the positive one: see ``Labelled``.
+    Penalised is the squared distance of the weights from a prior, and of the numbers for absent heads from what the
+    heads' means count for. The prior is in proportion to how far each head's AUROC lies above a coin's, with a common
+    factor that is itself fitted first; a head that is worth nothing alone starts from 0.
     Every reference is also seen without the lazy heads, and without each single head, so that the score is sound then.
     """
-    grid, label, weight = _with_heads_taken_out(standardised, positive, weights, names)
-    missing = np.isnan(grid).astype(np.float64)
+    heads = standardised.shape[1]
     # What a head that cannot say counts for before anything is learnt of it: midway between the labels, not a real.
-    neutral = _means(standardised, weights)
-    known = np.where(np.isnan(grid), neutral, grid)
-    target = label.astype(np.float64)
-    heads = grid.shape[1]
-    merit = _merits(standardised, positive, weights)
-    sums = (known * merit).sum(axis=1, keepdims=True)
-    common = _minimised(sums, target, weight, start=np.zeros(1), shrinkage=0.0, bounded=1)
-    design = np.concatenate([known, missing], axis=1)
+    neutral = _means(standardised, labelled.weights)
+    merit = _merits(standardised, labelled)
+    taken_out = [(share, np.where(out, np.nan, standardised)) for out, share in _taken_out(names)]
+    common = _minimised(_lessons(taken_out, neutral, labelled).summed(merit), start=np.zeros(1), shrinkage=0.0)
     prior = np.concatenate([common[0] * merit, np.zeros(heads)])
-    found = _minimised(design, target, weight, start=prior, shrinkage=shrinkage, bounded=heads)
+    found = _minimised(_lessons(taken_out, neutral, labelled), start=prior, shrinkage=shrinkage)
     return Stacker(
         intercept=float(found[-1]),
         weights=tuple(float(value) for value in found[:heads]),
         absent=tuple(float(value) for value in found[heads:-1] + found[:heads] * neutral),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lessons:
+    """
+    Rows of a logistic regression; the first ``bounded`` coefficients are at least 0, and ``intercept`` may be barred.
+    """
+
+    design: Grid
+    target: Column
+    weight: Column
+    bounded: int
+    intercept: bool
+
+    def summed(self, merit: Column) -> Self:
+        """
+        The same with one column: the heads, each by its merit.
+        """
+        return replace(self, design=self.design[:, : len(merit)] @ merit[:, None], bounded=1)
+
+
+def _lessons(taken_out: Sequence[tuple[float, Grid]], neutral: Column, labelled: Labelled) -> _Lessons:
+    heads = len(neutral)
+    weights = np.concatenate([labelled.weights * share for share, _ in taken_out])
+    shares = [share for share, _ in taken_out]
+    designs = []
+    for _, grid in taken_out:
+        missing = np.isnan(grid)
+        designs.append(np.concatenate([np.where(missing, neutral, grid), missing.astype(np.float64)], axis=1))
+    if not labelled.sources:
+        target = np.tile(labelled.positive.astype(np.float64), len(designs))
+        return _Lessons(np.concatenate(designs), target, weights, heads, intercept=True)
+    up, down, weight = labelled.contrasts()
+    differences = np.concatenate([design[up] - design[down] for design in designs])
+    weight = np.concatenate([weight * share for share in shares])
+    return _Lessons(differences, np.ones(len(differences)), weight, heads, intercept=False)
 
 
 def _means(standardised: Grid, weights: Column) -> Column:
@@ -101,39 +126,34 @@ def _means(standardised: Grid, weights: Column) -> Column:
     return means
 
 
-def _merits(standardised: Grid, positive: Mask, weights: Column) -> Column:
+def _merits(standardised: Grid, labelled: Labelled) -> Column:
     """
     2 AUROC - 1 of each head where it could say, at least 0; all 1 where no head is worth anything.
     """
-    merits = np.zeros(standardised.shape[1])
-    for head in range(len(merits)):
-        known = np.isfinite(standardised[:, head])
-        if positive[known].any() and not positive[known].all():
-            merits[head] = max(0.0, 2 * share_above(standardised[known, head], positive[known], weights[known]) - 1)
+    columns = range(standardised.shape[1])
+    merits = np.array([max(0.0, 2 * labelled.share_above(standardised[:, head]) - 1) for head in columns])
     return merits if merits.any() else np.ones(len(merits))
 
 
-def _with_heads_taken_out(
-    standardised: Grid, positive: Mask, weights: Column, names: Sequence[str]
-) -> tuple[Grid, Mask, Column]:
+def _taken_out(names: Sequence[str]) -> list[tuple[Mask, float]]:
+    """
+    Which heads are taken out of the references, time after time, and what each time weighs.
+    """
     heads = len(names)
     lazy = np.asarray([name in LAZY for name in names])
-    taken = [np.zeros(heads, dtype=np.bool_), *([lazy] if lazy.any() and not lazy.all() else [])]
-    shares = [1.0] * len(taken)
+    taken = [(np.zeros(heads, dtype=np.bool_), 1.0)]
+    if lazy.any() and not lazy.all():
+        taken.append((lazy, 1.0))
     if heads > 1:
-        taken += list(np.eye(heads, dtype=np.bool_))
-        shares += [0.5 / heads] * heads
-    grid = np.concatenate([np.where(out, np.nan, standardised) for out in taken])
-    weight = np.concatenate([weights * share for share in shares])
-    return grid, np.tile(positive, len(taken)), weight
+        taken += [(row, 0.5 / heads) for row in np.eye(heads, dtype=np.bool_)]
+    return taken
 
 
-def _minimised(
-    design: Grid, target: Column, weight: Column, *, start: Column, shrinkage: float, bounded: int
-) -> Column:
+def _minimised(lessons: _Lessons, *, start: Column, shrinkage: float) -> Column:
     """
-    Coefficients and, last, the intercept of a penalised logistic regression; the first ``bounded`` are at least 0.
+    Coefficients and, last, the intercept of a penalised logistic regression.
     """
+    design, target, weight = lessons.design, lessons.target, lessons.weight
     total = weight.sum()
 
     def loss(p: Column) -> tuple[float, Column]:
@@ -143,6 +163,8 @@ def _minimised(
         gradient = np.concatenate([design.T @ slope + shrinkage * away, [slope.sum()]])
         return value + shrinkage / 2 * float(away @ away), gradient
 
-    bounds = [(0.0, None)] * bounded + [(None, None)] * (len(start) - bounded + 1)
+    edge = None if lessons.intercept else 0.0
+    free = len(start) - lessons.bounded
+    bounds = [*[(0.0, None)] * lessons.bounded, *[(None, None)] * free, (edge, edge)]
     found: Column = minimize(loss, np.append(start, 0.0), jac=True, method="L-BFGS-B", bounds=bounds).x
     return found

@@ -1,14 +1,12 @@
 """
-What may be promised of false positives: conformal p-values against calibration reals, whole or by kind of file.
+Conformal p-values, and which of them may be flagged; how far a picture lies from the bank.
 
 Split conformal p-values as in Bates et al., "Testing for outliers with conformal p-values" (2023); no scores are made
-here, and no policy is applied.
+here, and no policy is applied. Which calibration reals are ranked among is ``worker.judgement.real_scores``.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final, Self
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.special import betainc
@@ -17,28 +15,11 @@ from worker.errors import ConfigInvalid
 from worker.heads.features import Column, Mask
 from worker.heads.reference_bank import Nearest
 
-MIN_BUCKET: Final = 100
-"""Calibration reals that a kind of file needs for a threshold of its own; with fewer, all reals together are asked."""
-
-POOLED: Final = "all"
-"""Name of the bucket that holds every calibration real."""
-
-_BANDS_PX: Final = ((512.0, "<512"), (1024.0, "512-1023"), (math.inf, ">=1024"))
-
 
 class TooFewReals(ConfigInvalid):
     """
     The calibration holds too few reals to promise so few false positives.
     """
-
-
-def bucket_of(image_format: str | None, short_side_px: float) -> str:
-    """
-    The kind of a file: ``JPEG``, ``other`` or ``unknown``, and the band of its short side, such as ``JPEG/<512``.
-    """
-    kind = "unknown" if image_format is None else "JPEG" if image_format.upper() in {"JPEG", "JPG", "MPO"} else "other"
-    band = next((name for below, name in _BANDS_PX if short_side_px < below), "unknown")
-    return f"{kind}/{band}"
 
 
 def conformal_p(calibration: Column, scores: Column) -> Column:
@@ -51,66 +32,6 @@ def conformal_p(calibration: Column, scores: Column) -> Column:
     at_least = len(ordered) - np.searchsorted(ordered, scores, side="left")
     p: Column = np.asarray((1.0 + at_least) / (len(ordered) + 1.0), dtype=np.float64)
     return p
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RealScores:
-    """
-    Fused scores of the calibration's reals, which a new score is ranked among.
-
-    ``full`` float64[n] with every head, ``cheap`` float64[n] with those that need no further encoding; equal where
-    there is no such head. ``bucket`` names the kind of each real's file. ``least`` is how many reals a kind of file
-    needs to answer for itself, never under ``MIN_BUCKET``; see ``serving``.
-    """
-
-    full: Column = field(repr=False)
-    cheap: Column = field(repr=False)
-    bucket: tuple[str, ...] = field(repr=False)
-    least: int = MIN_BUCKET
-
-    def __post_init__(self) -> None:
-        if not len(self.full) == len(self.cheap) == len(self.bucket):
-            raise ValueError(
-                f"scores of reals have lengths {len(self.full)}, {len(self.cheap)} and {len(self.bucket)}, want one"
-            )
-
-    def serving(self, alpha: float, delta: float | None) -> Self:
-        """
-        The same reals, where a kind of file with too few of them for this alpha is answered by all.
-
-        ``alpha`` and ``delta`` as in ``largest_flagged_p``. The promise for such a kind is then that of all kinds
-        together, which the bucket of its p-values says.
-        """
-        return replace(self, least=max(MIN_BUCKET, reals_needed(alpha, delta)))
-
-    def served_by(self, bucket: str) -> str:
-        """
-        The bucket whose reals answer for this kind of file: its own when it has ``least`` of them, else all.
-        """
-        return bucket if self.bucket.count(bucket) >= max(MIN_BUCKET, self.least) else POOLED
-
-    def size(self, bucket: str) -> int:
-        """
-        Calibration reals in a bucket; ``POOLED`` names all.
-        """
-        return len(self.bucket) if bucket == POOLED else self.bucket.count(bucket)
-
-    def p_values(self, scores: Column, buckets: Sequence[str], *, reference: Column) -> tuple[Column, tuple[str, ...]]:
-        """
-        For each score its p-value among ``reference`` (``full``, ``cheap`` or a mixture), and the bucket that it is of.
-
-        Conditional on the kind of file where it has a bucket of its own (Mondrian). The pooled p-value promises its
-        alpha over all kinds together only, which is less than for the kind at hand.
-        """
-        kinds = np.asarray(self.bucket)
-        served = {bucket: self.served_by(bucket) for bucket in set(buckets)}
-        names = tuple(served[bucket] for bucket in buckets)
-        asked = np.asarray(names)
-        p = np.ones(len(scores))
-        for name in set(names):
-            among = reference if name == POOLED else reference[kinds == name]
-            p[asked == name] = conformal_p(among, scores[asked == name])
-        return p, names
 
 
 def flagged_ranks(n: int, alpha: float, delta: float | None) -> int | None:

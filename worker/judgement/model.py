@@ -10,23 +10,16 @@ from typing import Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.judgement import Guarantee
 from worker.assessment import Assessment, HeadScore
 from worker.heads.features import Column, FeatureTable, Mask
 from worker.heads.head import Head
 from worker.heads.reference_bank import ReferenceBank
 from worker.judgement.attribution import Attributor
 from worker.judgement.calibration import Calibration, sigmoid
-from worker.judgement.conformal import (
-    POOLED,
-    Coverage,
-    RealScores,
-    bucket_of,
-    in_zone,
-    kth_distance,
-    largest_flagged_p,
-    smallest_alpha,
-)
+from worker.judgement.conformal import Coverage, in_zone, kth_distance, smallest_alpha
 from worker.judgement.fusion import Fusion, Grid, HeadScale
+from worker.judgement.real_scores import POOLED, Ranked, RealScores, bucket_of
 
 VERSION: Final = "1"
 """Raised when the arithmetic of a judgement, or the files that hold one, change."""
@@ -92,13 +85,13 @@ class FittedJudgement:
     calibrated_on: Literal["separate", "out_of_fold"]
     asked: HowFitted | None = None
 
-    def serving(self, alpha: float, delta: float | None) -> Self:
+    def serving(self, alpha: float, delta: float | None, guarantee: Guarantee = "each_source") -> Self:
         """
         The same judgement, of the same id, as it serves a policy: see ``RealScores.serving``.
 
         Then every bucket that an assessment can name supports ``alpha``, if all reals together do.
         """
-        return replace(self, reals=self.reals.serving(alpha, delta))
+        return replace(self, reals=self.reals.serving(alpha, delta, guarantee))
 
     def assess(self, features: FeatureTable, bank: ReferenceBank, *, grey_zone: Zone | None = None) -> list[Assessment]:
         """
@@ -114,7 +107,7 @@ class FittedJudgement:
             return []
         grid = self.read(features, bank)
         raw = self.fusion.fused(grid.standardised, grid.evidence)
-        p, buckets = self._p_values(features, grid, raw, grey_zone)
+        ranked, sources = self._ranked(features, grid, raw, grey_zone), self.reals.sources
         depth = max(self.coverage.k, self.attribution.neighbours)
         nearest = bank.nearest("global", features.unit, depth)
         coverage_p = self.coverage.p_values(kth_distance(nearest, self.coverage.k))
@@ -123,12 +116,15 @@ class FittedJudgement:
         return [
             Assessment(
                 log_odds=float(log_odds[row]),
-                p_value=float(p[row]),
-                bucket=buckets[row],
+                p_value=float(ranked.p[row]),
+                bucket=ranked.bucket[row],
                 coverage_p=float(coverage_p[row]),
                 heads=self._head_scores(grid, row),
                 missing=tuple(h.name for h, s in zip(self.heads, grid.score[row], strict=True) if np.isnan(s)),
                 attribution=attributions[row],
+                sources=sources,
+                source=ranked.source[row],
+                bucket_p=float(ranked.bucket_p[row]),
             )
             for row in range(len(features))
         ]
@@ -149,11 +145,11 @@ class FittedJudgement:
         """
         The largest p-value that may be flagged in a bucket, named as in ``Assessment.bucket``.
 
-        ``delta`` None: ``alpha``, which then bounds false positives on average over calibrations. Otherwise the bound
+        ``delta`` None: ``alpha``, which then bounds false positives on average over calibrations, in each source of
+        reals that a picture is ranked among (see ``worker.judgement.sources.largest_p``). Otherwise the bound
         holds in all but a share ``delta`` of calibrations. Raises ``TooFewReals`` naming n, alpha and the n needed.
         """
-        what = "the calibration" if bucket == POOLED else f"the calibration for {bucket}"
-        return largest_flagged_p(self.reals.size(bucket), alpha, delta, what)
+        return self.reals.largest_flagged(alpha, delta, bucket)
 
     @property
     def smallest_alpha(self) -> float:
@@ -168,17 +164,20 @@ class FittedJudgement:
         """
         return grid_of(np.stack([head.read(features, bank).score for head in self.heads], axis=1), self.scales)
 
-    def _p_values(
-        self, features: FeatureTable, grid: HeadGrid, raw: Column, zone: Zone | None
-    ) -> tuple[Column, tuple[str, ...]]:
+    def _ranked(self, features: FeatureTable, grid: HeadGrid, raw: Column, zone: Zone | None) -> Ranked:
         kinds = [bucket_of(name, side) for name, side in zip(features.format, features.short_side_px, strict=True)]
         if zone is not None:
-            return self.reals.p_values(raw, kinds, reference=self._as_in_zone(zone))
+            return self.reals.ranked(raw, kinds, reference=self._as_in_zone(zone))
         lazy = [head.name in LAZY for head in self.heads]
         whole = ~np.isnan(grid.score[:, lazy]).any(axis=1)
-        full, buckets = self.reals.p_values(raw, kinds, reference=self.reals.full)
-        cheap, _ = self.reals.p_values(raw, kinds, reference=self.reals.cheap)
-        return np.where(whole, full, cheap), buckets
+        full = self.reals.ranked(raw, kinds, reference=self.reals.full)
+        cheap = self.reals.ranked(raw, kinds, reference=self.reals.cheap)
+        return Ranked(
+            p=np.where(whole, full.p, cheap.p),
+            bucket_p=np.where(whole, full.bucket_p, cheap.bucket_p),
+            bucket=full.bucket,
+            source=tuple(np.where(whole, np.array(full.source, object), np.array(cheap.source, object)).tolist()),
+        )
 
     def _as_in_zone(self, zone: Zone) -> Column:
         asked = in_zone(sigmoid(self.calibration.log_odds(self.reals.cheap)), *zone)

@@ -30,9 +30,10 @@ from worker.heads.realism import Realism
 from worker.heads.style import Style
 from worker.judgement.attribution import Attributor
 from worker.judgement.calibration import Calibration, Isotonic, Platt
-from worker.judgement.conformal import Coverage, RealScores
+from worker.judgement.conformal import Coverage
 from worker.judgement.fusion import Fusion, HeadScale, MeanOfLogits, Stacker
 from worker.judgement.model import VERSION, FittedJudgement, HowFitted
+from worker.judgement.real_scores import RealScores
 
 SETTINGS_FILE: Final = "judgement.json"
 TENSORS_FILE: Final = "heads.safetensors"
@@ -173,13 +174,12 @@ def _written(judgement: FittedJudgement) -> tuple[dict[str, Any], Tensors]:
         )
     if isinstance(judgement.calibration, Isotonic):
         tensors |= {"calibration.score": judgement.calibration.score, "calibration.value": judgement.calibration.value}
-    kinds = sorted(set(judgement.reals.bucket))
     settings = {
         "version": judgement.version,
         "heads": heads,
         "fusion": _fusion_settings(judgement.fusion),
         "calibration": _calibration_settings(judgement.calibration),
-        "reals": {"kinds": kinds, "kind": [kinds.index(kind) for kind in judgement.reals.bucket]},
+        "reals": _reals_settings(judgement.reals),
         "coverage": {"k": judgement.coverage.k},
         "attribution": _attribution_settings(judgement.attribution),
         "base_rate": judgement.base_rate,
@@ -189,6 +189,17 @@ def _written(judgement: FittedJudgement) -> tuple[dict[str, Any], Tensors]:
         **({} if judgement.asked is None else {"asked": asdict(judgement.asked)}),
     }
     return _plain(settings), tensors
+
+
+def _reals_settings(reals: RealScores) -> dict[str, Any]:
+    kinds = sorted(set(reals.bucket))
+    settings: dict[str, Any] = {"kinds": kinds, "kind": [kinds.index(kind) for kind in reals.bucket]}
+    if reals.source:
+        # Null, the source of what is not known, comes first. Absent where none was kept: hashes stay as they were.
+        sources = sorted(set(reals.source), key=lambda name: (name is not None, name or ""))
+        index = {name: at for at, name in enumerate(sources)}
+        settings |= {"sources": sources, "source": [index[name] for name in reals.source]}
+    return settings
 
 
 def _fusion_settings(fusion: Fusion) -> dict[str, Any]:
@@ -229,7 +240,6 @@ def _of_numpy(value: object) -> object:
 def _restored(
     identity: str, settings: Mapping[str, Any], tensors: Tensors, heads: Mapping[str, Restore]
 ) -> FittedJudgement:
-    kinds = settings["reals"]["kinds"]
     calibration: Calibration = (
         Platt(settings["calibration"]["slope"], settings["calibration"]["intercept"])
         if settings["calibration"]["kind"] == "platt"
@@ -243,9 +253,7 @@ def _restored(
         scales=tuple(HeadScale(**part["scale"]) for part in settings["heads"]),
         fusion=_fusion(settings["fusion"]),
         calibration=calibration,
-        reals=RealScores(
-            tensors["reals.full"], tensors["reals.cheap"], tuple(kinds[kind] for kind in settings["reals"]["kind"])
-        ),
+        reals=_real_scores(settings["reals"], tensors),
         coverage=Coverage(settings["coverage"]["k"], tensors["coverage.distance"]),
         attribution=Attributor(
             **{**attribution, "names": tuple(attribution["names"])}, code=tensors["attribution.code"]
@@ -254,6 +262,19 @@ def _restored(
         views=tuple(settings["views"]),
         calibrated_on=settings["calibrated_on"],
         asked=_asked(settings["asked"]) if "asked" in settings else None,
+    )
+
+
+def _real_scores(settings: Mapping[str, Any], tensors: Tensors) -> RealScores:
+    """
+    The reals; of judgements that were fitted before sources were kept, without them.
+    """
+    kinds, sources = settings["kinds"], settings.get("sources", ())
+    return RealScores(
+        tensors["reals.full"],
+        tensors["reals.cheap"],
+        tuple(kinds[kind] for kind in settings["kind"]),
+        tuple(sources[source] for source in settings.get("source", ())),
     )
 
 

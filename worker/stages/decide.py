@@ -170,6 +170,8 @@ def _calibration(assessed: Assessed, rule: Rule) -> CalibrationV1:
         alpha=rule.alpha,
         pac_delta=rule.pac_delta,
         flag_threshold=assessed.flag_threshold,
+        guarantee=rule.guarantee,
+        sources=assessed.assessment.sources,
         bucket=assessed.assessment.bucket,
         coverage_p=assessed.assessment.coverage_p,
         coverage_alpha=rule.coverage_alpha,

@@ -15,6 +15,9 @@ from worker.stages.vote import SoftVote, largest_similarity
 STRONGEST: Final = 3
 """So many heads are named in the grounds of a calibrated decision."""
 
+LONGEST_NAME: Final = 64
+"""Characters of a source's name that a message shows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reckoning:
@@ -104,17 +107,27 @@ def _doubts_about_significance(assessed: Assessed, first: Label, positive: Label
     flagged = p_value <= threshold
     if first == positive and not flagged:
         message = (
-            f"{first} is likelier, but real pictures look like this too often: p-value {p_value:.3g}, "
-            f"wanted at most {threshold:.3g}"
+            f"{first} is likelier, but real pictures look like this too often: p-value {p_value:.3g}"
+            f"{_among(assessed)}, wanted at most {threshold:.3g}"
         )
         return [Reason(code=ReasonCode.NOT_SIGNIFICANT, message=message)]
     if first != positive and flagged:
         message = (
-            f"{first} is likelier, but few real pictures look like this: p-value {p_value:.3g}, "
-            f"wanted above {threshold:.3g}"
+            f"{first} is likelier, but few real pictures look like this: p-value {p_value:.3g}"
+            f"{_among(assessed)}, wanted above {threshold:.3g}"
         )
         return [Reason(code=ReasonCode.SIGNIFICANT, message=message)]
     return []
+
+
+def _among(assessed: Assessed) -> str:
+    """
+    In which source of reals the p-value is as large as it is, where it is smaller among all.
+    """
+    source = assessed.assessment.source
+    if source is None:
+        return ""
+    return f" among the reals of {source if len(source) <= LONGEST_NAME else source[:LONGEST_NAME] + '...'}"
 
 
 def _calibrated_grounds(reckoning: Reckoning, assessed: Assessed) -> Reason:
@@ -124,6 +137,6 @@ def _calibrated_grounds(reckoning: Reckoning, assessed: Assessed) -> Reason:
     compared = "at most" if assessment.p_value <= assessed.flag_threshold else "above"
     return Reason(
         code=ReasonCode.CALIBRATED,
-        message=f"{first} has probability {reckoning.weights[first]:.3f}; p-value {assessment.p_value:.3g}, "
-        f"{compared} {assessed.flag_threshold:.3g}; strongest heads, in log-odds: {named}",
+        message=f"{first} has probability {reckoning.weights[first]:.3f}; p-value {assessment.p_value:.3g}"
+        f"{_among(assessed)}, {compared} {assessed.flag_threshold:.3g}; strongest heads, in log-odds: {named}",
     )

@@ -39,9 +39,11 @@ def laundered(picture: Bytes, side_px: int, rng: np.random.Generator) -> Bytes:
 
 def _factor(rng: np.random.Generator) -> float:
     kind = rng.uniform()
-    if kind < 0.45:
+    if kind < 0.4:
         return 1.0
-    return float(rng.uniform(0.4, 1.0) if kind < 0.85 else rng.uniform(1.0, 1.5))
+    # The last eighth are thumbnails, as the whole picture is seen: so little is left there that little should be said.
+    low, high = (0.4, 1.0) if kind < 0.75 else (1.0, 1.5) if kind < 0.875 else (0.15, 0.4)
+    return float(rng.uniform(low, high))
 
 
 def _window(picture: Bytes, side: int, rng: np.random.Generator) -> Bytes:

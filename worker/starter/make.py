@@ -25,12 +25,25 @@ from rich.progress import Progress, TaskID
 from worker.dev.small_encoder import SmallEncoder, write_model_folder
 from worker.shipped import STARTER_MODEL
 from worker.starter.camera import Bytes
-from worker.starter.corpus import HELD_OUT_TIER, CorpusPlan, Specimen, make_corpus, permissive_rows
+from worker.starter.corpus import (
+    HELD_OUT_TIER,
+    OWN_GENERATORS,
+    REAL_FAMILIES,
+    CorpusPlan,
+    Sources,
+    Specimen,
+    is_kept,
+    make_corpus,
+    permissive_rows,
+)
 from worker.starter.laundering import laundered
 from worker.starter.training import MODEL_CONFIG, TrainingPlan, train_encoder
 
-MADE_PER_LABEL: Final = 300
-"""Reference pictures of each label that the project made itself, beside those of the field data."""
+MADE_PER_LABEL: Final = 360
+"""Reference pictures of each label that the project took or made itself, beside those of the field data."""
+
+SHARE: Final = {"photograph": 0.85, "camera": 0.15}
+"""Of the real ones; of the generated, every generator has the same share."""
 
 _REFERENCE_SIDE_PX: Final = 224
 
@@ -60,34 +73,33 @@ def export(tower: TimmModel, folder: Path) -> SmallEncoder:
 
 def made_references(specimens: Sequence[Specimen], folder: Path, seed: int) -> Iterator[Reference]:
     """
-    Laundered squares of the project's own specimens, written as JPEG; of each family alike.
+    Laundered squares of specimens that the encoder did not learn from, written as JPEG.
     """
     rng = np.random.default_rng(seed)
-    made = [one for one in specimens if one.content.startswith(("scene-", "photo-of-scene-"))]
+    made = [one for one in specimens if is_kept(one.group) and one.family in {*REAL_FAMILIES, *OWN_GENERATORS}]
     families = sorted({one.family for one in made})
-    drawn = len(families) - 1
     for family in families:
+        real = family in REAL_FAMILIES
         of_family = [one for one in made if one.family == family]
-        count = MADE_PER_LABEL // (1 if family == "camera" else drawn)
-        chosen = rng.choice(len(of_family), size=min(count, len(of_family)), replace=False)
-        for number, row in enumerate(chosen):
+        count = min(round(MADE_PER_LABEL * SHARE.get(family, 1 / len(OWN_GENERATORS))), len(of_family))
+        for number, row in enumerate(rng.choice(len(of_family), size=count, replace=False)):
             path = folder / f"{family}-{number:04d}.jpg"
             path.write_bytes(_as_jpeg(laundered(of_family[row].pixels, _REFERENCE_SIDE_PX, rng)))
-            real = family == "camera"
+            # Photographs of one package are one source: the bound on false positives is asked of each source.
+            source = of_family[row].group if family == "photograph" else "touchstone-camera" if real else "touchstone"
             yield Reference(
-                path,
-                "real" if real else "ai_generated",
-                "" if real else f"touchstone:{family}",
-                "touchstone-camera" if real else "touchstone-decoders",
-                "Apache-2.0",
+                path, "real" if real else "ai_generated", "" if real else f"touchstone:{family}", source, "Apache-2.0"
             )
 
 
 def licensed_references(shared_data: Path) -> Iterator[Reference]:
     """
-    The field data's permissively licensed pictures of both labels; of them the bank keeps vectors, never pixels.
+    The field data's permissively licensed pictures that the encoder did not learn from, of both labels.
+
+    Of them the bank keeps vectors, never pixels.
     """
-    for row in permissive_rows(shared_data):
+    rows = permissive_rows(shared_data)
+    for row in (one for one in rows if one["tier"] == HELD_OUT_TIER or is_kept(one["path"])):
         path = shared_data / "images" / row["path"]
         yield Reference(path, row["label"], row["generator"], row["source"], row["licence"], row["tier"])
 
@@ -126,10 +138,11 @@ class _Bars:
 
 @click.command()
 @click.option("--shared-data", type=click.Path(exists=True, file_okay=False, path_type=Path), default=None)
+@click.option("--archives", type=click.Path(exists=True, file_okay=False, path_type=Path), default=None)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=STARTER_MODEL, show_default=False)
 @click.option("--listing", type=click.Path(file_okay=False, path_type=Path), required=True)
 @click.option("--steps", default=TrainingPlan().steps, show_default=True)
-def make(shared_data: Path | None, out: Path, listing: Path, steps: int) -> None:
+def make(shared_data: Path | None, archives: Path | None, out: Path, listing: Path, steps: int) -> None:
     """
     Train the starter encoder into OUT, and write the listing of its bank's references into the folder LISTING.
 
@@ -139,9 +152,10 @@ def make(shared_data: Path | None, out: Path, listing: Path, steps: int) -> None
     torch.set_num_threads(1)
     with Progress() as progress:
         bars = _Bars(progress)
-        specimens = make_corpus(shared_data, CorpusPlan(), bars)
+        specimens = make_corpus(Sources(shared_data, archives), CorpusPlan(), bars)
         plan = TrainingPlan(steps=steps)
-        tower, _ = train_encoder(specimens, plan, lambda step, _loss, _accuracy: bars("training", step - 1, plan.steps))
+        learnt = [one for one in specimens if not is_kept(one.group)]
+        tower, _ = train_encoder(learnt, plan, lambda step, _loss, _accuracy: bars("training", step - 1, plan.steps))
     with tempfile.TemporaryDirectory() as draft:
         small = export(tower, Path(draft))
         out.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
 """
-Training the starter encoder: supervised contrast over origins, and one logit for real against generated.
+Training the starter encoder: supervised contrast of real against generated and over origins, and one logit.
 
 The tower is open_clip's own (a timm trunk with a linear projection), so that what is trained is what is loaded.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from worker.starter.camera import Bytes
-from worker.starter.corpus import Specimen
+from worker.starter.corpus import REAL_FAMILIES, Specimen
 from worker.starter.laundering import laundered
 
 SIDE_PX: Final = 96
@@ -65,6 +65,9 @@ def train_encoder(
 ) -> tuple[TimmModel, nn.Linear]:
     """
     The trained tower and the logit beside it, which is not shipped; ``progress`` gets step, loss and accuracy.
+
+    Neighbours are to be of the same label first and of the same origin second, so contrast over labels weighs twice
+    that over origins.
     """
     torch.manual_seed(plan.seed)
     tower = TimmModel("regnetx_002", DIM, image_size=SIDE_PX, pool="avg", proj="linear", pretrained=False)
@@ -72,16 +75,17 @@ def train_encoder(
     parameters = [*tower.parameters(), *logit.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=plan.peak_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.peak_rate, total_steps=plan.steps, pct_start=0.15)
-    families = sorted({one.family for one in specimens})
+    origins = ["real", *sorted({one.family for one in specimens if one.generated})]
     smoothed_loss, smoothed_accuracy = 1.0, 0.5
     for step, (pixels, rows) in enumerate(_batches(specimens, plan), start=1):
-        family = torch.tensor([families.index(specimens[row].family) for row in rows])
-        generated = torch.tensor([float(specimens[row].generated) for row in rows])
-        raw = tower(normalised(pixels))
-        unit = functional.normalize(raw, dim=1)
-        said = logit(functional.normalize(raw, dim=1) * 8)[:, 0]
+        chosen = [specimens[row] for row in rows]
+        origin = torch.tensor([origins.index(one.family if one.generated else "real") for one in chosen])
+        generated = origin.ne(0).float()
+        unit = functional.normalize(tower(normalised(pixels)), dim=1)
+        said = logit(unit * 8)[:, 0]
         loss = functional.binary_cross_entropy_with_logits(said, generated)
-        loss = loss + 0.5 * supervised_contrast(unit, family, plan.temperature)
+        loss = loss + 0.5 * supervised_contrast(unit, generated.long(), plan.temperature)
+        loss = loss + 0.25 * supervised_contrast(unit, origin, plan.temperature)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call] # torch has no types for it
         nn.utils.clip_grad_norm_(parameters, 5.0)
@@ -114,37 +118,68 @@ def normalised(pixels: Bytes) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255).sub_(0.5).div_(0.25)
 
 
+class Draws:
+    """
+    Which specimens meet in a batch: pairs of a generated and a real one, twins wherever there is one.
+
+    Twins are laundered alike and cut from the same place, so that nothing but the trace tells them apart (aligned
+    pairs: Rajan et al., ICLR 2025). Every generator has the same share, and so have real families without a twin.
+    """
+
+    def __init__(self, specimens: Sequence[Specimen], seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._of_family: dict[str, list[int]] = {}
+        twins: dict[tuple[str, tuple[int, ...]], int] = {}
+        for row, one in enumerate(specimens):
+            self._of_family.setdefault(one.family, []).append(row)
+            if not one.generated:
+                twins[one.content, one.pixels.shape] = row
+        self._twin = [twins.get((one.content, one.pixels.shape)) for one in specimens]
+        self._real = [family for family in REAL_FAMILIES if family in self._of_family]
+        self._drawn = sorted(set(self._of_family) - set(self._real))
+
+    def pairs(self, count: int) -> NDArray[np.int64]:
+        """
+        int64[count, 2]: rows of generated specimens, and of the real ones beside them.
+        """
+        return np.array([self._pair() for _ in range(count)], dtype=np.int64)
+
+    def _pair(self) -> tuple[int, int]:
+        generated = self._one_of(self._drawn)
+        twin = self._twin[generated]
+        return generated, self._one_of(self._real) if twin is None else twin
+
+    def _one_of(self, families: Sequence[str]) -> int:
+        rows = self._of_family[families[int(self._rng.integers(len(families)))]]
+        return rows[int(self._rng.integers(len(rows)))]
+
+
 def _batches(specimens: Sequence[Specimen], plan: TrainingPlan) -> Iterator[tuple[Bytes, NDArray[np.int64]]]:
     """
-    Balanced batches in a fixed order, laundered ahead in other processes, which inherit the specimens by forking.
+    Batches in a fixed order, laundered ahead in other processes, which inherit the specimens by forking.
     """
     global _pool  # noqa: PLW0603 - the forked processes find the pictures here instead of receiving gigabytes
     _pool = specimens
-    draw = np.random.default_rng(plan.seed)
-    chance = _chances(specimens)
+    draws = Draws(specimens, plan.seed)
     with ProcessPoolExecutor(plan.loaders) as pool:
-        ahead = []
+        ahead: list[tuple[NDArray[np.int64], Future[Bytes]]] = []
         for step in range(plan.steps + 4):
             if step < plan.steps:
-                rows = draw.choice(len(specimens), size=plan.batch, p=chance)
-                ahead.append((rows, pool.submit(_launder, rows, (plan.seed, step))))
+                rows = draws.pairs(plan.batch // 2)
+                ahead.append((rows.ravel(), pool.submit(_launder, rows, (plan.seed, step))))
             if step >= 4:
-                rows, future = ahead.pop(0)
-                yield future.result(), rows
+                drawn, future = ahead.pop(0)
+                yield future.result(), drawn
 
 
-def _launder(rows: NDArray[np.int64], seed: tuple[int, int]) -> Bytes:
-    rng = np.random.default_rng(seed)
-    return np.stack([laundered(_pool[row].pixels, SIDE_PX, rng) for row in rows])
-
-
-def _chances(specimens: Sequence[Specimen]) -> NDArray[np.float64]:
+def _launder(pairs: NDArray[np.int64], seed: tuple[int, int]) -> Bytes:
     """
-    Half of what is drawn is real; of the generated, every family has the same share.
+    Both of a pair with the same draws: of twins, the same window through the same steps.
     """
-    families = [one.family for one in specimens]
-    count = {family: families.count(family) for family in set(families)}
-    drawn = len(count) - 1
-    chance = np.array([0.5 / count[family] / (1 if family == "camera" else drawn) for family in families])
-    share: NDArray[np.float64] = chance / chance.sum()
-    return share
+    return np.stack(
+        [
+            laundered(_pool[row].pixels, SIDE_PX, np.random.default_rng((*seed, number)))
+            for number, pair in enumerate(pairs.tolist())
+            for row in pair
+        ]
+    )
