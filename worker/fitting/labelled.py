@@ -24,6 +24,10 @@ MAX_PAIRS: Final = 4096
 """Comparisons within one source; of more, so many are drawn."""
 
 
+REFUTED: Final = 2.5
+"""Standard errors: by chance, one head in 160 would be turned round, and one of eight in one fit of twenty."""
+
+
 class Contrasts(NamedTuple):
     """
     Rows of positive and of other pictures that are compared, one by one, and what each comparison weighs.
@@ -68,6 +72,22 @@ class Labelled:
             shares.append(_share(score, self.positive, self.weights, inside))
             heft.append(min(int((inside & self.positive).sum()), int((inside & ~self.positive).sum())))
         return float(np.average(shares, weights=heft)) if sum(heft) else 0.5
+
+    def refutes(self, score: Column) -> bool:
+        """
+        Whether positives score lower so clearly that higher scores cannot be taken to go with the label.
+
+        By ``REFUTED`` standard errors of the share above, as Mann and Whitney give it for labels drawn at random.
+        """
+        known = np.isfinite(score)
+        variance = heft = 0.0
+        for members in self.sources or (np.ones(len(score), dtype=np.bool_),):
+            up = int((members & known & self.positive).sum())
+            down = int((members & known & ~self.positive).sum())
+            if up and down:
+                heft += min(up, down)
+                variance += min(up, down) ** 2 * (up + down + 1) / (12 * up * down)
+        return heft > 0 and self.share_above(score) < 0.5 - REFUTED * np.sqrt(variance) / heft
 
     def contrasts(self) -> Contrasts:
         """

@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 
 from worker.fitting.held_out import HeldOut, balanced_weights, held_out
+from worker.fitting.labelled import Labelled, paired_sources
 from worker.heads.features import Column, Mask, Matrix, References
 from worker.heads.probe import Inputs, Probe, probe_inputs
 
@@ -81,6 +81,8 @@ def _chosen(references: References, *, seed: int) -> tuple[bool, float]:
     """
     Whether to look at the native crops, and the strength: what ranks held-out sources best, by weighted AUROC.
 
+    Within each source where enough of them hold both labels, see ``worker.fitting.labelled``.
+
     Not by log-loss: under a shift of source it punishes confidence more than it rewards order, and calibration comes
     later. Of equals, the fewer inputs and the stronger regularisation.
     """
@@ -109,4 +111,4 @@ def _area(references: References, parts: tuple[HeldOut, ...], *, native: bool, s
             tolerance=_CHOOSING_TOLERANCE,
         )
         decision[part.test] = fitted.decision(inputs[part.test])
-    return round(float(roc_auc_score(positive, decision, sample_weight=weight)), 4)
+    return round(Labelled(positive, weight, paired_sources(references)).share_above(decision), 4)

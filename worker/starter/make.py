@@ -45,6 +45,8 @@ MADE_PER_LABEL: Final = 360
 SHARE: Final = {"photograph": 0.85, "camera": 0.15}
 """Of the real ones; of the generated, every generator has the same share."""
 
+FROM_LIST: Final = "as photographs.csv lists the source"
+
 _REFERENCE_SIDE_PX: Final = 224
 
 
@@ -78,6 +80,7 @@ def made_references(specimens: Sequence[Specimen], folder: Path, seed: int) -> I
     rng = np.random.default_rng(seed)
     made = [one for one in specimens if is_kept(one.group) and one.family in {*REAL_FAMILIES, *OWN_GENERATORS}]
     families = sorted({one.family for one in made})
+    packages = {one.group for one in made if one.family == "photograph"}
     for family in families:
         real = family in REAL_FAMILIES
         of_family = [one for one in made if one.family == family]
@@ -85,11 +88,11 @@ def made_references(specimens: Sequence[Specimen], folder: Path, seed: int) -> I
         for number, row in enumerate(rng.choice(len(of_family), size=count, replace=False)):
             path = folder / f"{family}-{number:04d}.jpg"
             path.write_bytes(_as_jpeg(laundered(of_family[row].pixels, _REFERENCE_SIDE_PX, rng)))
-            # Photographs of one package are one source: the bound on false positives is asked of each source.
-            source = of_family[row].group if family == "photograph" else "touchstone-camera" if real else "touchstone"
-            yield Reference(
-                path, "real" if real else "ai_generated", "" if real else f"touchstone:{family}", source, "Apache-2.0"
-            )
+            # A package is one source, of its photographs and of what was drawn after them: heads are weighed within.
+            group = of_family[row].group
+            source, licence = (group, FROM_LIST) if group in packages else ("touchstone-scenes", "Apache-2.0")
+            generator = "" if real else f"touchstone:{family}"
+            yield Reference(path, "real" if real else "ai_generated", generator, source, licence)
 
 
 def licensed_references(shared_data: Path) -> Iterator[Reference]:
