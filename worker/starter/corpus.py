@@ -79,10 +79,10 @@ class CorpusPlan:
     seed: int = 20261122
     windows: int = 3
     window_px: int = 448
-    scenes: int = 200
-    shots: int = 2
+    scenes: int = 700
+    shots: int = 4
     decoder_steps: int = 600
-    drawn_per_decoder: int = 240
+    drawn_per_decoder: int = 320
     drawn_per_upscaler: int = 120
 
 
