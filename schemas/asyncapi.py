@@ -7,7 +7,7 @@ Built from plain values; payloads are referenced by file and not repeated. Sourc
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from schemas import SCHEMA_VERSION, dead_letter, uploaded, verdict
+from schemas import SCHEMA_VERSION, bank_control, dead_letter, deleted, feedback, uploaded, verdict
 from schemas.envelope import JSON, MAX_ID_CHARS, MAX_SOURCE_CHARS, SPECVERSION, STRUCTURED_JSON, schema_urn
 
 Json = dict[str, Any]
@@ -16,6 +16,10 @@ _BINDING: Final = "0.5.0"
 _UPLOADS: Final = "image-uploads"
 _VERDICTS: Final = "moderation-verdicts"
 _DEAD_LETTERS: Final = "moderation-dead-letters"
+_SHADOW: Final = "moderation-verdicts-shadow"
+_DELETIONS: Final = "image-deletions"
+_FEEDBACK: Final = "image-feedback"
+_BANK_CONTROL: Final = "bank-control"
 
 
 def asyncapi_document(schema_file: Callable[[str], str], examples: Mapping[str, Json]) -> Json:
@@ -25,6 +29,9 @@ def asyncapi_document(schema_file: Callable[[str], str], examples: Mapping[str, 
     messages = _uploads({"$ref": f"./{schema_file(uploaded.TYPE)}"}) | {
         "imageVerdict": _ours(verdict.TYPE, {"$ref": f"./{schema_file(verdict.TYPE)}"}, title="Verdict"),
         "imageDeadLetter": _ours(dead_letter.TYPE, {"$ref": f"./{schema_file(dead_letter.TYPE)}"}, title="Dead letter"),
+        "imageDeleted": _theirs(deleted.TYPE, schema_file, title="Deletion", key="The content_id."),
+        "imageFeedback": _theirs(feedback.TYPE, schema_file, title="Feedback", key="The verdict_id."),
+        "bankControl": _theirs(bank_control.TYPE, schema_file, title="Bank control", key="The bank's id."),
     }
     for name, message in messages.items():
         shown = [_example(full, example) for full, example in examples.items() if full.partition(".")[0] == name]
@@ -53,10 +60,16 @@ def _channels() -> Json:
         _UPLOADS: _channel(_UPLOADS, "Uploads, by whatever key the platform orders them.", *uploads),
         _VERDICTS: _channel(_VERDICTS, "One verdict per upload event, in the order of its key.", "imageVerdict"),
         _DEAD_LETTERS: _channel(_DEAD_LETTERS, "Records that are no upload event, byte for byte.", "imageDeadLetter"),
+        _SHADOW: _channel(
+            _SHADOW, "What a candidate says of a share of the uploads; `mode` is shadow.", "imageVerdict"
+        ),
+        _DELETIONS: _channel(_DELETIONS, "Contents that are gone; what was kept of them is forgotten.", "imageDeleted"),
+        _FEEDBACK: _channel(_FEEDBACK, "What people say of verdicts, collected for review.", "imageFeedback"),
+        _BANK_CONTROL: _channel(_BANK_CONTROL, "Which bank release holds.", "bankControl", cleanup="compact"),
     }
 
 
-def _channel(topic: str, description: str, *messages: str) -> Json:
+def _channel(topic: str, description: str, *messages: str, cleanup: str = "delete") -> Json:
     return {
         "address": topic,
         "description": description,
@@ -64,7 +77,7 @@ def _channel(topic: str, description: str, *messages: str) -> Json:
         "bindings": {
             "kafka": {
                 "topic": topic,
-                "topicConfiguration": {"cleanup.policy": ["delete"]},
+                "topicConfiguration": {"cleanup.policy": [cleanup]},
                 "bindingVersion": _BINDING,
             }
         },
@@ -75,6 +88,10 @@ def _operations() -> Json:
     return {
         "readUploads": _operation("receive", _UPLOADS, "Each event is read at least once."),
         "issueVerdict": _operation("send", _VERDICTS, "Duplicates share `verdict_id`, which is also `ce_id`."),
+        "issueShadowVerdict": _operation("send", _SHADOW, "Of sampled uploads; never a reason to act."),
+        "readDeletions": _operation("receive", _DELETIONS, "Each is read at least once; forgetting twice is harmless."),
+        "collectFeedback": _operation("receive", _FEEDBACK, "By `touchstone feedback`, into a file for review."),
+        "readBankControl": _operation("receive", _BANK_CONTROL, "The newest record of a bank is what holds."),
         "keepDeadLetter": _operation("send", _DEAD_LETTERS, "`ce_id` is the same however often the record is read."),
     }
 
@@ -139,6 +156,17 @@ def _ours(event_type: str, payload: Json, *, title: str) -> Json:
     }
 
 
+def _theirs(event_type: str, schema_file: Callable[[str], str], *, title: str, key: str) -> Json:
+    return {
+        "name": event_type,
+        "title": title,
+        "contentType": JSON,
+        "headers": _headers(event_type, required=("specversion", "id", "source", "type")),
+        "payload": {"$ref": f"./{schema_file(event_type)}"},
+        "bindings": _key(key),
+    }
+
+
 def _headers(event_type: str, *, required: tuple[str, ...]) -> Json:
     attributes = {f"ce_{name}": schema for name, schema in _attributes(event_type).items()}
     trace = {
@@ -154,7 +182,7 @@ def _headers(event_type: str, *, required: tuple[str, ...]) -> Json:
 
 
 def _attributes(event_type: str) -> Json:
-    ours = event_type != uploaded.TYPE
+    ours = event_type in {verdict.TYPE, dead_letter.TYPE}
     schema: Json = {"type": "string", "format": "uri"}
     return {
         "specversion": {"type": "string", "const": SPECVERSION},

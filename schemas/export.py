@@ -17,10 +17,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from schemas import dead_letter, uploaded, verdict
+from schemas import bank_control, dead_letter, deleted, feedback, uploaded, verdict
 from schemas.asyncapi import asyncapi_document
+from schemas.bank_control import BankControlV1
 from schemas.dead_letter import ImageDeadLetterV1
+from schemas.deleted import ImageDeletedV1
 from schemas.envelope import schema_urn
+from schemas.feedback import ImageFeedbackV1
 from schemas.uploaded import ImageUploadedV1
 from schemas.verdict import ImageVerdictV1
 
@@ -52,6 +55,9 @@ _EVENTS: Final = (
     _Event(uploaded.TYPE, ImageUploadedV1, "validation", "An image was uploaded"),
     _Event(verdict.TYPE, ImageVerdictV1, "serialization", "The verdict on an uploaded image"),
     _Event(dead_letter.TYPE, ImageDeadLetterV1, "serialization", "A record that is no upload event"),
+    _Event(deleted.TYPE, ImageDeletedV1, "validation", "A content is gone"),
+    _Event(feedback.TYPE, ImageFeedbackV1, "validation", "What a person says of a verdict"),
+    _Event(bank_control.TYPE, BankControlV1, "validation", "Which bank release holds"),
 )
 
 

@@ -12,7 +12,7 @@ FILES = sorted([*(ROOT / "worker").rglob("*.py"), *(ROOT / "schemas").rglob("*.p
 
 CLIENTS = {
     "kafka": {"worker/adapters/kafka_", "worker/dev/probes.py"},
-    "redis": {"worker/adapters/redis_cache.py", "worker/dev/probes.py"},
+    "redis": {"worker/adapters/redis_", "worker/dev/probes.py"},
     "faiss": {"worker/adapters/faiss_"},
     "torch": {
         "worker/adapters/clip_",
@@ -24,12 +24,15 @@ CLIENTS = {
     },
     "torchvision": {"worker/adapters/clip_"},
     "open_clip": {"worker/adapters/clip_", "worker/starter/training.py", "worker/starter/make.py"},
-    "boto3": {"worker/adapters/s3_store.py"},
-    "botocore": {"worker/adapters/s3_store.py"},
+    "boto3": {"worker/adapters/s3_"},
+    "botocore": {"worker/adapters/s3_"},
     "urllib3": {"worker/adapters/https_store.py"},
     "cv2": {"worker/adapters/realism_statistics.py"},
     "c2pa": {"worker/adapters/content_credentials.py"},
-    "matplotlib": {"worker/evaluation/plots", "worker/cli/explain"},
+    "matplotlib": {"worker/evaluation/plots", "worker/cli/explain", "worker/diff/"},
+    "prometheus_client": {"worker/telemetry/prometheus"},
+    "opentelemetry": {"worker/telemetry/tracing"},
+    "ncnn": {"worker/starter/upscalers.py"},
     "sklearn": {"worker/fitting/", "worker/evaluation/"},
     "scipy": {"worker/fitting/", "worker/judgement/", "worker/evaluation/", "worker/starter/"},
     "pdqhash": {"worker/adapters/perceptual_hash.py"},

@@ -61,9 +61,14 @@ def test_the_sources_still_make_the_golden_events() -> None:
 
 def test_the_examples_of_the_contract_are_golden_events() -> None:
     """
-    The AsyncAPI document shows events that were really read and written.
+    The AsyncAPI document shows uploads, verdicts and dead letters that were really read and written.
+
+    What operators and reviewers write has no ids of ours, and is held by its schema alone.
     """
-    assert examples() == example_documents(golden_documents())
+    written_by_people = ("bankControl.", "imageDeleted.", "imageFeedback.")
+    shown = {name: example for name, example in examples().items() if not name.startswith(written_by_people)}
+
+    assert example_documents(golden_documents()) == shown
 
 
 def test_the_ids_of_one_event_are_these() -> None:

@@ -136,7 +136,7 @@ def test_the_examples_of_the_asyncapi_document_are_valid() -> None:
     messages = DOCUMENTS[ASYNCAPI_FILE]["components"]["messages"]
     shown = [(message, example) for message in messages.values() for example in message["examples"]]
 
-    assert len(shown) == 9
+    assert len(shown) == 12
     for message, example in shown:
         payload = example["payload"]
         validator_of(message["name"]).validate(payload.get("data", payload))

@@ -65,11 +65,18 @@ def test_the_file_holds_every_key(text: str) -> None:
 
 def test_what_is_commented_out_may_be_used(tmp_path: Path, text: str) -> None:
     """
-    With every commented key put in force, the file is valid, but for the protocol that the example of SASL needs.
+    With every commented key put in force, the file is valid, but for the choices that some of them are for.
     """
     file = tmp_path / "all.toml"
     file.write_text(COMMENTED.sub("", text), encoding="utf-8")
-    loaded = load_settings(config=file, overlay=None, environ={}, sets=["kafka.security_protocol=SASL_SSL"])
+    chosen = [
+        "kafka.security_protocol=SASL_SSL",
+        "bank.path=",
+        "bank.releases=s3://banks/touchstone",
+        "embeddings.keep=file",
+        "tracing.exporter=otlp",
+    ]
+    loaded = load_settings(config=file, overlay=None, environ={}, sets=chosen)
 
     assert {"default"} & set(loaded.origins.values()) == set()
     assert set(loaded.settings.fetch.s3) == {EXAMPLE_PROFILE}

@@ -105,8 +105,15 @@ def test_relations_name_the_layers_that_contradict_each_other() -> None:
     [
         (
             ["kafka.topics.uploads=moderation-verdicts"],
-            "[kafka.topics] uploads, verdicts and dead_letters must be three",
+            "[kafka.topics] uploads and verdicts must be different topics, found moderation-verdicts for each",
         ),
+        (["bank.path=b", "bank.releases=c"], "[bank] path names one bank and releases a place of many"),
+        (["bank.s3_profile=media"], "[bank] s3_profile is for releases in an s3:// place"),
+        (["bank.releases=s3://b/c", "bank.s3_profile=x"], "bank.s3_profile names 'x', fetch.s3 has []"),
+        (["embeddings.keep=file"], "[embeddings] keep = 'file' needs path"),
+        (["embeddings.path=a"], "[embeddings] keep = 'none' does not use path"),
+        (["shadow.enabled=true"], "[shadow] enabled needs a candidate"),
+        (["tracing.endpoint=http://x"], "[tracing] endpoint is of no use with exporter 'none'"),
         (["kafka.security_protocol=SASL_SSL"], "[kafka] security_protocol SASL_SSL needs sasl_mechanism"),
         (["kafka.ssl_cafile=ca.pem"], "[kafka] security_protocol PLAINTEXT does not use ssl_cafile"),
         (["fetch.s3.a.access_key_id=x"], "[fetch.s3.a] access_key_id and secret_access_key go together"),

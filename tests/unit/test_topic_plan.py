@@ -3,6 +3,7 @@ Which topics are wanted, and what is made of what is found.
 """
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -12,15 +13,17 @@ from worker.adapters.kafka_source import consumer_config
 from worker.adapters.topic_plan import (
     Difference,
     FoundTopic,
+    Role,
     TopicsFile,
     WantedTopic,
     changes,
     plan_topics,
     read_topics_file,
+    roles_of,
     wanted_topics,
 )
 from worker.errors import EXIT_USAGE, ConfigInvalid
-from worker.settings.tree import KafkaSettings
+from worker.settings.tree import KafkaSettings, Settings, TopicSettings
 from worker.stages.serialise import max_dead_letter_bytes
 
 SHIPPED = Path(__file__).parents[2] / "config" / "topics.toml"
@@ -40,9 +43,27 @@ def test_the_shipped_file_says_the_defaults() -> None:
     """
     config/topics.toml and the code agree, to the last value.
     """
-    shipped = wanted_topics(SETTINGS, read_topics_file(SHIPPED), brokers=3)
+    roles = get_args(Role)
+    shipped = wanted_topics(SETTINGS, read_topics_file(SHIPPED), brokers=3, roles=roles)
 
-    assert wanted_topics(SETTINGS, TopicsFile(), brokers=3) == shipped
+    assert len(TopicSettings.model_fields) == len(shipped)
+    assert wanted_topics(SETTINGS, TopicsFile(), brokers=3, roles=roles) == shipped
+
+
+def test_topics_are_wanted_by_those_who_use_them() -> None:
+    """
+    The three of every worker and the reviewers' one; each of the others with the setting that makes use of it.
+    """
+    everything = {
+        "shadow": {"enabled": True, "policy_path": "p.toml"},
+        "embeddings": {"keep": "topic"},
+        "bank": {"releases": "banks", "activated_by": "topic"},
+        "deletions": {"enabled": True},
+    }
+
+    assert ("uploads", "verdicts", "dead_letters", "feedback") == roles_of(Settings())
+    assert set(get_args(Role)) == set(roles_of(Settings.model_validate(everything)))
+    assert "bank_control" not in roles_of(Settings.model_validate({"bank": {"releases": "banks"}}))
 
 
 @pytest.mark.parametrize(("brokers", "replicas", "in_sync"), [(1, 1, "1"), (2, 2, "1"), (3, 3, "2"), (9, 3, "2")])

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from worker.errors import ConfigInvalid
-from worker.settings.tree import KafkaSettings
+from worker.settings.tree import KafkaSettings, Settings
 from worker.stages.serialise import max_dead_letter_bytes
 
 DAY_MS: Final = 24 * 3600 * 1000
@@ -91,6 +91,39 @@ class TopicsFile(BaseModel):
     uploads: TopicTable = TopicTable()
     verdicts: TopicTable = TopicTable()
     dead_letters: TopicTable = TopicTable()
+    shadow_verdicts: TopicTable = TopicTable()
+    embeddings: TopicTable = TopicTable()
+    bank_control: TopicTable = TopicTable()
+    deletions: TopicTable = TopicTable()
+    feedback: TopicTable = TopicTable()
+
+
+Role = Literal[
+    "uploads",
+    "verdicts",
+    "dead_letters",
+    "shadow_verdicts",
+    "embeddings",
+    "bank_control",
+    "deletions",
+    "feedback",
+]
+
+ALWAYS: Final[tuple[Role, ...]] = ("uploads", "verdicts", "dead_letters")
+
+
+def roles_of(settings: Settings) -> tuple[Role, ...]:
+    """
+    The topics that a worker of these settings uses, and the one that its reviewers write to.
+    """
+    asked: dict[Role, bool] = {
+        "shadow_verdicts": settings.shadow.enabled,
+        "embeddings": settings.embeddings.keep == "topic",
+        "bank_control": settings.bank.releases is not None and settings.bank.activated_by == "topic",
+        "deletions": settings.deletions.enabled,
+        "feedback": True,
+    }
+    return (*ALWAYS, *(role for role, wanted in asked.items() if wanted))
 
 
 def read_topics_file(path: Path) -> TopicsFile:
@@ -107,8 +140,8 @@ def read_topics_file(path: Path) -> TopicsFile:
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, line['loc']))}: {line['msg']}" for line in error.errors())
         raise ConfigInvalid(
-            f"{path}: {found}. Known are [uploads], [verdicts] and [dead_letters], each with partitions, "
-            "replication_factor and a table config with Kafka's own names."
+            f"{path}: {found}. Known are {', '.join(f'[{name}]' for name in TopicsFile.model_fields)}, each with "
+            "partitions, replication_factor and a table config with Kafka's own names."
         ) from error
 
 
@@ -117,22 +150,23 @@ def wanted_topics(
     file: TopicsFile,
     *,
     brokers: int,
+    roles: Sequence[Role] = ALWAYS,
     partitions: int | None = None,
     replication_factor: int | None = None,
 ) -> tuple[WantedTopic, ...]:
     """
-    The three topics as they should be on a cluster of so many brokers.
+    The topics of these roles as they should be on a cluster of so many brokers.
 
     ``partitions`` (of uploads and verdicts) and ``replication_factor`` win over the file.
     """
-    roles = (
-        (settings.topics.uploads, file.uploads, partitions or file.uploads.partitions or PARTITIONS),
-        (settings.topics.verdicts, file.verdicts, partitions or file.verdicts.partitions or PARTITIONS),
-        (settings.topics.dead_letters, file.dead_letters, file.dead_letters.partitions or 1),
-    )
-    defaults = (_uploads_config(settings), _VERDICTS_CONFIG, _dead_letters_config())
+    shipped_configs = {"uploads": _uploads_config(settings), "dead_letters": _dead_letters_config(), **_CONFIGS}
     found = []
-    for (name, table, count), shipped in zip(roles, defaults, strict=True):
+    for role in roles:
+        name, shipped = getattr(settings.topics, role), shipped_configs[role]
+        table: TopicTable = getattr(file, role)
+        many = role in _AS_MANY_AS_UPLOADS
+        count = (partitions if role in {"uploads", "verdicts"} else None) or table.partitions
+        count = count or (PARTITIONS if many else 1)
         replicas = replication_factor or table.replication_factor or max(1, min(MOST_REPLICAS, brokers))
         # With one replica away, acks=all still goes through; with two or fewer there is no such slack to have.
         config = shipped | {"min.insync.replicas": max(1, replicas - 1)} | table.config
@@ -145,10 +179,15 @@ def _text(value: bool | int | str) -> str:
 
 
 Config = dict[str, bool | int | str]
-_VERDICTS_CONFIG: Final[Config] = {
-    "cleanup.policy": "delete",
-    "retention.ms": 90 * DAY_MS,
-    "retention.bytes": 10 * GIB,
+_AS_MANY_AS_UPLOADS: Final = frozenset({"uploads", "verdicts", "shadow_verdicts", "embeddings"})
+_CONFIGS: Final[Mapping[str, Config]] = {
+    "verdicts": {"cleanup.policy": "delete", "retention.ms": 90 * DAY_MS, "retention.bytes": 10 * GIB},
+    "shadow_verdicts": {"cleanup.policy": "delete", "retention.ms": 14 * DAY_MS, "retention.bytes": 5 * GIB},
+    # Compacted, so that a tombstone forgets; and deleted after a time, because embeddings are personal data.
+    "embeddings": {"cleanup.policy": "compact,delete", "retention.ms": 90 * DAY_MS, "max.compaction.lag.ms": DAY_MS},
+    "bank_control": {"cleanup.policy": "compact"},
+    "deletions": {"cleanup.policy": "delete", "retention.ms": 30 * DAY_MS},
+    "feedback": {"cleanup.policy": "delete", "retention.ms": 90 * DAY_MS},
 }
 
 

@@ -13,7 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.adapters.kafka_topics import KafkaTopics, topics_of
-from worker.adapters.topic_plan import TopicPlan, TopicsFile, changes, plan_topics, read_topics_file, wanted_topics
+from worker.adapters.topic_plan import (
+    TopicPlan,
+    TopicsFile,
+    changes,
+    plan_topics,
+    read_topics_file,
+    roles_of,
+    wanted_topics,
+)
 from worker.cli.options import settings_options
 from worker.errors import EXIT_FOUND
 from worker.settings.load import LoadedSettings
@@ -120,6 +128,7 @@ def _planned(
         loaded.settings.kafka,
         file,
         brokers=found.brokers(),
+        roles=roles_of(loaded.settings),
         partitions=partitions,
         replication_factor=replication_factor,
     )

@@ -6,49 +6,19 @@ The defaults are those of ``config/worker.toml``, where each is explained; a tes
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr
 
+from worker.settings.operations import (
+    DeletionsSettings,
+    EmbeddingsSettings,
+    HttpSettings,
+    ShadowSettings,
+    TracingSettings,
+)
+from worker.settings.section import FilePath, Name, Seconds, SecretUrl, Section, Topic
 from worker.shipped import STARTER
-
-
-def _not_empty(value: object) -> object:
-    """
-    The value itself. ``Path("")`` would be the working directory, which nobody means: raises ``ValueError``.
-    """
-    if value == "":
-        raise ValueError("a path is not empty")
-    return value
-
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-Seconds = Annotated[float, Field(gt=0)]
-FilePath = Annotated[Path, BeforeValidator(_not_empty)]
-# Of a secret address the host is shown, and the rest is not; of any other secret, nothing is.
-SecretUrl = Annotated[SecretStr, Field(json_schema_extra={"format": "uri"})]
-
-
-class Section(BaseModel):
-    """
-    A frozen part of the tree; an unknown key is an error, and no error repeats a value, which might be a secret.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
-
-    def _contradictions(self) -> Iterator[str]:
-        """
-        One line for each pair of values that cannot both be meant; asked once every value is right by itself.
-        """
-        yield from ()
-
-    @model_validator(mode="after")
-    def _values_agree(self) -> Self:
-        found = list(self._contradictions())
-        if found:
-            raise ValueError("\n".join(found))
-        return self
 
 
 class ServiceSettings(Section):
@@ -68,11 +38,17 @@ class TopicSettings(Section):
     uploads: Topic = "image-uploads"
     verdicts: Topic = "moderation-verdicts"
     dead_letters: Topic = "moderation-dead-letters"
+    shadow_verdicts: Topic = "moderation-verdicts-shadow"
+    embeddings: Topic = "image-embeddings"
+    bank_control: Topic = "bank-control"
+    deletions: Topic = "image-deletions"
+    feedback: Topic = "image-feedback"
 
     def _contradictions(self) -> Iterator[str]:
-        names = [self.uploads, self.verdicts, self.dead_letters]
-        if len(set(names)) < len(names):
-            yield "uploads, verdicts and dead_letters must be three different topics"
+        names = {role: str(name) for role, name in dict(self).items()}
+        for twice in sorted({name for name in names.values() if list(names.values()).count(name) > 1}):
+            roles = " and ".join(role for role, name in names.items() if name == twice)
+            yield f"{roles} must be different topics, found {twice} for each"
 
 
 class KafkaSettings(Section):
@@ -225,10 +201,15 @@ class BatchSettings(Section):
 
 class BankSettings(Section):
     """
-    The references, and how they are searched; without a path, those that ship with the starter encoder.
+    The references, and how they are searched; without path and releases, those that ship with the starter encoder.
     """
 
     path: FilePath | None = None
+    releases: Annotated[str, Field(min_length=1)] | None = None
+    s3_profile: Name | None = None
+    activated_by: Literal["pointer", "topic"] = "pointer"
+    look_every_s: Seconds = 5.0
+    canary_agreement: Annotated[float, Field(ge=0, le=1)] = 1.0
     index: Literal["flat", "hnsw", "ivf"] = "flat"
     hnsw_links: Annotated[int, Field(ge=4, le=128)] = 32
     hnsw_ef_search: Annotated[int, Field(ge=1)] = 64
@@ -236,6 +217,10 @@ class BankSettings(Section):
     ivf_probes: Annotated[int, Field(ge=1)] = 16
 
     def _contradictions(self) -> Iterator[str]:
+        if self.path is not None and self.releases is not None:
+            yield "path names one bank and releases a place of many: give one of the two"
+        if self.s3_profile is not None and not (self.releases or "").startswith("s3://"):
+            yield "s3_profile is for releases in an s3:// place"
         if self.ivf_probes > self.ivf_lists:
             yield f"ivf_probes ({self.ivf_probes}) must not exceed ivf_lists ({self.ivf_lists})"
 
@@ -283,6 +268,11 @@ class Settings(Section):
     batch: BatchSettings = BatchSettings()
     bank: BankSettings = BankSettings()
     policy: PolicySettings = PolicySettings()
+    embeddings: EmbeddingsSettings = EmbeddingsSettings()
+    shadow: ShadowSettings = ShadowSettings()
+    deletions: DeletionsSettings = DeletionsSettings()
+    http: HttpSettings = HttpSettings()
+    tracing: TracingSettings = TracingSettings()
     flow: FlowSettings = FlowSettings()
     log: LogSettings = LogSettings()
 
@@ -292,6 +282,8 @@ class Settings(Section):
                 f"batch.size ({self.batch.size}) must not exceed flow.max_in_flight ({self.flow.max_in_flight}): "
                 "a batch could never fill"
             )
+        if self.bank.s3_profile is not None and self.bank.s3_profile not in self.fetch.s3:
+            yield f"bank.s3_profile names {self.bank.s3_profile!r}, fetch.s3 has {sorted(self.fetch.s3)}"
         if self.fetch.max_image_bytes > self.flow.max_in_flight_bytes:
             yield (
                 f"fetch.max_image_bytes ({self.fetch.max_image_bytes}) must not exceed flow.max_in_flight_bytes "

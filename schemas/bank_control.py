@@ -1,0 +1,32 @@
+"""
+``bank.control.v1``: which bank release the workers are to use, and what of it is to be left out at once.
+
+One record per bank on a compacted topic, keyed by the bank's name: the newest one is what holds.
+"""
+
+from pydantic import AwareDatetime, Field
+
+from schemas.wire import Incoming, Line, Sha256
+
+TYPE = "bank.control.v1"
+
+
+class BankControlV1(Incoming):
+    """
+    The state that an operator wants. A worker that cannot reach it keeps what it has, and says why.
+    """
+
+    bank: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="The bank's id, and the record's key.")
+    release: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="A release below the configured place of releases."
+    )
+    manifest_sha256: Sha256 = Field(
+        description="Of the release's manifest: another release under that name is refused."
+    )
+    disabled_entries: tuple[Line, ...] = Field(default=(), max_length=10_000, description="References left out by id.")
+    disabled_generators: tuple[Line, ...] = Field(
+        default=(), max_length=1_000, description="Generators whose references are left out."
+    )
+    issued_at: AwareDatetime
+    issued_by: Line | None = Field(default=None, max_length=128)
+    reason: str | None = Field(default=None, max_length=512)

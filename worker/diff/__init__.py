@@ -1,0 +1,3 @@
+"""
+Two sets of verdicts on the same events, compared.
+"""

@@ -1,0 +1,3 @@
+"""
+History judged again by the stages of the live worker: which events, what is known of them, and where it goes.
+"""
