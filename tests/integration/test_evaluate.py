@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.evaluation_parts import drawn_picture, write_evaluation_csv
+from tests.evaluation_parts import SOURCES, drawn_picture, write_evaluation_csv
 from worker.cli import main
 from worker.dev.small_encoder import write_small_encoder
 from worker.policy import shipped_policy
@@ -153,6 +153,38 @@ def test_the_authors_layout_is_measured(tmp_path: Path, run: Run) -> None:
     assert 17 == len(shown["absent"]) == len(shown["absent_because"])
     assert 2 == refused
     assert "--split, --out does nothing with --layout ufd" in refused_err
+
+
+def test_a_bank_is_measured_as_it_is(tmp_path: Path, run: Run) -> None:
+    """
+    By its own judgement, on pictures that it does not hold, source by source; one that was never fitted is refused.
+    """
+    listing = write_evaluation_csv(tmp_path / "pictures", each=12)
+    bank, work = tmp_path / "bank", tmp_path / "work"
+    drawn(tmp_path / "own/real", "", range(24))
+    drawn(tmp_path / "own/fake/plasma", "plasma", range(100, 124))
+    built, _, fault = run("bank", "build", tmp_path / "own", "--out", bank, "--id", "b", "--crops", "1")
+    asked = ("evaluate", listing, "--bank", bank, "--bootstrap", "20", "--no-robustness", "--work", work, "--json")
+    unfitted, _, unfitted_err = run(*asked)
+    fitted, _, _ = run("fit", bank)
+    code, out, _ = run(*asked)
+    idle, _, idle_err = run(*asked, "--crops", "3")
+    own, _, own_err = run("evaluate", tmp_path / "own", "--bank", bank, "--work", work)
+    shown = json.loads(out)
+
+    assert (0, "") == (built, fault if built else "")
+    assert 2 == unfitted
+    assert "run `touchstone fit" in unfitted_err
+    assert (0, 0) == (fitted, code)
+    assert "bank" == shown["split"]
+    assert {*SOURCES, "only", "reals"} == {row["name"] for row in shown["folds"]}
+    assert all(row["trained"] == 0 for row in shown["folds"])
+    assert shown["control"] is None
+    assert 0 <= shown["fused"]["mean_auroc"]["value"] <= 1
+    assert 2 == idle
+    assert "--crops does nothing with --layout bank and --bank" in idle_err
+    assert 2 == own
+    assert "there is nothing to measure" in own_err
 
 
 def test_ufd_without_a_bank_is_refused(tmp_path: Path, run: Run) -> None:

@@ -23,6 +23,8 @@ from worker.settings.tree import Settings
 
 if TYPE_CHECKING:
     from worker.bank.embedding import ReferenceEmbedder
+    from worker.evaluation.as_it_is import BankAsItIs
+    from worker.evaluation.fitted import FitFold
     from worker.evaluation.run import EvaluationPlan
     from worker.heads.probe import LegacyProbe
     from worker.views import ViewSpec
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 _TERMINAL_COLUMNS = 200
 _OF_BANK = {"split", "heldout_tier", "reencode", "max_side", "crops", "originals", "robustness", "robustness_limit"}
 _OF_BANK |= {"teaching", "taught", "draws", "seed", "peers", "out"}
-_OF_UFD = {"bank_path", "also"}
+_OF_UFD = {"also"}
+_OF_FITTING = {"split", "reencode", "max_side", "crops", "originals", "teaching", "taught", "legacy_probe"}
+"""What a bank that is measured as it is has decided already."""
 
 
 def evaluation_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -106,7 +110,13 @@ def evaluation_options(command: Callable[..., int]) -> Callable[..., int]:
     type=click.Path(path_type=Path),
     help="A further folder of test sets, for --layout ufd. May be repeated.",
 )
-@click.option("--bank", "bank_path", type=click.Path(path_type=Path), help="The bank to ask, for --layout ufd.")
+@click.option(
+    "--bank",
+    "bank_path",
+    type=click.Path(path_type=Path),
+    help="Measure this bank as it is, with its own judgement and views; nothing is fitted, and pictures that it holds "
+    "are left out. `starter` is the one that ships. With --layout ufd: the bank to ask by the paper's rule.",
+)
 @click.option(
     "--peer",
     "peers",
@@ -131,7 +141,7 @@ def evaluate(source: Path, *, loaded: LoadedSettings, as_json: bool, **options: 
     by the next run. Each fold fits a judgement on the rest, with the policy of the settings; nothing is put anywhere
     but in --work and --out.
     """
-    _refuse_idle_options(options["layout"])
+    _refuse_idle_options(options["layout"], as_it_is=options["bank_path"] is not None)
     work = options["work"] or _cache_folder()
     with progress_bars(shown=not as_json) as progress:
         if options["layout"] == "ufd":
@@ -159,16 +169,21 @@ def _evaluate(
     policy = load_policy(policy_path(settings.policy))
     open_embedder = _opener(settings)
     ready = _ready(options["legacy_probe"], open_embedder)
+    fit = FitFold(policy.rule, policy.for_surface(None)[1], FitPlan(seed=options["seed"], ready=ready))
+    plan, bank = _plan(options), None
+    if options["bank_path"] is not None:
+        plan, bank = _as_it_is(options["bank_path"], plan, fit, open_embedder)
     tools = Tools(
         open_embedder=open_embedder,
-        fit=FitFold(policy.rule, policy.for_surface(None)[1], FitPlan(seed=options["seed"], ready=ready)),
+        fit=fit,
+        bank=bank,
         alpha=policy.rule.alpha,
         guarantee=policy.rule.guarantee,
         work=work,
         peers=tuple(TinyLadeda(path) for path in options["peers"]),
         progress=progress,
     )
-    found = run(load_dataset(source, progress), _plan(options), tools)
+    found = run(load_dataset(source, progress), plan, tools)
     if out is not None:
         from worker.evaluation.report import write_report  # noqa: PLC0415 - matplotlib takes seconds to import
 
@@ -215,7 +230,40 @@ def _ufd(
     return EXIT_OK
 
 
-def _refuse_idle_options(layout: str) -> None:
+def _as_it_is(
+    path: Path, plan: "EvaluationPlan", terms: "FitFold", open_embedder: "Callable[[ViewSpec], ReferenceEmbedder]"
+) -> "tuple[EvaluationPlan, BankAsItIs]":
+    """
+    The bank with its judgement, and the plan with its views. Raises ``ConfigInvalid`` for one that was never fitted.
+    """
+    from dataclasses import replace  # noqa: PLC0415 - with the rest
+
+    from worker.bank.files import load_bank  # noqa: PLC0415 - numpy and pydantic models; --help needs none
+    from worker.bank.fit import check_fit  # noqa: PLC0415 - likewise
+    from worker.evaluation.as_it_is import BankAsItIs  # noqa: PLC0415 - scikit-learn takes its time to import
+    from worker.instruments import judgement_of  # noqa: PLC0415 - torch takes seconds to import
+    from worker.shipped import STARTER, STARTER_BANK  # noqa: PLC0415 - with the rest
+
+    if str(path) == STARTER and not path.exists():
+        path = STARTER_BANK
+    stored = load_bank(path)
+    probing = open_embedder(stored.views)
+    check_fit(stored, probing.encoder, probing.decoder)
+    judgement = judgement_of(stored, path)
+    if judgement is None:
+        raise ConfigInvalid(f"bank {path} carries no fitted judgement to measure: run `touchstone fit {path}` first")
+    views = stored.views
+    plan = replace(
+        plan,
+        crops=views.native_crops,
+        max_side_px=views.max_side_px,
+        reencode_quality=views.reencode_quality,
+        originals=False,
+    )
+    return plan, BankAsItIs(judgement, stored.references(), terms)
+
+
+def _refuse_idle_options(layout: str, *, as_it_is: bool) -> None:
     """
     An option that the layout would pass over in silence is refused.
     """
@@ -226,9 +274,12 @@ def _refuse_idle_options(layout: str) -> None:
         if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
     ]
     other = _OF_BANK if layout == "ufd" else _OF_UFD
+    if layout == "bank" and as_it_is:
+        other = other | _OF_FITTING
     idle = [parameter.opts[0] for parameter in given if parameter.name in other]
     if idle:
-        raise ConfigInvalid(f"{', '.join(idle)} does nothing with --layout {layout}; leave it out")
+        measured = f"--layout {layout}" + (" and --bank" if as_it_is else "")
+        raise ConfigInvalid(f"{', '.join(idle)} does nothing with {measured}; leave it out")
 
 
 def _ready(

@@ -16,6 +16,7 @@ from PIL import Image
 from schemas.judgement import Guarantee
 from worker.bank.survey import Progress, no_progress
 from worker.errors import BankInvalid
+from worker.evaluation.as_it_is import BankAsItIs, by_bank
 from worker.evaluation.comparison import compare
 from worker.evaluation.control import ORIGINAL, REENCODED, control_scores, original_columns, reencoded_columns
 from worker.evaluation.dataset import Dataset
@@ -96,6 +97,8 @@ class Tools:
     """
     What an evaluation works with: how to open the encoder for given views, how to fit, the bound to check, a folder.
 
+    With ``bank`` nothing is fitted: it is measured as it is, and the plan must have its views.
+
     ``guarantee`` says whether the bound ``alpha`` is to hold in each source of reals, or over all together.
     """
 
@@ -105,6 +108,7 @@ class Tools:
     work: Path
     guarantee: Guarantee = "each_source"
     peers: tuple[Peer, ...] = ()
+    bank: BankAsItIs | None = None
     progress: Progress = field(default=no_progress, repr=False)
 
 
@@ -118,8 +122,8 @@ def evaluate(listed: Dataset, plan: EvaluationPlan, tools: Tools) -> Evaluation:
     views = evaluation_views(plan.crops, plan.max_side_px, plan.reencode_quality)
     embedder = Embedder(tools.open_embedder(views), tools.work, tools.progress)
     dataset, references = embedded(listed, embedder, "re-encoded" if plan.reencode_quality else "originals")
-    split, duplicates = _cut(dataset, references, plan)
-    folds = judge_folds(references, split.folds, tools.fit, tools.progress)
+    split, duplicates = _cut(dataset, references, plan, tools.bank)
+    folds = judge_folds(references, split.folds, tools.bank or tools.fit, tools.progress)
     judged = _judged(dataset, references, folds, _others(dataset, split.folds, plan, tools))
     draws = bootstrap(judged.positive, plan.draws, plan.seed, judged.clusters)
     columns = judged.columns
@@ -143,8 +147,12 @@ def evaluate(listed: Dataset, plan: EvaluationPlan, tools: Tools) -> Evaluation:
     )
 
 
-def _cut(dataset: Dataset, references: References, plan: EvaluationPlan) -> tuple[Split, DuplicateCheck]:
+def _cut(
+    dataset: Dataset, references: References, plan: EvaluationPlan, bank: BankAsItIs | None
+) -> tuple[Split, DuplicateCheck]:
     samples = dataset.samples
+    if bank is not None:
+        return by_bank(samples, bank.contents, plan.heldout_tier), DuplicateCheck(0, ())
     if plan.split == "source":
         split = by_source_or_generator(samples, plan.heldout_tier, plan.seed)
     else:
@@ -159,8 +167,10 @@ def _others(dataset: Dataset, folds: Sequence[Fold], plan: EvaluationPlan, tools
     """
     positive = dataset.positive
     held_out = np.concatenate([fold.test for fold in folds])
-    found = {ORIGINAL: control_scores(original_columns(dataset.samples), positive, folds, plan.seed)}
-    if plan.reencode_quality:
+    found = {}
+    if tools.bank is None:  # a control learns from what a fold trains on
+        found[ORIGINAL] = control_scores(original_columns(dataset.samples), positive, folds, plan.seed)
+    if tools.bank is None and plan.reencode_quality:
         columns = reencoded_columns(dataset.samples, plan.max_side_px)
         found[REENCODED] = control_scores(columns, positive, folds, plan.seed)
     for peer in tools.peers:
@@ -268,6 +278,8 @@ def _sweep(
 
 
 def _teaching(dataset: Dataset, references: References, plan: EvaluationPlan, tools: Tools) -> Teaching:
+    if tools.bank is not None:
+        return Teaching(notes=("a bank that is measured as it is is taught nothing",))
     if not plan.teaching:
         return Teaching(notes=("not asked for (--no-teaching)",))
     pupils = Pupils(plan.taught, plan.seed)

@@ -15,7 +15,7 @@ from worker.errors import ConfigInvalid
 from worker.evaluation.dataset import Sample
 from worker.heads.features import Rows
 
-SplitName = Literal["source", "generator"]
+SplitName = Literal["source", "generator", "bank"]
 
 LEAST_OF_GENERATOR: Final = 5
 """Generators with fewer pictures are held out together."""

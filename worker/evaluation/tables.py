@@ -2,7 +2,7 @@
 The evaluation in a terminal: what was held out, one row per column of scores, and what a reader must know beside it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from rich.console import Console
@@ -31,6 +31,12 @@ INTERVALS_NOTE: Final = (
 
 FALSE_POSITIVE_COLUMNS: Final = ("source", "reals", "flagged", "share", "95 % interval", "bound over all sources")
 
+
+HELD_OUT: Final[Mapping[str, str]] = {
+    "source": "one source held out at a time",
+    "generator": "one generator held out at a time",
+    "bank": "judged by the bank as it is",
+}
 
 MEAN_AP: Final = "mean AP of the held-out"
 MEAN_AUROC: Final = "mean AUROC of the held-out"
@@ -66,7 +72,7 @@ def heading(found: Evaluation) -> Iterator[str]:
     )
     yield (
         f"{found.dataset.name}: {len(found.dataset)} pictures, {footing}; encoder {found.encoder}; "
-        f"one {found.split.name} held out at a time, {len(found.folds)} folds, "
+        f"{HELD_OUT[found.split.name]}, {len(found.folds)} {'sources' if found.split.name == 'bank' else 'folds'}, "
         f"{found.n_real} real and {found.n_ai} generated pictures judged"
     )
     yield from found.split.notes
@@ -185,7 +191,7 @@ def score_table(found: Evaluation) -> Table:
     """
     One row per column of scores, the fused one first.
     """
-    table = Table(title=f"held-out {found.split.name}s, 95 % bootstrap intervals (pictures drawn, for these sources)")
+    table = Table(title=f"{HELD_OUT[found.split.name]}; 95 % bootstrap intervals (pictures drawn, for these sources)")
     scores = ("AP", "AUROC", MEAN_AP, MEAN_AUROC, "balanced acc. at even odds")
     for name in ("", *scores, "real", "fake", "ECE", "Brier", "worst generator"):
         table.add_column(name, justify="left" if name in ("", "worst generator") else "right")
