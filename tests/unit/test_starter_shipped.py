@@ -2,6 +2,7 @@
 What ships: the starter encoder and its bank are whole, small, fit each other, and are the defaults.
 """
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from worker.instruments import bank_path, open_instruments
 from worker.settings.tree import BankSettings, EncoderSettings, Settings
 from worker.shipped import STARTER_BANK, STARTER_MODEL, starter_sha256
 from worker.stages.report import RunVersions
+from worker.starter.corpus import PERMISSIVE
+from worker.starter.make import FROM_LIST
+from worker.starter.photographs import LISTING
 
 LIMIT_BYTES = 12_000_000
 
@@ -67,7 +71,7 @@ def test_the_bank_holds_vectors_and_no_pictures() -> None:
     licences = {entry.licence for entry in bank.entries}
 
     assert [] == pictures
-    assert licences <= {licence for licence in licences if licence and licence.startswith(("Apache", "MIT", "CC-BY"))}
+    assert all(licence and licence.startswith((*PERMISSIVE, FROM_LIST)) for licence in licences)
     assert set(np.unique(bank.references().positive)) == {False, True}
 
 
@@ -81,3 +85,14 @@ def test_another_encoder_needs_a_bank_of_its_own() -> None:
     assert Path("mine") == bank_path(Settings(bank=BankSettings(path=Path("mine"))))
     with pytest.raises(ConfigInvalid, match=r"bank\.path is not set"):
         bank_path(configured)
+
+
+def test_photographs_are_of_licences_that_allow_it() -> None:
+    """
+    No share-alike and no copyleft: weights and vectors that are derived from them ship under Apache-2.0.
+    """
+    with LISTING.open(newline="", encoding="utf-8") as opened:
+        licences = {row["licence"] for row in csv.DictReader(opened)}
+
+    assert licences
+    assert not {licence for licence in licences if "GPL" in licence or "-SA" in licence or "NC" in licence}

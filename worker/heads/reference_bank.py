@@ -64,8 +64,14 @@ class Projection:
     def __call__(self, vectors: Matrix) -> Matrix:
         """
         float32[n, r], rows of length 1 (0 where a vector falls on the mean).
+
+        Row by row: a product of whole matrices sums in an order that depends on how many rows there are, and a
+        picture's score must not depend on its batch.
         """
-        image = (vectors - self.mean) @ self.matrix
+        matrix = self.matrix.astype(np.float64)
+        image = np.empty((len(vectors), matrix.shape[1]))
+        for at, vector in enumerate(np.asarray(vectors, np.float64) - self.mean):
+            image[at] = vector @ matrix
         length = np.linalg.norm(image, axis=1, keepdims=True)
         projected: Matrix = np.divide(image, length, out=np.zeros_like(image), where=length > 0).astype(np.float32)
         return projected

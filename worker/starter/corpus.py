@@ -79,10 +79,10 @@ class CorpusPlan:
     seed: int = 20261122
     windows: int = 3
     window_px: int = 448
-    scenes: int = 700
-    shots: int = 4
+    scenes: int = 200
+    shots: int = 2
     decoder_steps: int = 600
-    drawn_per_decoder: int = 320
+    drawn_per_decoder: int = 240
     drawn_per_upscaler: int = 120
 
 
@@ -98,12 +98,19 @@ class Sources:
     archives: Path | None = None
 
 
+def all_rows(shared_data: Path) -> Sequence[Mapping[str, str]]:
+    """
+    The field data's list.
+    """
+    with (shared_data / "images.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def permissive_rows(shared_data: Path) -> Sequence[Mapping[str, str]]:
     """
     The rows of the field data's list whose licence allows to ship what is derived from them.
     """
-    with (shared_data / "images.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = all_rows(shared_data)
     return [row for row in rows if row["licence"].startswith(PERMISSIVE) and UNSTATED not in row["licence"]]
 
 

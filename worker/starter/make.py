@@ -32,6 +32,7 @@ from worker.starter.corpus import (
     CorpusPlan,
     Sources,
     Specimen,
+    all_rows,
     is_kept,
     make_corpus,
     permissive_rows,
@@ -107,6 +108,17 @@ def licensed_references(shared_data: Path) -> Iterator[Reference]:
         yield Reference(path, row["label"], row["generator"], row["source"], row["licence"], row["tier"])
 
 
+def unseen_references(shared_data: Path) -> Iterator[Reference]:
+    """
+    The field data's pictures of which nothing was learnt, calibrated or kept: those whose licence does not allow it.
+    """
+    learnt = {row["path"] for row in permissive_rows(shared_data)}
+    for row in all_rows(shared_data):
+        if row["path"] not in learnt:
+            path = shared_data / "images" / row["path"]
+            yield Reference(path, row["label"], row["generator"], row["source"], row["licence"], row["tier"])
+
+
 def write_listing(references: Sequence[Reference], path: Path) -> None:
     """
     The CSV that ``touchstone bank build`` takes.
@@ -149,8 +161,8 @@ def make(shared_data: Path | None, archives: Path | None, out: Path, listing: Pa
     """
     Train the starter encoder into OUT, and write the listing of its bank's references into the folder LISTING.
 
-    Afterwards: ``touchstone bank build LISTING/references.csv``, and ``touchstone fit --calibration
-    LISTING/calibration.csv``, as MODEL_CARD.md says.
+    Afterwards: ``touchstone bank build LISTING/references.csv``, ``touchstone fit --calibration
+    LISTING/calibration.csv``, and ``touchstone evaluate LISTING/unseen.csv``, as MODEL_CARD.md says.
     """
     torch.set_num_threads(1)
     with Progress() as progress:
@@ -171,6 +183,7 @@ def make(shared_data: Path | None, archives: Path | None, out: Path, listing: Pa
     # What the encoder learnt from says nothing of how sure it may be: calibrated is on sources that it never saw.
     write_listing([*references, *(one for one in found if one.tier != HELD_OUT_TIER)], listing / "references.csv")
     write_listing([one for one in found if one.tier == HELD_OUT_TIER], listing / "calibration.csv")
+    write_listing([] if shared_data is None else list(unseen_references(shared_data)), listing / "unseen.csv")
     click.echo(f"encoder {small.checkpoint_sha256} in {out}; listings in {listing}")
 
 
