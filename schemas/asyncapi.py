@@ -195,7 +195,14 @@ def _attributes(event_type: str) -> Json:
         "partitionkey": {"type": "string", "description": "The record's key, where it is text."},
         "correlationid": {"type": "string", "maxLength": MAX_ID_CHARS},
         "causationid": {"type": "string", "description": "The id of the upload event." if ours else "Not read."},
-    }
+    } | ({"sampledrate": _SAMPLED_RATE} if event_type == verdict.TYPE else {})
+
+
+_SAMPLED_RATE: Final[Json] = {
+    "type": "string",
+    "pattern": "^[1-9][0-9]*$",
+    "description": "Of a shadow verdict: it stands for so many uploads, for the candidate judges one in so many.",
+}
 
 
 def _key(description: str) -> Json:

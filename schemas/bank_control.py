@@ -23,6 +23,9 @@ class BankControlV1(Incoming):
     manifest_sha256: Sha256 = Field(
         description="Of the release's manifest: another release under that name is refused."
     )
+    canaries_sha256: Sha256 | None = Field(
+        default=None, description="Of the release's canaries.json; null where the release was published without."
+    )
     disabled_entries: tuple[Line, ...] = Field(default=(), max_length=10_000, description="References left out by id.")
     disabled_generators: tuple[Line, ...] = Field(
         default=(), max_length=1_000, description="Generators whose references are left out."

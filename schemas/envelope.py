@@ -55,6 +55,8 @@ class EventAttributes:
     partition_key: str | None = None
     correlation_id: str | None = None
     causation_id: str | None = None
+    sampled_rate: int | None = None
+    """CloudEvents' extension ``sampledrate``: this event stands for so many; None where all are sent."""
 
 
 def index_headers(headers: Headers) -> dict[str, bytes]:
@@ -165,6 +167,7 @@ def write_binary(attributes: EventAttributes, trace: Trace = ()) -> tuple[tuple[
         ("ce_partitionkey", attributes.partition_key),
         ("ce_correlationid", attributes.correlation_id),
         ("ce_causationid", attributes.causation_id),
+        ("ce_sampledrate", None if attributes.sampled_rate is None else str(attributes.sampled_rate)),
         ("content-type", JSON),
     )
     return tuple((name, text.encode()) for name, text in named if text) + trace

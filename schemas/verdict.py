@@ -22,6 +22,7 @@ Mode = Literal["live", "shadow", "replay", "scan"]
 Status = Literal["decided", "abstained", "failed"]
 Envelope = Literal["binary", "structured", "bare"]
 CacheStatus = Literal["hit", "miss", "coalesced", "bypass", "disabled", "not_reached"]
+CacheTier = Literal["process", "redis", "archive"]
 AppliedRule = Literal["fused", "soft_vote", "nearest_neighbour"]
 
 UNCERTAIN: Final = "uncertain"
@@ -110,6 +111,9 @@ class OutcomeV1(Outgoing):
 # Like an enumeration of ours, open to values that a later minor version adds.
 _OPEN_RULE: Final = WithJsonSchema(
     {"anyOf": [{"type": "string", "enum": list(get_args(AppliedRule))}, {"type": "string"}]}
+)
+_OPEN_TIER: Final = WithJsonSchema(
+    {"anyOf": [{"type": "string", "enum": list(get_args(CacheTier))}, {"type": "string"}]}
 )
 
 
@@ -234,7 +238,10 @@ class CacheProvenance(Outgoing):
     """
 
     status: CacheStatus
-    tier: Literal["process", "redis"] | None = None
+    tier: Annotated[CacheTier, _OPEN_TIER] | None = Field(
+        default=None,
+        description="Where it was recalled from. `archive` holds embeddings kept for replays, and is seen only there.",
+    )
 
 
 class DeclaredOrigin(Outgoing):

@@ -30,8 +30,10 @@ from worker.flow.bank_judge import BankJudge
 from worker.flow.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.flow.loop import Loop, LoopLimits, LoopReport
 from worker.flow.pipeline import Pipeline, PipelineLimits, StageSet
+from worker.operation.tracing import Tracing
 from worker.policy import Policy, load_policy
 from worker.ports import EmbeddingCache, EventSource, Outbox
+from worker.spans import UNTRACED, Tracer
 from worker.stages.fetch import fetch_upload
 from worker.stages.intake import read_event
 from worker.stages.report import PolicyIdentity, RunVersions
@@ -132,8 +134,15 @@ class Worker:
     """
 
     def __init__(
-        self, world: World, tuning: Tuning | None = None, *, name: str = "one", cache: EmbeddingCache | None = None
+        self,
+        world: World,
+        tuning: Tuning | None = None,
+        *,
+        name: str = "one",
+        cache: EmbeddingCache | None = None,
+        tracer: Tracer = UNTRACED,
     ) -> None:
+        self.tracing = Tracing(tracer)
         self.tuning = tuning or Tuning()
         self.world = world
         self.seams = Seams()
@@ -147,7 +156,11 @@ class Worker:
             cache = InMemoryCache(scope, kept=world.kept)
         stages = self._stages(cache)
         self.pipeline = Pipeline(
-            watched(stages, self.seams), self._pipeline_limits(), clock=world.clock, recorder=self.recorder
+            self._surrounded(watched(stages, self.seams)),
+            self._pipeline_limits(),
+            clock=world.clock,
+            recorder=self.recorder,
+            tracer=tracer,
         )
         self.loop = self._loop()
         self.pipeline.start()
@@ -172,6 +185,12 @@ class Worker:
             views=self.tuning.views,
         )
 
+    def _surrounded(self, stages: StageSet) -> StageSet:
+        """
+        The watched stages, with whatever a worker of another kind puts around them.
+        """
+        return stages
+
     def _pipeline_limits(self) -> PipelineLimits:
         tuning = self.tuning
         return PipelineLimits(
@@ -184,15 +203,17 @@ class Worker:
         )
 
     def _loop(self) -> Loop:
-        tuning = self.tuning
+        tuning, tracing = self.tuning, self.tracing
+        source, outbox = tracing.source(self.source), tracing.outbox(self.outbox)
         return Loop(
-            self.source,
+            source,
             self.pipeline,
-            delivery_of(tuning, self.source, self.outbox),
+            delivery_of(tuning, source, outbox),
             serialise=watched_serialise(partial(to_message, route=ROUTE), self.seams),
             limits=LoopLimits(tuning.max_in_flight, tuning.resume_below, tuning.drain_timeout_s),
             clock=self.world.clock,
             recorder=self.recorder,
+            tracer=tracing.tracer,
         )
 
     def start(self) -> Run:
@@ -236,6 +257,7 @@ class Worker:
     def _close(self) -> None:
         self.seams.open_all()
         self.pipeline.close(PATIENCE_S)
+        self.tracing.end()
 
 
 def delivery_of(tuning: Tuning, source: EventSource, outbox: Outbox) -> Delivery:

@@ -38,6 +38,9 @@ from worker.ports import Bank, EmbeddingCache, Encoder, PictureDecoder
 from worker.stages.perturb import perturbed_copies
 from worker.views import DecodedPicture
 
+RECALLED = "recalled"
+"""What a picture goes by that this worker has never had."""
+
 
 class Shelf:
     """
@@ -86,6 +89,9 @@ def watched(stages: StageSet, seams: Seams) -> StageSet:
         read_event=read_event,
         fetch=fetch,
         views=stages.views,
+        past=stages.past,
+        archive=stages.archive,
+        keep=stages.keep,
         cache=None if stages.cache is None else WatchedCache(stages.cache, seams),
         decoder=WatchedDecoder(stages.decoder, seams),
         encoder=WatchedEncoder(stages.encoder, seams),
@@ -119,10 +125,12 @@ class WatchedCache:
         """
         As the cache does.
         """
-        self._seams.at("recall", *(self._seams.pictures[content_hash] for content_hash in hashes))
+        self._seams.at("recall", *(self._seams.pictures.get(content_hash, content_hash) for content_hash in hashes))
         known = self._cache.recall(hashes)
         for content_hash, sighting in (known or {}).items():
-            self._seams.pictures[sighting.embedding.vector.tobytes()] = self._seams.pictures[content_hash]
+            self._seams.pictures[sighting.embedding.vector.tobytes()] = self._seams.pictures.get(
+                content_hash, content_hash
+            )
         return known
 
     def remember(self, sightings: Mapping[ContentHash, Sighting]) -> None:
@@ -212,7 +220,8 @@ class WatchedBank:
         """
         As the bank does.
         """
-        self._seams.at("bank", *(self._seams.pictures[embedding.vector.tobytes()] for embedding in embeddings))
+        names = [self._seams.pictures.get(embedding.vector.tobytes(), RECALLED) for embedding in embeddings]
+        self._seams.at("bank", *names)
         return self._bank.nearest(embeddings, k)
 
 
@@ -237,7 +246,7 @@ class WatchedJudge:
         """
         As the test has it.
         """
-        names = [self._seams.pictures[sighting.facts.sha256] for sighting in sightings]
+        names = [self._seams.pictures.get(sighting.facts.sha256, RECALLED) for sighting in sightings]
         self._seams.at("wants_shift", *names)
         return [name in self._seams.grey for name in names]
 

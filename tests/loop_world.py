@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from typing import Self
 
 from schemas.dead_letter import ImageDeadLetterV1
-from schemas.envelope import write_binary
+from schemas.envelope import Trace, write_binary
 from schemas.verdict import ImageVerdictV1
 from tests.bank_builders import a_picture
 from tests.builders import as_json, upload_attributes, upload_data
@@ -74,7 +74,14 @@ class World:
     def __exit__(self, *_: object) -> None:
         self.closing.close()
 
-    def publish(self, *names: str, partition: int = 0, picture: str | None = None, key: str | None = None) -> None:
+    def publish(
+        self,
+        *names: str,
+        partition: int = 0,
+        picture: str | None = None,
+        key: str | None = None,
+        trace: Trace = (),
+    ) -> None:
         """
         Upload events, each of a picture of its own unless one is named; it is shelved, but for ``MISSING``.
         """
@@ -83,7 +90,7 @@ class World:
             if path != MISSING and path not in self.shelf.pictures:
                 self.shelf.pictures[path] = a_picture(zlib.crc32(path.encode()))
             data = upload_data(content_id=name, image={"ref": {"kind": "file", "path": path}})
-            headers = write_binary(upload_attributes(id=name, subject=name))
+            headers = write_binary(upload_attributes(id=name, subject=name), trace)
             self.publish_raw(name, as_json(data), partition=partition, key=key, headers=headers)
 
     def publish_raw(

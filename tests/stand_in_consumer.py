@@ -41,6 +41,7 @@ class StandIn:
         self.on_poll: list[Any] = []
         self.commit_error: Exception | None = None
         self.stored: dict[TopicPartition, int] = {}
+        self.ends: dict[TopicPartition, int] = {}
 
     def subscribe(self, topics: Sequence[str], listener: GroupWatch) -> None:
         """
@@ -74,6 +75,12 @@ class StandIn:
         What it owns.
         """
         return set(self.assigned)
+
+    def highwater(self, partition: TopicPartition) -> int | None:
+        """
+        The end of a partition, where a test has laid it down.
+        """
+        return self.ends.get(partition)
 
     def paused(self) -> set[TopicPartition]:
         """

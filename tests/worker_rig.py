@@ -117,7 +117,14 @@ class WorkerProcess:
         """
         with self._changed:
             parsed = [json.loads(line) for line in self._lines if line.startswith("{")]
-        return [line for line in parsed if line["event"] == event]
+        return [line for line in parsed if line.get("event") == event]
+
+    def lines(self) -> list[str]:
+        """
+        All that it has written so far, to either stream.
+        """
+        with self._changed:
+            return list(self._lines)
 
     def until_logged(self, event: str, deadline_s: float = DEADLINE_S) -> LogLine:
         """
@@ -227,6 +234,13 @@ class WorkerRig:
         """
         self._sets += sets
         return self
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """
+        The settings, as words of a command line.
+        """
+        return tuple(self._sets)
 
     @property
     def settings(self) -> Settings:

@@ -4,12 +4,14 @@ The composition root: the only place that builds adapters and puts them together
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import structlog
 
+from schemas.verdict import ImageVerdictV1
 from worker.adapters.file_source import FileSource
 from worker.adapters.image_store import build_image_store
 from worker.adapters.kafka_outbox import KafkaOutbox
@@ -21,12 +23,23 @@ from worker.adapters.sighting_codec import SightingScope
 from worker.adapters.system_clock import SystemClock
 from worker.domain import Message
 from worker.flow.bank_judge import BankJudge
+from worker.flow.beside import WatchedFlow
 from worker.flow.delivery import AtLeastOnce, Delivery, ExactlyOnce
-from worker.flow.loop import Loop, LoopLimits, LoopReport
+from worker.flow.judging import Judge
+from worker.flow.loop import Flow, Loop, LoopLimits, LoopReport
 from worker.flow.pipeline import Pipeline, PipelineLimits, StageSet
 from worker.instruments import Instruments, open_instruments
-from worker.ports import Clock, EmbeddingCache, EventSource, ImageStore, Outbox, Recorder
+from worker.operation.bank_watch import bank_watching, followed
+from worker.operation.gauges import Watched
+from worker.operation.keeping import kept_embeddings
+from worker.operation.listening import listening
+from worker.operation.noting import noting_contents
+from worker.operation.serving import Serving, serving
+from worker.operation.shadowing import around, shadowing
+from worker.operation.tracing import Tracing, configured_tracing
+from worker.ports import Clock, EmbeddingCache, EventSource, ImageStore, Outbox, PastUploads, Recorder, SightingArchive
 from worker.settings.tree import KafkaSettings, Settings
+from worker.spans import UNTRACED, Tracer
 from worker.stages.fetch import fetch_upload
 from worker.stages.intake import KEEP_BYTES, read_event
 from worker.stages.report import RunVersions
@@ -39,6 +52,17 @@ THREADS_END_S = 0.5
 """How long the pipeline's threads may take to end: the drain has waited for all that was worth waiting for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Memories:
+    """
+    What a replay knows from before. The cache is closed with the pipeline; the rest is its owner's.
+    """
+
+    cache: EmbeddingCache | None
+    past: PastUploads
+    archive: SightingArchive | None
+
+
 @contextmanager
 def running_pipeline(
     settings: Settings,
@@ -48,22 +72,36 @@ def running_pipeline(
     store: ImageStore,
     recorder: Recorder,
     keep_bytes: int = KEEP_BYTES,
+    surround: Callable[[BankJudge], Judge] = lambda judge: judge,
+    tracer: Tracer = UNTRACED,
+    memories: Memories | None = None,
+    keep: SightingArchive | None = None,
 ) -> Iterator[Pipeline]:
     """
-    The pipeline, its threads running inside; Redis is asked only by a live worker.
+    The pipeline, its threads running inside. Without ``memories``, Redis is asked only by a live worker.
+
+    ``surround`` may put other judges around the one that is built from the instruments. In ``keep``, which is its
+    owner's, all that is seen is kept for replays.
     """
     clock = SystemClock()
-    cache = _open_cache(settings, instruments, recorder=recorder, clock=clock) if versions.mode == "live" else None
+    cache = open_cache(settings, instruments, recorder=recorder, clock=clock) if versions.mode == "live" else None
+    if memories is not None:
+        cache = memories.cache
     stages = StageSet(
         read_event=partial(read_event, max_event_bytes=settings.kafka.max_event_bytes),
         fetch=partial(fetch_upload, store=store, clock=clock, max_image_bytes=settings.fetch.max_image_bytes),
         cache=cache,
         decoder=instruments.decoder,
         encoder=instruments.encoder,
-        judge=BankJudge(
-            instruments.bank, instruments.policy, versions, clock, recorder, keep_bytes, fitted=instruments.fitted
+        judge=surround(
+            BankJudge(
+                instruments.bank, instruments.policy, versions, clock, recorder, keep_bytes, fitted=instruments.fitted
+            )
         ),
         views=instruments.views,
+        past=None if memories is None else memories.past,
+        archive=None if memories is None else memories.archive,
+        keep=keep,
     )
     limits = PipelineLimits(
         fetch_threads=settings.fetch.threads,
@@ -73,8 +111,9 @@ def running_pipeline(
         max_bytes=settings.flow.max_in_flight_bytes,
         recent_embeddings=settings.flow.recent_embeddings,
     )
-    pipeline = Pipeline(stages, limits, clock=clock, recorder=recorder)
+    pipeline = Pipeline(stages, limits, clock=clock, recorder=recorder, tracer=tracer)
     pipeline.start()
+    del instruments, stages  # they hold the first bank, which may be exchanged
     try:
         yield pipeline
     finally:
@@ -83,22 +122,38 @@ def running_pipeline(
             cache.close()
 
 
-def _open_cache(
+def open_cache(
     settings: Settings, instruments: Instruments, *, recorder: Recorder, clock: Clock
 ) -> EmbeddingCache | None:
+    """
+    The configured cache of what these instruments see; None where there is none.
+    """
     if not settings.redis.enabled:
         return None
-    scope = SightingScope.of(
+    return RedisCache(settings.redis, scope_of(settings, instruments), recorder=recorder, clock=clock)
+
+
+def scope_of(settings: Settings, instruments: Instruments) -> SightingScope:
+    """
+    What the sightings of these instruments depend on beside the bytes.
+    """
+    return SightingScope.of(
         instruments.encoder.fingerprint,
         perceptual_hash=settings.decode.perceptual_hash,
         views=instruments.views,
         credentials=instruments.credentials,
     )
-    return RedisCache(settings.redis, scope, recorder=recorder, clock=clock)
 
 
 def build_loop(
-    settings: Settings, source: EventSource, outbox: Outbox, pipeline: Pipeline, *, recorder: Recorder
+    settings: Settings,
+    source: EventSource,
+    outbox: Outbox,
+    pipeline: Flow,
+    *,
+    recorder: Recorder,
+    tracer: Tracer = UNTRACED,
+    on_verdict: Callable[[ImageVerdictV1], None] | None = None,
 ) -> Loop:
     """
     The loop over a source and an outbox, with the configured promise of delivery.
@@ -121,6 +176,8 @@ def build_loop(
         limits=limits,
         clock=SystemClock(),
         recorder=recorder,
+        tracer=tracer,
+        on_verdict=on_verdict,
     )
 
 
@@ -142,36 +199,74 @@ def run_worker(settings: Settings, *, instance_id: str, on_loop: Callable[[Loop]
     The model and the bank are loaded before the group is joined: a member that loads for a minute stalls its group.
     Raises what broke; see ``Loop.run``.
     """
-    recorder = InMemoryRecorder()
-    instruments = open_instruments(settings, recorder)
-    versions = instruments.versions("live")
-    exactly_once = settings.kafka.delivery == "exactly_once"
-    transactional_id = f"{settings.kafka.group_id}-{instance_id}" if exactly_once else None
-    store = build_image_store(settings.fetch)
-    outbox = KafkaOutbox(settings.kafka, recorder, client_id=instance_id, transactional_id=transactional_id)
-    source = None
-    # torch, the model and the bank stay for good; without this each full collection walks over all of them again.
-    gc.collect()
-    gc.freeze()
-    try:
-        static_id = instance_id if settings.kafka.static_membership else None
-        source = KafkaEventSource(settings.kafka, recorder, client_id=instance_id, instance_id=static_id)
-        keep_bytes = _keep_bytes(settings.kafka)
-        with running_pipeline(
-            settings, instruments, versions, store=store, recorder=recorder, keep_bytes=keep_bytes
-        ) as pipeline:
-            loop = build_loop(settings, source, outbox, pipeline, recorder=recorder)
-            on_loop(loop)
-            log.info("worker.started", instance=instance_id, delivery=settings.kafka.delivery, **_names(versions))
-            report = loop.run()
+    with (
+        serving(settings, instance_id=instance_id) as told,
+        configured_tracing(settings, instance_id=instance_id) as tracing,
+    ):
+        report = _run_told(settings, told, tracing, instance_id=instance_id, on_loop=on_loop)
         log.info(
             "worker.stopped",
             consumed=report.consumed,
             released=report.released,
             abandoned=report.abandoned,
             **report.by_status,
-            metrics=recorder.snapshot(),
+            metrics=told.snapshot(),
         )
+        return report
+
+
+def _run_told(
+    settings: Settings, told: Serving, tracing: Tracing, *, instance_id: str, on_loop: Callable[[Loop], None]
+) -> LoopReport:
+    recorder = told.recorder
+    instruments = open_instruments(settings, recorder)
+    versions = instruments.versions("live")
+    store = build_image_store(settings.fetch)
+    outbox = _open_outbox(settings.kafka, recorder, instance_id)
+    source = None
+    # torch, the model and the bank stay for good; without this each full collection walks over all of them again.
+    gc.collect()
+    gc.freeze()
+    try:
+        source = _open_source(settings.kafka, recorder, instance_id)
+        with ExitStack() as operation:
+            watch = operation.enter_context(bank_watching(settings, instruments, recorder=recorder))
+            shadow = operation.enter_context(
+                shadowing(settings, instruments, instance_id=instance_id, recorder=recorder)
+            )
+            keep = operation.enter_context(kept_embeddings(settings, scope_of(settings, instruments), recorder))
+            noting = operation.enter_context(noting_contents(settings, recorder))
+            pipeline = operation.enter_context(
+                running_pipeline(
+                    settings,
+                    instruments,
+                    versions,
+                    store=store,
+                    recorder=recorder,
+                    keep_bytes=_keep_bytes(settings.kafka),
+                    surround=lambda judge: noting.around(around(followed(judge, watch, told.judging_by), shadow)),
+                    tracer=tracing.tracer,
+                    keep=keep,
+                )
+            )
+            heard = operation.enter_context(listening(settings, pipeline, recorder, client_id=instance_id))
+            loop = build_loop(
+                settings,
+                tracing.source(source),
+                tracing.outbox(outbox),
+                WatchedFlow(pipeline, [noting.check, heard, *([] if watch is None else [watch.check])]),
+                recorder=recorder,
+                tracer=tracing.tracer,
+                on_verdict=told.on_verdict,
+            )
+            tracing.time_left_s = lambda: loop.finish_left_s
+            on_loop(loop)
+            watched = Watched(loop, pipeline, source.standing, outbox.unacknowledged_s)
+            told.running(watched, None if watch is None else watch.status)
+            del instruments  # it holds the first bank, which may be exchanged
+            log.info("worker.started", instance=instance_id, delivery=settings.kafka.delivery, **_names(versions))
+            report = loop.run()
+            pipeline.keep_the_rest(loop.finish_left_s)
         return report
     finally:
         if source is not None:
@@ -180,6 +275,16 @@ def run_worker(settings: Settings, *, instance_id: str, on_loop: Callable[[Loop]
         store.close()
         # Or the interpreter would end without them, and triton's bindings complain of leaks on standard error.
         gc.unfreeze()
+
+
+def _open_outbox(settings: KafkaSettings, recorder: Recorder, instance_id: str) -> KafkaOutbox:
+    transactional_id = f"{settings.group_id}-{instance_id}" if settings.delivery == "exactly_once" else None
+    return KafkaOutbox(settings, recorder, client_id=instance_id, transactional_id=transactional_id)
+
+
+def _open_source(settings: KafkaSettings, recorder: Recorder, instance_id: str) -> KafkaEventSource:
+    static_id = instance_id if settings.static_membership else None
+    return KafkaEventSource(settings, recorder, client_id=instance_id, instance_id=static_id)
 
 
 def _keep_bytes(settings: KafkaSettings) -> int:

@@ -152,8 +152,7 @@ class Embedding:
     """
     A unit vector, float32[d], exactly as the cache and the bank can hold it.
 
-    Build it with ``Embedding.from_features``: every vector is rounded through float16 once, so that an embedding that
-    was recalled equals the one that was computed, bit for bit, and so do the verdicts.
+    Build it with ``from_features``, which rounds through float16 once: what is recalled equals what was computed.
     """
 
     vector: Vector = field(repr=False)
@@ -217,7 +216,7 @@ class Provenance:
     """
 
     status: CacheStatus
-    tier: Literal["process", "redis"] | None = None
+    tier: Literal["process", "redis", "archive"] | None = None
     decode_ms: float | None = None
     encode_ms: float | None = None
     batch_size: int | None = None
@@ -266,7 +265,7 @@ class Neighbourhood:
 @dataclass(frozen=True, slots=True)
 class BankIdentity:
     """
-    Which references were asked, and which of their labels ``score`` speaks of.
+    Which references were asked, and which of their labels ``score`` speaks of; ``made_s`` in seconds since the epoch.
     """
 
     id: str
@@ -276,6 +275,7 @@ class BankIdentity:
     index: str
     sizes: Mapping[Label, int]
     positive: Label
+    made_s: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,26 @@ class ProducerFenced(WorkerCrashed):
     """
 
 
+class ArchiveUnavailable(WorkerCrashed):
+    """
+    The kept embeddings cannot be read or written; a replay ends with it, and a live worker counts it and goes on.
+    """
+
+
+class StoreUnavailable(WorkerCrashed):
+    """
+    Redis could not be asked to forget, or which bytes a content had; nothing is known to be removed.
+    """
+
+
+class NotForgotten(TouchstoneError):
+    """
+    What was to be forgotten is not gone everywhere; the message says from where it could not be removed.
+    """
+
+    exit_code = EXIT_FOUND
+
+
 class UploadFailed(Exception):
     """
     One upload cannot be judged, for the stated reason; it becomes a failed verdict.

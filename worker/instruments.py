@@ -5,11 +5,13 @@ Part of the composition root: this module builds adapters. What they are put tog
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from schemas.bank_control import BankControlV1
 from schemas.verdict import Mode
 from worker import __version__
 from worker.adapters.clip_encoder import load_encoder
@@ -19,12 +21,15 @@ from worker.adapters.faiss_references import FaissReferences
 from worker.adapters.perceptual_hash import pdq
 from worker.adapters.realism_statistics import statistics
 from worker.bank.files import StoredBank, load_bank
-from worker.bank.fit import check_fit
+from worker.bank.fit import check_fit, check_space
+from worker.bank.leaving_out import Without, leave_out
 from worker.errors import BankInvalid, CannotStart, ConfigInvalid
 from worker.flow.fitted_bank import FittedBank
+from worker.flow.shared_encoder import SharedEncoder
 from worker.judgement.model import FittedJudgement
 from worker.judgement.real_scores import POOLED
 from worker.judgement.store import read_judgement
+from worker.operation.active_release import active_release
 from worker.policy import Policy, applied_rule, check_policy_fits, load_policy, shipped_policy
 from worker.ports import Bank, Encoder, PictureDecoder, Recorder
 from worker.settings.tree import DecodeSettings, PolicySettings, Settings
@@ -38,12 +43,46 @@ _SHORT: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
+class WholeBank:
+    """
+    A bank's files with the judgement that it carries; ``serving`` a policy is still to be said.
+    """
+
+    stored: StoredBank
+    judgement: FittedJudgement | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRelease:
+    """
+    What was announced of a bank that comes from a place of releases, and the bank with nothing left out.
+
+    It costs two bytes per dimension of every vector, so that something can be left out without reading it again.
+    """
+
+    control: BankControlV1
+    whole: WholeBank
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """
+    What a worker goes on with when its bank is exchanged.
+    """
+
+    encoder: Encoder
+    decoder: PictureDecoder
+    policy: Policy
+    views: ViewSpec
+
+
+@dataclass(frozen=True, slots=True)
 class Instruments:
     """
     Encoder, decoder, bank and policy; ``fitted`` is there if and only if the rule that is applied is ``fused``.
 
     ``judgement_id``: that of the judgement which the bank carries, applied or not; None where it carries none.
-    ``credentials``: see ``credentials_version``.
+    ``credentials``: see ``credentials_version``. ``release`` is there where the bank comes from a place of releases.
     """
 
     encoder: Encoder
@@ -54,6 +93,14 @@ class Instruments:
     fitted: FittedBank | None = None
     judgement_id: str | None = None
     credentials: str | None = None
+    release: OpenRelease | None = None
+
+    @property
+    def beside(self) -> Beside:
+        """
+        What another bank is opened with, without this one's.
+        """
+        return Beside(self.encoder, self.decoder, self.policy, self.views)
 
     def versions(self, mode: Mode) -> RunVersions:
         """
@@ -116,40 +163,122 @@ def open_instruments(settings: Settings, recorder: Recorder) -> Instruments:
     Raises ``ConfigInvalid``, ``EncoderInvalid``, ``BankInvalid``, or ``CannotStart`` for what decoding needs.
     """
     policy = load_policy(policy_path(settings.policy))
-    path = bank_path(settings)
+    active = active_release(settings)
+    whole = read_bank(bank_path(settings) if active is None else active.folder)
+    read = _read(settings, whole if active is None else left_out(whole, Without.of(active.control)), policy)
+    encoder: Encoder = load_encoder(settings.encoder, recorder=recorder)
+    if active is not None:
+        # Banks are tried beside the one in use, with this encoder and in another thread.
+        encoder = SharedEncoder(encoder)
+    decoder = open_decoder(settings, encoder, read.stored.views)
+    opened = _assembled(read, encoder, decoder, settings)
+    return opened if active is None else replace(opened, release=OpenRelease(active.control, whole))
+
+
+def open_beside(live: Instruments, settings: Settings, *, bank: Path, policy: Path) -> Instruments:
+    """
+    Another bank or policy with the encoder and decoder that are open already, for a judge beside the live one.
+
+    Raises ``ConfigInvalid`` or ``BankInvalid``, also for a bank of another space or of other views.
+    """
+    read = _read(settings, read_bank(bank), load_policy(policy))
+    check_space(read.stored.manifest, live.encoder.fingerprint)
+    if read.stored.views != live.views:
+        raise BankInvalid(
+            f"bank {bank} was built with views {read.stored.views.sha256[:_SHORT]}, the live bank has "
+            f"{live.views.sha256[:_SHORT]}: what is measured of an upload for the one says nothing to the other. "
+            "Rebuild it with the live bank's views, or run it in a worker of its own with another kafka.group_id"
+        )
+    return _assembled(read, live.encoder, live.decoder, settings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    stored: StoredBank
+    policy: Policy
+    judgement: FittedJudgement | None
+    fused: bool
+    thresholds: Mapping[str, float]
+
+
+def open_release(beside: Beside, settings: Settings, whole: WholeBank, left: Without) -> Instruments:
+    """
+    Another bank for a worker that runs, with what it goes on with; ``left`` is left out of it.
+
+    Raises ``ConfigInvalid`` or ``BankInvalid``, also for a bank of another space or of other views.
+    """
+    read = _read(settings, left_out(whole, left), beside.policy)
+    check_space(read.stored.manifest, beside.encoder.fingerprint)
+    if read.stored.views != beside.views:
+        raise BankInvalid(
+            f"bank {read.stored.manifest.id} {read.stored.manifest.version} was built with views "
+            f"{read.stored.views.sha256[:_SHORT]}, this worker runs with {beside.views.sha256[:_SHORT]}: other things "
+            "are measured of an upload. Views change with a restart only: restart the workers to use this bank"
+        )
+    return _assembled(read, beside.encoder, beside.decoder, settings)
+
+
+def read_bank(path: Path) -> WholeBank:
+    """
+    A bank's files with its judgement, every check done that needs no encoder. Raises ``BankInvalid``.
+    """
     stored = load_bank(path)
+    return WholeBank(stored, judgement_of(stored, path))
+
+
+def left_out(whole: WholeBank, left: Without) -> WholeBank:
+    """
+    The bank without what is disabled: out of the search, and out of what the judgement knows of each reference.
+
+    The judgement is the same otherwise, its heads, calibration and conformal scores as they were fitted to all.
+    """
+    rows = left.kept_rows(whole.stored.entries)
+    stored, judgement = leave_out(whole.stored, rows), whole.judgement
+    if judgement is None or stored is whole.stored:
+        return WholeBank(stored, judgement)
+    attribution = replace(judgement.attribution, code=judgement.attribution.code[rows])
+    return WholeBank(stored, replace(judgement, attribution=attribution))
+
+
+def _read(settings: Settings, whole: WholeBank, policy: Policy) -> _Read:
+    stored, judgement = whole.stored, whole.judgement
     identity = stored.identity(settings.bank.index)
     check_policy_fits(policy, identity)
-    judgement = judgement_of(stored, path)
     fused = applied_rule(policy, identity, fitted=judgement is not None) == "fused"
     if judgement is not None:
         judgement = judgement.serving(policy.rule.alpha, policy.rule.pac_delta, policy.rule.guarantee)
     thresholds = flag_thresholds(judgement, buckets_of(judgement), policy.rule) if judgement and fused else {}
-    encoder = load_encoder(settings.encoder, recorder=recorder)
-    decoder = open_decoder(settings, encoder, stored.views)
-    check_fit(stored, encoder, decoder)
-    bank = FaissBank(stored, settings.bank)
+    return _Read(stored, policy, judgement, fused, thresholds)
+
+
+def _assembled(read: _Read, encoder: Encoder, decoder: PictureDecoder, settings: Settings) -> Instruments:
+    check_fit(read.stored, encoder, decoder)
+    bank = FaissBank(read.stored, settings.bank)
     fitted = None
-    if judgement is not None and fused:
-        fitted = FittedBank(judgement, FaissReferences(bank, stored), thresholds, policy.rule.grey_zone)
+    if read.judgement is not None and read.fused:
+        references = FaissReferences(bank, read.stored)
+        fitted = FittedBank(read.judgement, references, read.thresholds, read.policy.rule.grey_zone)
     return Instruments(
         encoder,
         decoder,
         bank,
-        policy,
-        views=stored.views,
+        read.policy,
+        views=read.stored.views,
         fitted=fitted,
-        judgement_id=None if judgement is None else judgement.id,
+        judgement_id=None if read.judgement is None else read.judgement.id,
         credentials=credentials_version(settings.decode),
     )
 
 
 def bank_path(settings: Settings) -> Path:
     """
-    Where the bank is: as configured, else the one that ships with the starter encoder.
+    Where the bank is: as configured, of a place of releases the active one; else the one of the starter encoder.
 
     Raises ``ConfigInvalid`` for another encoder without a bank: only vectors of one encoder can be compared.
     """
+    active = active_release(settings)
+    if active is not None:
+        return active.folder
     if settings.bank.path is not None:
         return settings.bank.path
     if settings.encoder.model == STARTER and settings.encoder.checkpoint is None:

@@ -5,8 +5,9 @@ Each method says whether it blocks, which thread may call it, how it fails and w
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType, Protocol
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from worker.domain import (
     RawEvent,
     Release,
     Sighting,
+    Upload,
 )
 from worker.metric_names import MetricName
 from worker.views import DecodedPicture
@@ -64,6 +66,18 @@ class Polled:
     revoked: frozenset[Partition]
     events: Sequence[RawEvent]
     membership: GroupMembership
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """
+    Where a source that is one of many readers stands: whether it is a member of its group, and of what it holds.
+
+    ``lag``: per partition held, how many offsets lie between the next event and the end; None while that is unknown.
+    """
+
+    joined: bool
+    lag: Mapping[Partition, int | None] = field(default_factory=dict)
 
 
 class EventSource(Protocol):
@@ -170,6 +184,74 @@ class EmbeddingCache(Protocol):
     def close(self) -> None:
         """
         Release the connection.
+        """
+
+
+class Forgetter(Protocol):
+    """
+    A store that can forget bytes. Called by any thread; blocks.
+    """
+
+    def forget(self, hashes: Sequence[ContentHash]) -> int:
+        """
+        Remove all that is kept of these bytes, whatever encoder saw them; how many values were removed.
+
+        When it returns they are gone, also those that were gone before. Raises ``StoreUnavailable`` or
+        ``ArchiveUnavailable`` when it cannot be known; asked again, it goes on.
+        """
+
+
+class SightingArchive(Protocol):
+    """
+    What was seen before, kept for replays. Every method blocks, and raises ``ArchiveUnavailable`` where it fails.
+
+    A replay lets that end it: what it could not read, it must not judge otherwise. A live worker counts it, since what
+    could not be kept costs a fetch in some later replay, and no verdict now.
+    """
+
+    def recall(self, hashes: Sequence[ContentHash]) -> Mapping[ContentHash, Sighting]:
+        """
+        What is kept of these bytes; unknown, damaged and foreign values are simply absent.
+        """
+
+    def keep(self, sightings: Mapping[ContentHash, Sighting]) -> None:
+        """
+        Keep these sightings, each in the place of an earlier one; but one without its shift does not hide one with it.
+        """
+
+    def forget(self, hashes: Sequence[ContentHash]) -> int:
+        """
+        Remove all that is kept of these bytes, whatever encoder saw them; how many values were told to go.
+        """
+
+    def close(self) -> None:
+        """
+        Release what is held.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class PastUpload:
+    """
+    What an earlier verdict said of an upload: who its bytes were, and which verdict that was.
+
+    ``content_hash`` is None, and ``byte_length`` 0, where the bytes could not be had; ``verdict_id`` is that of the
+    verdict which a new one supersedes, None where there is none.
+    """
+
+    content_hash: ContentHash | None
+    byte_length: int
+    verdict_id: UUID | None = None
+
+
+class PastUploads(Protocol):
+    """
+    What is known of uploads from before this run. Called by many threads at once.
+    """
+
+    def of(self, upload: Upload) -> PastUpload | None:
+        """
+        What was said of this upload; None where nothing is known. Blocks; whatever it raises ends the run.
         """
 
 

@@ -44,6 +44,7 @@ RINGS = ["contract", "core", "heads", "judgement", "stages", "flow", "edges", "r
 
 CORE = {
     "assessment",
+    "contents",
     "domain",
     "errors",
     "fingerprint",
@@ -51,6 +52,7 @@ CORE = {
     "policy",
     "metric_names",
     "shipped",
+    "spans",
     "views",
     "__init__",
 }

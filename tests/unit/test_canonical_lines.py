@@ -228,7 +228,7 @@ def test_a_failed_upload_is_one_canonical_line(stream: io.StringIO) -> None:
     """
     Where it lay, why it failed, and nothing of its user: the asset's id as a hash, the address without its signature.
     """
-    log_upload_failed(a_verdict("failed"))
+    log_upload_failed(a_verdict("failed"), trace_id="ab" * 16)
     (line,) = lines_of(stream)
     for key in ("ts", "service", "version"):
         del line[key]
@@ -246,6 +246,7 @@ def test_a_failed_upload_is_one_canonical_line(stream: io.StringIO) -> None:
         "stage": "fetch",
         "detail": "403 from https://cdn.example/a.jpg",
         "http_status": 403,
+        "trace_id": "ab" * 16,
     }
     assert expected == line
 
@@ -273,7 +274,7 @@ def test_a_dead_letter_is_one_canonical_line(stream: io.StringIO) -> None:
     """
     Where it lay and why it could not be read; its bytes are in the topic of dead letters, not here.
     """
-    log_dead_letter(a_dead_letter())
+    log_dead_letter(a_dead_letter(), trace_id="ab" * 16)
     (line,) = lines_of(stream)
     for key in ("ts", "service", "version"):
         del line[key]
@@ -290,6 +291,7 @@ def test_a_dead_letter_is_one_canonical_line(stream: io.StringIO) -> None:
         "class": "permanent",
         "stage": "parse",
         "detail": "image.ref.url: found https://cdn.example/a.jpg, expected https",
+        "trace_id": "ab" * 16,
     }
     assert expected == line
 

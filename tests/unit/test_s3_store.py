@@ -210,14 +210,14 @@ def test_making_the_client_takes_none_of_the_fetchs_time(web: ScriptedWeb, monke
     The first upload of a profile is not given up because the worker was slow to get ready for it.
     """
     late_s = 0.0
-    made, real = s3_store._made_client, time.monotonic
+    made, real = s3_store.made_client, time.monotonic
 
     def slowly_made(profile: S3Profile, settings: FetchSettings) -> object:
         nonlocal late_s
         late_s += 1000
         return made(profile, settings)
 
-    monkeypatch.setattr(s3_store, "_made_client", slowly_made)
+    monkeypatch.setattr(s3_store, "made_client", slowly_made)
     monkeypatch.setattr(s3_store, "time", SimpleNamespace(monotonic=lambda: real() + late_s))
     web.routes["/uploads/cat.jpg"] = answer(200, IMAGE)
 

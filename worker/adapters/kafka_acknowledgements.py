@@ -31,6 +31,15 @@ class Acknowledgements:
         self._done: list[PositionDone] = []
         self._failure: str | None = None
 
+    @property
+    def oldest_s(self) -> float:
+        """
+        For how many seconds the oldest has waited; 0 where none waits.
+        """
+        with self._changed:
+            since_s = next((since_s for _, since_s in self._waiting.values()), None)
+        return 0.0 if since_s is None else max(0.0, self._monotonic_s() - since_s)
+
     def expect(self, partition: Partition, offset: int) -> int:
         """
         A ticket for a position that is about to be published.

@@ -118,6 +118,12 @@ class KafkaOutbox:
         """
         return self._acknowledgements.take()
 
+    def unacknowledged_s(self) -> float:
+        """
+        For how many seconds the oldest published outcome has waited. Any thread may ask; transactions are not told.
+        """
+        return self._acknowledgements.oldest_s
+
     def flush(self, timeout_s: float) -> None:
         """
         Block until everything published is acknowledged. Raises ``PublishFailed`` after ``timeout_s``.
@@ -139,20 +145,25 @@ class KafkaOutbox:
         after which this outbox is of no more use.
         """
         place = cast("ConsumerGroupMetadata", membership)
-        # The broker would take the offsets of a consumer that is no member, from anybody and without fencing (KIP-447).
-        member = place.generation_id >= 0 and bool(place.member_id)
-        done = member and self._bounded(lambda: self._transact(releases, offsets, place))
+        done = self._may_commit(place) and self._bounded(lambda: self._transact(releases, offsets, place))
         result: Literal["ok", "refused"] = "ok" if done else "refused"
         self._recorder.count("commits_total", result=result)
         return done
 
-    def _transact(
-        self, releases: Sequence[Release], offsets: Mapping[Partition, int], place: ConsumerGroupMetadata
-    ) -> bool:
-        positions = {
+    def _may_commit(self, place: ConsumerGroupMetadata) -> bool:
+        # The broker would take the offsets of a consumer that is no member, from anybody and without fencing (KIP-447).
+        return place.generation_id >= 0 and bool(place.member_id)
+
+    def _positions(self, offsets: Mapping[Partition, int]) -> dict[TopicPartition, OffsetAndMetadata]:
+        return {
             TopicPartition(partition.topic, partition.number): OffsetAndMetadata(offset, "", -1)
             for partition, offset in offsets.items()
         }
+
+    def _transact(
+        self, releases: Sequence[Release], offsets: Mapping[Partition, int], place: ConsumerGroupMetadata
+    ) -> bool:
+        positions = self._positions(offsets)
         sent: list[tuple[Release, Any]] = []
         try:
             self._producer.begin_transaction()

@@ -22,9 +22,10 @@ from worker.adapters.kafka_client import (
     starting,
 )
 from worker.adapters.kafka_group import GroupWatch, OwnedNowAssignor, remember_join
+from worker.adapters.kafka_lag import LagWatch
 from worker.domain import Partition, RawEvent
 from worker.errors import CannotStart
-from worker.ports import GroupMembership, Polled, Recorder
+from worker.ports import GroupMembership, Polled, Recorder, Standing
 from worker.settings.tree import KafkaSettings
 
 REJOIN_WAIT_S: Final = 0.5
@@ -72,6 +73,7 @@ class KafkaEventSource:
         require_topics(settings, [settings.topics.uploads], timeout_s=start_timeout_s)
         self._recorder = recorder
         self._watch = GroupWatch(recorder)
+        self._lag = LagWatch()
         self._topic = settings.topics.uploads
         config = consumer_config(settings, client_id=client_id, instance_id=instance_id)
         with starting(settings, start_timeout_s):
@@ -107,6 +109,7 @@ class KafkaEventSource:
         records = self._fetch(max(room, 1), wait_s)
         if self._astray():
             records = {}
+        self._lag.look(self._consumer)
         revoked = self._watch.take_revoked()
         present = self._consumer.group_metadata()
         if present.state == MemberState.STABLE:
@@ -146,7 +149,7 @@ class KafkaEventSource:
                 self._consumer.seek(partition, taken[0].offset)
             return []
         now_s = time.time()
-        return [_event(record, now_s) for taken in records.values() for record in taken]
+        return [raw_event(record, now_s) for taken in records.values() for record in taken]
 
     def _astray(self) -> bool:
         """
@@ -165,6 +168,12 @@ class KafkaEventSource:
             self._consumer.subscribe([self._topic], listener=self._watch)
             self._expelled = False
         return True
+
+    def standing(self) -> Standing:
+        """
+        What this consumer holds and how far behind it is, as of about a second ago. Any thread may ask.
+        """
+        return self._lag.standing
 
     def commit(self, offsets: Mapping[Partition, int]) -> bool:
         """
@@ -235,7 +244,10 @@ def consumer_config(settings: KafkaSettings, *, client_id: str, instance_id: str
     }
 
 
-def _event(record: Any, now_s: float) -> RawEvent:  # noqa: ANN401 - kafka-python is untyped
+def raw_event(record: Any, now_s: float) -> RawEvent:  # noqa: ANN401 - kafka-python is untyped
+    """
+    A record as kafka-python gives it, as ours; ``now_s`` is when it was polled, in seconds since the epoch.
+    """
     return RawEvent(
         Partition(record.topic, record.partition),
         record.offset,

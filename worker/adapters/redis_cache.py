@@ -19,6 +19,8 @@ from worker.adapters.sighting_codec import (
     measured_key,
     pack_facts,
     pack_measured,
+    scope_names,
+    scopes_key,
     unpack_facts,
     unpack_measured,
 )
@@ -44,7 +46,7 @@ class RedisCache:
         self._scope = scope
         self._recorder = recorder
         self._breaker = CircuitBreaker(clock, failures=settings.breaker_failures, open_s=settings.breaker_open_s)
-        self._redis = _client(settings)
+        self._redis = open_redis(settings)
 
     def recall(self, hashes: Sequence[ContentHash]) -> Mapping[ContentHash, Sighting] | None:
         """
@@ -139,6 +141,10 @@ class RedisCache:
 
     def _write(self, sightings: Mapping[ContentHash, Sighting]) -> None:
         pipeline = self._redis.pipeline(transaction=False)
+        # First, so that nothing lies in a scope that whoever forgets bytes would not know of.
+        at_scopes = scopes_key(namespace=self._settings.namespace)
+        pipeline.sadd(at_scopes, *scope_names(self._scope))
+        pipeline.expire(at_scopes, longest_ttl_s(self._settings.ttl_s))
         for content_hash, sighting in sightings.items():
             at_measured, at_facts = self._keys(content_hash)
             ttl_s = self._ttl_s(content_hash)
@@ -162,13 +168,23 @@ class RedisCache:
             self._recorder.count("cache_requests_total", number, result=result)
 
 
+def longest_ttl_s(ttl_s: int) -> int:
+    """
+    How long a value may live at most that was written to live for ``ttl_s``.
+    """
+    return ttl_s + ttl_s // JITTER + 1
+
+
 def _pairs(
     hashes: Sequence[ContentHash], values: Sequence[bytes | None]
 ) -> Iterator[tuple[ContentHash, bytes | None, bytes | None]]:
     return zip(hashes, values[0::2], values[1::2], strict=True)
 
 
-def _client(settings: RedisSettings) -> Redis:
+def open_redis(settings: RedisSettings) -> Redis:
+    """
+    A client that connects when first asked. Raises ``ConfigInvalid`` for a URL that is none.
+    """
     url = settings.url.get_secret_value()
     try:
         return Redis.from_url(

@@ -114,7 +114,7 @@ class S3Store:
     def _client(self, name: str, profile: S3Profile) -> "S3Client":
         with self._making:  # a client may be shared between threads; making one may not
             if name not in self._clients:
-                self._clients[name] = _made_client(profile, self._settings)
+                self._clients[name] = made_client(profile, self._settings)
             return self._clients[name]
 
     def _opened(self, client: "S3Client", ref: S3Ref, place: str) -> StreamingBody:
@@ -145,7 +145,10 @@ class S3Store:
         )
 
 
-def _made_client(profile: S3Profile, settings: FetchSettings) -> "S3Client":
+def made_client(profile: S3Profile, settings: FetchSettings) -> "S3Client":
+    """
+    A client of this profile; making one is slow, and not to be done by two threads at once.
+    """
     secret = profile.secret_access_key
     # A session of its own: boto3's default session is not safe between threads.
     session = Session(

@@ -88,18 +88,46 @@ class Measured:
         return Sighting(self.embedding, facts, self.norm, self.native, self.realism, self.shift)
 
 
+def scope_digest(scope: SightingScope) -> bytes:
+    """
+    Sixteen bytes that tell scopes apart wherever sightings are kept whole.
+    """
+    return sha256(f"{scope.fingerprint_id} {scope.views} {scope.decode_rules}".encode()).digest()[:16]
+
+
+def scope_names(scope: SightingScope) -> tuple[str, str]:
+    """
+    The parts of the keys that tell scopes apart: of what was measured, and of the facts.
+    """
+    return f"e2:{scope.fingerprint_id[:16]}:{scope.views[:16]}", f"f1:{scope.decode_rules[:16]}"
+
+
+def scopes_key(*, namespace: str) -> str:
+    """
+    Where the names of all scopes lie that were ever written to in this namespace, for whoever removes bytes from all.
+    """
+    return f"touchstone:{namespace}:s1"
+
+
+def scoped_key(scope_name: str, content_hash: ContentHash, *, namespace: str) -> str:
+    """
+    Where a value of these bytes lies within a named scope.
+    """
+    return f"touchstone:{namespace}:{scope_name}:{content_hash}"
+
+
 def measured_key(content_hash: ContentHash, scope: SightingScope, *, namespace: str) -> str:
     """
     Where lies what was measured of these bytes.
     """
-    return f"touchstone:{namespace}:e2:{scope.fingerprint_id[:16]}:{scope.views[:16]}:{content_hash}"
+    return scoped_key(scope_names(scope)[0], content_hash, namespace=namespace)
 
 
 def facts_key(content_hash: ContentHash, scope: SightingScope, *, namespace: str) -> str:
     """
     Where the facts of these bytes lie; encoders that decode alike share them.
     """
-    return f"touchstone:{namespace}:f1:{scope.decode_rules[:16]}:{content_hash}"
+    return scoped_key(scope_names(scope)[1], content_hash, namespace=namespace)
 
 
 def pack_measured(sighting: Sighting, content_hash: ContentHash, scope: SightingScope) -> bytes:

@@ -52,6 +52,8 @@ from worker.views import ViewSpec
 class StoredBank:
     """
     A bank as it lay on disk, checked: ``stored`` holds its columns in the order of ``entries``, ``probe`` float16[d].
+
+    ``without`` names what was left out of it since (see ``worker.bank.leaving_out``); None where that is nothing.
     """
 
     manifest: BankManifest
@@ -60,6 +62,7 @@ class StoredBank:
     stored: StoredVectors = field(repr=False)
     probe: Half = field(repr=False)
     probe_png: bytes = field(repr=False)
+    without: str | None = None
 
     @property
     def vectors(self) -> Half:
@@ -113,16 +116,19 @@ class StoredBank:
 
     def identity(self, index: str) -> BankIdentity:
         """
-        What a verdict says of this bank when it is searched through ``index``.
+        What a verdict says of this bank when it is searched through ``index``, and what of it is left out.
         """
+        # In the index, which the ids of verdicts depend on: the manifest goes on naming the files, which are as before.
+        searched = index if self.without is None else f"{index} without {self.without}"
         return BankIdentity(
             id=self.manifest.id,
             version=self.manifest.version,
             manifest_sha256=self.manifest_sha256,
             entries=self.manifest.counts.entries,
-            index=index,
+            index=searched,
             sizes=self.sizes,
             positive=Label(self.manifest.question.positive),
+            made_s=self.manifest.created_at.timestamp(),
         )
 
 

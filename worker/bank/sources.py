@@ -213,6 +213,8 @@ def _list_csv(file: Path, known: Mapping[str, str]) -> Listing:
             f"{file} has labels {_some(strangers)}, expected {', '.join(sorted(known))}; "
             "name them with --labels and --positive, or map them with --label-map THEIRS=LABEL"
         )
+    if nameless := sum(not row["path"] for row in rows):
+        raise BankInvalid(f"{file} has {nameless} rows without a path; name the image of each, or take the row out")
     base = _base_of(file, rows)
     return Listing("csv", file.name, tuple(_of_row(base, row, known) for row in rows))
 

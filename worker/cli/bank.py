@@ -1,7 +1,8 @@
 """
 ``touchstone bank``: build, extend, inspect and verify banks of references.
 
-Options and exit codes only. The work is done in ``worker.bank``, what is shown is made in ``worker.cli.bank_views``.
+Options and exit codes only. The work is done in ``worker.bank``, what is shown is made in ``worker.cli.bank_views``;
+the commands on releases are in ``worker.cli.bank_releases``.
 """
 
 import json
@@ -22,6 +23,7 @@ from worker.cli.bank_options import (
     view_options,
     views,
 )
+from worker.cli.bank_releases import activate, disable, publish, releases, rollback
 from worker.cli.options import settings_options
 from worker.cli.progress_bars import progress_bars
 from worker.errors import EXIT_FOUND, EXIT_OK, ConfigInvalid
@@ -101,7 +103,7 @@ def add(path: Path, sources: tuple[Path, ...], *, loaded: LoadedSettings, as_jso
     how a new generator is taught. Without, SOURCE is one labelled folder or CSV file, as for `bank build`.
     Where the bank has a fitted judgement it is fitted again, as it was asked for then, and both are put in place in one
     step.
-    A worker that runs keeps the bank it loaded; restart it to use the new one.
+    A worker that runs keeps the bank it loaded; restart it to use the new one, or publish and activate it as a release.
     """
     from worker.bank.build import AddPlan, add_to_bank  # noqa: PLC0415 - numpy and pydantic models; --help needs none
     from worker.bank.files import read_manifest  # noqa: PLC0415 - likewise
@@ -126,6 +128,10 @@ def add(path: Path, sources: tuple[Path, ...], *, loaded: LoadedSettings, as_jso
     teacher = _teacher(path, calibration, embedder) if refits else None
     make = partial(add_to_bank, path, listing, embedder=embedder, plan=plan, refit=teacher)
     return _make(make, as_json=as_json, teacher=teacher)
+
+
+for _command in (activate, disable, publish, releases, rollback):
+    bank.add_command(_command)
 
 
 def _listing(sources: tuple[Path, ...], asked: "Question", options: dict[str, Any]) -> "Listing":

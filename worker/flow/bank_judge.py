@@ -64,6 +64,7 @@ class BankJudge:
                 fetch_ms=one.passenger.fetch_ms,
                 search_ms=search_s * 1000,
                 assess_ms=assess_ms,
+                supersedes=one.passenger.supersedes,
             )
             issued = verdict_of_judgement(upload, judgement, surface=name, handled=handled, versions=self.versions)
             outcomes.append(issued)
@@ -93,6 +94,7 @@ class BankJudge:
             provenance=Provenance("not_reached"),
             produced_at_s=self.clock.wall_s(),
             fetch_ms=None if passenger is None else passenger.fetch_ms,
+            supersedes=failed.supersedes,
         )
         return verdict_of_failure(upload, failed.failure, ruling=ruling, handled=handled, versions=self.versions)
 

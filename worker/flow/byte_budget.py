@@ -27,6 +27,13 @@ class ByteBudget:
         with self._changed:
             return self._held >= self._limit
 
+    @property
+    def held(self) -> int:
+        """
+        Bytes counted in and not out.
+        """
+        return self._held
+
     def pass_door(self) -> None:
         """
         Block until fewer bytes than the limit are held, or the budget is closed.

@@ -4,7 +4,7 @@ Outcomes to Kafka, and offsets behind them. Belongs to the consumer thread alone
 The order is the same in both promises, and nowhere else in the code: published, acknowledged, committed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from worker.domain import Partition, Release
@@ -21,6 +21,12 @@ class Delivery(Protocol):
     def unsettled(self) -> int:
         """
         How many accepted releases are not yet acknowledged.
+        """
+
+    @property
+    def committed(self) -> Mapping[Partition, int]:
+        """
+        Per partition, the offset of the next event to read, as it was stored last; to be read at once.
         """
 
     def accept(self, releases: Sequence[Release], now_s: float) -> None:
@@ -66,6 +72,13 @@ class AtLeastOnce:
         How many published outcomes wait for their acknowledgement.
         """
         return self._ledger.outstanding
+
+    @property
+    def committed(self) -> Mapping[Partition, int]:
+        """
+        What was committed behind the acknowledgements.
+        """
+        return self._ledger.committed
 
     def accept(self, releases: Sequence[Release], now_s: float) -> None:  # noqa: ARG002 - the port's signature
         """
@@ -120,6 +133,7 @@ class ExactlyOnce:
         self._interval_s = interval_s
         self._max_messages = max_messages
         self._pending: list[Release] = []
+        self._committed: dict[Partition, int] = {}
         self._due_s = 0.0
 
     @property
@@ -128,6 +142,13 @@ class ExactlyOnce:
         How many releases wait for their transaction.
         """
         return len(self._pending)
+
+    @property
+    def committed(self) -> Mapping[Partition, int]:
+        """
+        What was committed in transactions.
+        """
+        return self._committed
 
     def accept(self, releases: Sequence[Release], now_s: float) -> None:
         """
@@ -149,6 +170,7 @@ class ExactlyOnce:
         offsets = {release.partition: release.offset + 1 for release in batch}
         if self._outbox.transact(batch, offsets, membership):
             del self._pending[: len(batch)]
+            self._committed |= offsets
             return True
         # Refused: the group is rebalancing. What we keep is sent again under the next membership; what we lose is
         # forgotten first, because the loop takes revocations before it comes back here.
@@ -160,6 +182,7 @@ class ExactlyOnce:
         Drop the releases of partitions that were taken away: no reader has seen them.
         """
         gone = frozenset(partitions)
+        self._committed = {partition: at for partition, at in self._committed.items() if partition not in gone}
         self._pending = [release for release in self._pending if release.partition not in gone]
 
     def finish(self, now_s: float, membership: GroupMembership, timeout_s: float) -> None:  # noqa: ARG002 - the port's

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from schemas.errors import ErrorCode
 from worker.domain import ContentHash, Pixels, Sighting
 from worker.errors import UploadFailed
+from worker.flow.busy import BusyMeter
 from worker.flow.containment import wanted_shift
 from worker.flow.judging import Judge
 from worker.ports import Clock, Encoder, Recorder
@@ -60,6 +61,7 @@ class SightingMaker:
         self._batch_size = batch_size
         self._clock = clock
         self._recorder = recorder
+        self.busy = BusyMeter(clock)
 
     def make(self, pictures: Sequence[Picture]) -> Encoded:
         """
@@ -143,7 +145,7 @@ class SightingMaker:
         """
         parts = []
         for chunk in _chunks(pixels, self._batch_size):
-            with watch:
+            with watch, self.busy:
                 features = self._encoder.encode(chunk)
             if len(features) != len(chunk):
                 raise RuntimeError(f"the encoder answered {len(features)} features to {len(chunk)} pictures")

@@ -3,10 +3,30 @@ What waits in front of a stage's threads.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
+from worker.ports import Clock, Recorder
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class WaitWatch:
+    """
+    Measures how long items wait before a stage.
+    """
+
+    stage: str
+    clock: Clock
+    recorder: Recorder
+
+    def took(self, put_s: float) -> None:
+        """
+        An item that came at ``put_s`` on the monotonic clock is taken now.
+        """
+        self.recorder.observe("queue_wait_seconds", self.clock.monotonic_s() - put_s, stage=self.stage)
 
 
 class Inbox(Generic[T]):
@@ -16,15 +36,22 @@ class Inbox(Generic[T]):
     Unbounded on purpose: every item belongs to a slot, and slots are bounded where they are given out.
     """
 
-    def __init__(self, *, readers: int = 1) -> None:
+    def __init__(self, *, readers: int = 1, watch: WaitWatch | None = None) -> None:
         self._readers = readers
-        self._queue: SimpleQueue[T | None] = SimpleQueue()
+        self._watch = watch
+        self._queue: SimpleQueue[tuple[float, T] | None] = SimpleQueue()
+
+    def __len__(self) -> int:
+        """
+        How many wait, more or less: others put and take meanwhile.
+        """
+        return self._queue.qsize()
 
     def put(self, item: T) -> None:
         """
         Add an item; never blocks.
         """
-        self._queue.put(item)
+        self._queue.put((0.0 if self._watch is None else self._watch.clock.monotonic_s(), item))
 
     def close(self) -> None:
         """
@@ -34,8 +61,14 @@ class Inbox(Generic[T]):
             self._queue.put(None)
 
     def __iter__(self) -> Iterator[T]:
-        while (item := self._queue.get()) is not None:
-            yield item
+        while (entry := self._queue.get()) is not None:
+            yield self._taken(entry)
+
+    def _taken(self, entry: tuple[float, T]) -> T:
+        put_s, item = entry
+        if self._watch is not None:
+            self._watch.took(put_s)
+        return item
 
     def batches(self, limit: int) -> Iterator[list[T]]:
         """
@@ -48,13 +81,13 @@ class Inbox(Generic[T]):
             ended = False
             while len(batch) < limit:
                 try:
-                    item = self._queue.get_nowait()
+                    entry = self._queue.get_nowait()
                 except Empty:
                     break
-                if item is None:
+                if entry is None:
                     ended = True
                     break
-                batch.append(item)
+                batch.append(self._taken(entry))
             yield batch
             if ended:
                 return

@@ -65,6 +65,13 @@ class OffsetLedger:
             partition: offset for partition, offset in self._next.items() if self._committed.get(partition) != offset
         }
 
+    @property
+    def committed(self) -> Mapping[Partition, int]:
+        """
+        Per partition, the offset that the broker has stored last; nothing for one of which it has stored none.
+        """
+        return self._committed
+
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """
         Record what the broker has stored.

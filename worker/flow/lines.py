@@ -8,19 +8,22 @@ from collections import deque
 from collections.abc import Iterable
 
 from worker.domain import Outcome, Partition, RawEvent
+from worker.spans import UNTOLD, Span
 
 
 class Slot:
     """
     One upload's place in its partition's line, from being read to being released.
 
-    ``forgotten`` may be read by any thread: work for a forgotten slot is wasted, but never wrong.
+    ``forgotten`` may be read by any thread: work for a forgotten slot is wasted, but never wrong. ``span`` ends when
+    the slot is released or forgotten.
     """
 
-    __slots__ = ("event", "forgotten", "outcome")
+    __slots__ = ("event", "forgotten", "outcome", "span")
 
-    def __init__(self, event: RawEvent) -> None:
+    def __init__(self, event: RawEvent, span: Span = UNTOLD) -> None:
         self.event = event
+        self.span = span
         self.outcome: Outcome | None = None
         self.forgotten = False
 
@@ -57,11 +60,11 @@ class Lines:
         heads = [line[0].event.received_at_s for line in self._lines.values() if line]
         return min(heads, default=None)
 
-    def take(self, event: RawEvent) -> Slot:
+    def take(self, event: RawEvent, span: Span = UNTOLD) -> Slot:
         """
         A slot at the end of the event's line.
         """
-        slot = Slot(event)
+        slot = Slot(event, span)
         self._lines.setdefault(event.partition, deque()).append(slot)
         self._waiting += 1
         return slot
@@ -102,6 +105,7 @@ class Lines:
             self._ready.pop(partition, None)
             for slot in self._lines.pop(partition, ()):
                 slot.forgotten = True
+                slot.span.finish("forgotten")
                 dropped += 1
         self._waiting -= dropped
         return dropped

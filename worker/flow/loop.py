@@ -10,10 +10,16 @@ from typing import Protocol
 
 import structlog
 
+from schemas.verdict import ImageVerdictV1
 from worker.domain import DeadLettered, Message, Outcome, Partition, Release
+from worker.flow.accounting import measure_verdict
+from worker.flow.backlog import Backlog
 from worker.flow.delivery import Delivery
 from worker.flow.lines import Lines, Slot
+from worker.flow.progress import LoopProgress
+from worker.flow.upload_spans import received, released, trace_id_of
 from worker.ports import Clock, EventSource, Recorder
+from worker.spans import UNTRACED, Tracer
 from worker.telemetry.log import log_batch_released, log_dead_letter, log_upload_failed
 
 log = structlog.get_logger(__name__)
@@ -98,6 +104,8 @@ class Loop:
         limits: LoopLimits,
         clock: Clock,
         recorder: Recorder,
+        tracer: Tracer = UNTRACED,
+        on_verdict: Callable[[ImageVerdictV1], None] | None = None,
     ) -> None:
         self._source = source
         self._flow = flow
@@ -106,8 +114,13 @@ class Loop:
         self._limits = limits
         self._clock = clock
         self._recorder = recorder
+        self._tracer = tracer
+        self._on_verdict = on_verdict
+        self._backlog = Backlog()
+        self._progress = LoopProgress(clock.monotonic_s())
         self._lines = Lines()
         self._draining = threading.Event()
+        self._give_up_s: float | None = None
         self._paused = False
         self._consumed = 0
         self._released: Counter[str] = Counter()
@@ -133,17 +146,16 @@ class Loop:
             self._lines.forget_all()
 
     def _run_down(self) -> None:
-        give_up_s: float | None = None
         while True:
             self.step()
             if self._done():
                 return
             if self._draining.is_set():
                 now_s = self._clock.monotonic_s()
-                if give_up_s is None:
-                    give_up_s = now_s + self._limits.drain_timeout_s
+                if self._give_up_s is None:
+                    self._give_up_s = now_s + self._limits.drain_timeout_s
                     log.info("worker.draining", in_flight=self.in_flight, timeout_s=self._limits.drain_timeout_s)
-                if now_s >= give_up_s - self._finish_s:
+                if now_s >= self._give_up_s - self._finish_s:
                     return
 
     def _done(self) -> bool:
@@ -156,6 +168,12 @@ class Loop:
         """
         return self._lines.waiting + self._delivery.unsettled
 
+    def progress(self) -> LoopProgress:
+        """
+        How things stood after the last step. Any thread may ask; it costs the loop nothing.
+        """
+        return self._progress
+
     def step(self) -> None:
         """
         Take what there is room for, release what is ready, commit what is acknowledged.
@@ -165,7 +183,8 @@ class Loop:
         # Forgotten before the new events are admitted: they may be of a partition that went and came back.
         self._forget(polled.revoked)
         for event in polled.events:
-            self._flow.submit(self._lines.take(event))
+            self._backlog.take(event)
+            self._flow.submit(self._lines.take(event, received(self._tracer, event)))
         self._consumed += len(polled.events)
         if polled.events:
             self._recorder.count("events_consumed_total", len(polled.events))
@@ -173,6 +192,18 @@ class Loop:
             self._lines.settle(slot, outcome)
         self._release()
         self._delivery.advance(self._clock.monotonic_s(), polled.membership)
+        self._backlog.commit(self._delivery.committed)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._progress = LoopProgress(
+            turned_s=self._clock.monotonic_s(),
+            consumed=self._consumed,
+            in_flight=self.in_flight,
+            paused=self._paused,
+            draining=self._draining.is_set(),
+            oldest_received_s=self._backlog.oldest_received_s(),
+        )
 
     def _room(self) -> int:
         if self._draining.is_set():
@@ -191,6 +222,7 @@ class Loop:
             return
         forgotten = self._lines.forget(revoked)
         self._delivery.forget(revoked)
+        self._backlog.forget(revoked)
         self._recorder.count("uploads_forgotten_total", forgotten)
         names = sorted(f"{partition.topic}-{partition.number}" for partition in revoked)
         log.info("partitions.revoked", partitions=names, forgotten=forgotten)
@@ -205,23 +237,36 @@ class Loop:
             outcome = slot.outcome
             assert outcome is not None  # noqa: S101 - Lines.release returns settled slots only
             outcomes.append(outcome)
-            releases.append(Release(slot.event.partition, slot.event.offset, self._serialise(outcome)))
-            self._account(outcome)
+            message = released(slot, outcome, self._serialise(outcome))
+            releases.append(Release(slot.event.partition, slot.event.offset, message))
+            self._account(outcome, message)
         self._delivery.accept(releases, self._clock.monotonic_s())
         log_batch_released(releases, outcomes, now_s=self._clock.wall_s(), in_flight=self.in_flight)
 
-    def _account(self, outcome: Outcome) -> None:
+    def _account(self, outcome: Outcome, message: Message) -> None:
         if isinstance(outcome, DeadLettered):
             self._released["dead_letters"] += 1
             self._recorder.count("dead_letters_total", code=outcome.dead_letter.error.code)
-            log_dead_letter(outcome)
+            log_dead_letter(outcome, trace_id_of(message))
             return
         verdict = outcome.verdict
         self._released[verdict.outcome.status] += 1
         self._recorder.count("verdicts_total", status=verdict.outcome.status)
+        measure_verdict(self._recorder, verdict, now_s=self._clock.wall_s())
+        if self._on_verdict is not None:
+            self._on_verdict(verdict)
         if verdict.error is not None:
             self._recorder.count("failures_total", stage=verdict.error.stage, code=verdict.error.code)
-            log_upload_failed(outcome)
+            log_upload_failed(outcome, trace_id_of(message))
+
+    @property
+    def finish_left_s(self) -> float:
+        """
+        How long what comes after the run may take: what is left of the drain's time, at most the share kept back.
+        """
+        if self._give_up_s is None:
+            return self._finish_s
+        return min(self._finish_s, max(0.0, self._give_up_s - self._clock.monotonic_s()))
 
     @property
     def _finish_s(self) -> float:

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from typing import Generic, Literal, TypeVar
 
+from worker.flow.inbox import WaitWatch
 from worker.ports import Clock
 
 T = TypeVar("T")
@@ -21,13 +22,20 @@ class MicroBatcher(Generic[T]):
     back, and a deadline that passed meanwhile costs nobody anything.
     """
 
-    def __init__(self, *, size: int, deadline_s: float, clock: Clock) -> None:
+    def __init__(self, *, size: int, deadline_s: float, clock: Clock, watch: WaitWatch | None = None) -> None:
         self._size = size
         self._deadline_s = deadline_s
         self._clock = clock
+        self._watch = watch
         self._changed = threading.Condition()
         self._items: deque[tuple[float, T]] = deque()
         self._closed = False
+
+    def __len__(self) -> int:
+        """
+        How many wait.
+        """
+        return len(self._items)
 
     def put(self, item: T) -> None:
         """
@@ -67,10 +75,14 @@ class MicroBatcher(Generic[T]):
                 now_s = self._clock.monotonic_s()
                 reason = self.due(now_s)
                 if reason is not None:
-                    count = min(self._size, len(self._items))
-                    return [self._items.popleft()[1] for _ in range(count)], reason
+                    taken = [self._items.popleft() for _ in range(min(self._size, len(self._items)))]
+                    break
                 if self._closed:
                     return None
                 # Written as in ``due``, so that both round alike: above 0 exactly while the batch stays open.
                 wait_s = self._deadline_s - (now_s - self._items[0][0]) if self._items else None
                 self._changed.wait(wait_s)
+        if self._watch is not None:
+            for put_s, _ in taken:
+                self._watch.took(put_s)
+        return [item for _, item in taken], reason

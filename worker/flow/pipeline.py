@@ -2,42 +2,41 @@
 The stages, each with its inbox and its threads.
 
     submit ─▶ fetch ─▶ recall ─┬─ known ───────────────────────────┬─▶ judge ─▶ take_settled
-             (threads)         └─ unknown ─▶ decode ─▶ encode ─────┘      └─▶ remember
+             (threads)         └─ unknown ─▶ decode ─▶ encode ─────┘      └─▶ remember, keep
                                             (threads)  (micro-batches of pictures, with all their views)
 
+An upload whose bytes an earlier verdict names is recalled first, and fetched only where nothing is known of them.
 Each upload ends exactly once, as an outcome or, where its slot was forgotten, as nothing.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 
 import structlog
 
 from schemas.errors import Stage
-from schemas.verdict import CacheStatus
-from worker.domain import (
-    ContentHash,
-    FetchedUpload,
-    Outcome,
-    Provenance,
-    RawEvent,
-    Sighting,
-    Upload,
-)
+from worker.domain import ContentHash, Outcome, Provenance, Sighting, Upload
 from worker.errors import UploadFailed
 from worker.flow.byte_budget import ByteBudget
-from worker.flow.containment import as_failure, as_unreadable, recalled, remembered
+from worker.flow.containment import as_failure, as_unreadable, remembered
 from worker.flow.crew import Crew
 from worker.flow.encoding import SightingMaker
 from worker.flow.inbox import Inbox
-from worker.flow.judging import Judge
+from worker.flow.keeping import Keeper
 from worker.flow.lines import Slot
 from worker.flow.micro_batch import MicroBatcher
+from worker.flow.progress import PipelineLoad
+from worker.flow.queues import Queues
+from worker.flow.recalling import Memory
 from worker.flow.single_flight import Boarding, SingleFlight
-from worker.flow.travellers import Decoded, Failed, Fetched, Known, Passenger, Unknown
-from worker.ports import Clock, EmbeddingCache, Encoder, PictureDecoder, Recorder
-from worker.views import GLOBAL_ONLY, Picture, ViewSpec
+from worker.flow.stage_set import PipelineLimits, StageSet
+from worker.flow.travellers import Decoded, Failed, Fetched, Known, Passenger, Unfetched, Unknown
+from worker.flow.upload_spans import EVENT_ID
+from worker.ports import Clock, Recorder
+from worker.spans import UNTRACED, Tracer
+from worker.views import Picture
+
+__all__ = ["Pipeline", "PipelineLimits", "StageSet"]
 
 log = structlog.get_logger(__name__)
 
@@ -48,43 +47,15 @@ JUDGE_LIMIT = 256
 """Embeddings searched together."""
 
 
-@dataclass(frozen=True, slots=True)
-class StageSet:
-    """
-    What the pipeline calls, in the order of the way; ``cache`` is None where none is configured.
-
-    ``views`` are those that the decoder makes.
-    """
-
-    read_event: Callable[[RawEvent], Upload]
-    fetch: Callable[[Upload], FetchedUpload]
-    cache: EmbeddingCache | None
-    decoder: PictureDecoder
-    encoder: Encoder
-    judge: Judge
-    views: ViewSpec = GLOBAL_ONLY
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineLimits:
-    """
-    Threads, bytes and the closing of micro-batches.
-    """
-
-    fetch_threads: int
-    decode_threads: int
-    batch_size: int
-    batch_deadline_s: float
-    max_bytes: int
-    recent_embeddings: int
-
-
 class Pipeline:
     """
     Runs uploads through the stages side by side; the order is restored by the lines, not here.
     """
 
-    def __init__(self, stages: StageSet, limits: PipelineLimits, *, clock: Clock, recorder: Recorder) -> None:
+    def __init__(
+        self, stages: StageSet, limits: PipelineLimits, *, clock: Clock, recorder: Recorder, tracer: Tracer = UNTRACED
+    ) -> None:
+        self._tracer = tracer
         self._stages = stages
         self._limits = limits
         self._clock = clock
@@ -100,14 +71,17 @@ class Pipeline:
             recorder=recorder,
         )
         self._flights: SingleFlight[Passenger] = SingleFlight(recent=limits.recent_embeddings)
-        self._to_fetch: Inbox[Slot] = Inbox(readers=limits.fetch_threads)
-        self._to_recall: Inbox[Fetched] = Inbox()
-        self._to_decode: Inbox[Unknown] = Inbox(readers=limits.decode_threads)
-        self._to_encode: MicroBatcher[Decoded] = MicroBatcher(
-            size=limits.batch_size, deadline_s=limits.batch_deadline_s, clock=clock
+        self._memory = Memory(stages.cache, stages.archive, self._sightings, tracer)
+        self._keeper = Keeper(stages.keep, recorder)
+        self._queues = Queues(clock=clock, recorder=recorder)
+        self._to_fetch: Inbox[Slot | Unfetched] = self._queues.inbox("fetch", readers=limits.fetch_threads)
+        self._to_recall: Inbox[Fetched | Passenger] = self._queues.inbox("recall")
+        self._to_decode: Inbox[Unknown] = self._queues.inbox("decode", readers=limits.decode_threads)
+        self._to_encode: MicroBatcher[Decoded] = self._queues.batcher(
+            "encode", size=limits.batch_size, deadline_s=limits.batch_deadline_s
         )
-        self._to_judge: Inbox[Known] = Inbox()
-        self._to_remember: Inbox[tuple[ContentHash, Sighting]] = Inbox()
+        self._to_judge: Inbox[Known] = self._queues.inbox("judge")
+        self._to_remember: Inbox[tuple[ContentHash, Sighting]] = self._queues.inbox("remember")
         self._settled: SimpleQueue[tuple[Slot, Outcome]] = SimpleQueue()
 
     def start(self) -> None:
@@ -122,6 +96,7 @@ class Pipeline:
         self._crew.start("encode", self._encode_all)
         self._crew.start("judge", self._judge_all)
         self._crew.start("remember", self._remember_all)
+        self._keeper.start()
 
     def submit(self, slot: Slot) -> None:
         """
@@ -147,58 +122,106 @@ class Pipeline:
         """
         return not self._budget.full
 
+    def load(self) -> PipelineLoad:
+        """
+        What waits and what is held at this moment; any thread may ask.
+        """
+        return PipelineLoad(self._queues.waiting(), self._budget.held, self._sightings.busy.share())
+
+    def forget(self, hashes: Sequence[ContentHash]) -> int:
+        """
+        Drop what this process remembers of these bytes, or would still keep: a ``worker.ports.Forgetter``.
+        """
+        return self._flights.forget(hashes) + self._keeper.forget(hashes)
+
     def check(self) -> None:
         """
         Raise if a thread has died.
         """
         self._crew.check()
+        self._keeper.check()
 
     def close(self, timeout_s: float) -> None:
         """
         Let every thread finish what is queued, and end; one that hangs is left behind and named in the log.
         """
         self._budget.close()
-        for inbox in (self._to_fetch, self._to_recall, self._to_decode, self._to_judge, self._to_remember):
-            inbox.close()
-        self._to_encode.close()
+        self._queues.close()
         left_behind = self._crew.join(timeout_s)
         if left_behind:
             log.warning("threads.left_behind", threads=left_behind, waited_s=timeout_s)
+        self.keep_the_rest(timeout_s)
+
+    def keep_the_rest(self, timeout_s: float) -> None:
+        """
+        Write what is still to be kept, within ``timeout_s``; what comes later is skipped.
+        """
+        self._keeper.close(timeout_s)
 
     # fetch: one upload at a time, in many threads
 
     def _fetch_all(self) -> None:
-        for slot in self._to_fetch:
-            upload = None if slot.forgotten else self._read(slot)
-            if upload is not None:
-                self._fetch(slot, upload)
+        for task in self._to_fetch:
+            if isinstance(task, Unfetched):
+                self._fetch(task)
+            elif not task.forgotten and (upload := self._read(task)) is not None:
+                self._depart(task, upload)
+
+    def _depart(self, slot: Slot, upload: Upload) -> None:
+        past = None if self._stages.past is None else self._stages.past.of(upload)
+        if past is None or past.content_hash is None:
+            self._fetch(Unfetched(slot, upload, None if past is None else past.verdict_id))
+        else:
+            self._to_recall.put(
+                Passenger(slot, upload, past.content_hash, past.byte_length, None, supersedes=past.verdict_id)
+            )
 
     def _read(self, slot: Slot) -> Upload | None:
         try:
-            return self._stages.read_event(slot.event)
+            upload = self._stages.read_event(slot.event)
         except Exception as fault:  # noqa: BLE001 - one record's fault is that record's dead letter
             self._settle(slot, self._stages.judge.dead_letter(slot.event, as_unreadable(fault)))
             return None
+        slot.span.set(EVENT_ID, upload.identity.id)
+        return upload
 
-    def _fetch(self, slot: Slot, upload: Upload) -> None:
+    def _fetch(self, unfetched: Unfetched) -> None:
+        slot, upload, supersedes = unfetched.slot, unfetched.upload, unfetched.supersedes
         self._budget.pass_door()
         if slot.forgotten:
             return
         try:
-            fetched = self._stages.fetch(upload)
+            with self._tracer.start("fetch", slot.span):
+                fetched = self._stages.fetch(upload)
         except Exception as fault:  # noqa: BLE001 - one upload's fault is that upload's failed verdict
-            self._fail(Failed(slot, upload, as_failure(fault, Stage.FETCH)))
+            self._fail(Failed(slot, upload, as_failure(fault, Stage.FETCH), supersedes=supersedes))
             return
         self._budget.hold(len(fetched.data))
-        passenger = Passenger(slot, upload, fetched.content_hash, len(fetched.data), fetched.fetch_ms)
-        self._to_recall.put(Fetched(passenger, fetched.data))
+        passenger = Passenger(slot, upload, fetched.content_hash, len(fetched.data), fetched.fetch_ms, supersedes)
+        asked = unfetched.asked if fetched.content_hash == unfetched.expected else None
+        self._to_recall.put(Fetched(passenger, fetched.data, asked))
 
     # recall: all that is waiting, in one round trip
 
     def _recall_all(self) -> None:
         for batch in self._to_recall.batches(RECALL_LIMIT):
-            leaders = [fetched for fetched in batch if self._board(fetched)]
-            self._recall(leaders)
+            self._recall_unfetched([one for one in batch if isinstance(one, Passenger) and not one.slot.forgotten])
+            self._recall([one for one in batch if isinstance(one, Fetched) and self._board(one)])
+
+    def _recall_unfetched(self, batch: Sequence[Passenger]) -> None:
+        """
+        They lead no flight, and nobody waits for them: what is unknown is fetched, and boards then.
+        """
+        landed = {one.content_hash: self._flights.landed(one.content_hash) for one in batch}
+        answer = self._memory.of_bytes_elsewhere([one for one in batch if landed[one.content_hash] is None])
+        for one in batch:
+            found = answer.known.get(one.content_hash)
+            if (sighting := landed[one.content_hash]) is not None:
+                self._reuse(one, sighting, Provenance("hit", "process"))
+            elif found is not None:
+                self._reuse(one, found[0], Provenance("hit", found[1]))
+            else:
+                self._to_fetch.put(Unfetched(one.slot, one.upload, one.supersedes, one.content_hash, answer.otherwise))
 
     def _board(self, fetched: Fetched) -> bool:
         passenger = fetched.passenger
@@ -211,21 +234,16 @@ class Pipeline:
         return False
 
     def _recall(self, leaders: Sequence[Fetched]) -> None:
-        status: CacheStatus = "disabled"
-        known = None
-        if self._stages.cache is not None and leaders:
-            known = recalled(self._stages.cache, [fetched.passenger.content_hash for fetched in leaders])
-            status = "bypass" if known is None else "miss"
-            known = known and self._sightings.as_if_new(known)
+        answer = self._memory.of_bytes_in_hand([one.passenger for one in leaders if one.asked is None])
         for fetched in leaders:
             passenger = fetched.passenger
-            sighting = known.get(passenger.content_hash) if known else None
-            if sighting is None:
-                self._to_decode.put(Unknown(fetched, status))
+            if (found := answer.known.get(passenger.content_hash)) is None:
+                self._to_decode.put(Unknown(fetched, fetched.asked or answer.otherwise))
                 continue
             self._budget.free(passenger.byte_length)
-            self._reuse(passenger, sighting, Provenance("hit", "redis"))
-            self._land(passenger, sighting)
+            self._keeper.offer(passenger.content_hash, found[0])
+            self._reuse(passenger, found[0], Provenance("hit", found[1]))
+            self._land(passenger, found[0])
 
     # decode: one picture at a time, in many threads
 
@@ -237,7 +255,8 @@ class Pipeline:
         passenger = unknown.fetched.passenger
         began_s = self._clock.monotonic_s()
         try:
-            decoded = self._stages.decoder.decode(unknown.fetched.data, passenger.content_hash)
+            with self._tracer.start("decode", passenger.slot.span):
+                decoded = self._stages.decoder.decode(unknown.fetched.data, passenger.content_hash)
             decode_ms = (self._clock.monotonic_s() - began_s) * 1000
             picture = Picture(passenger.content_hash, decoded, decode_ms)
         except Exception as fault:  # noqa: BLE001 - one picture's fault is that upload's failed verdict
@@ -259,7 +278,8 @@ class Pipeline:
     def _encode(self, batch: Sequence[Decoded]) -> None:
         pictures = [decoded.picture for decoded in batch]
         try:
-            encoded = self._sightings.make(pictures)
+            with self._tracer.gather("encode", [decoded.passenger.slot.span for decoded in batch]):
+                encoded = self._sightings.make(pictures)
         except UploadFailed as failure:
             for decoded in batch:
                 self._crash_land(decoded.passenger, failure)
@@ -273,6 +293,7 @@ class Pipeline:
             # Remembered first: once the last upload is judged the worker may leave, and what is queued is still kept.
             if self._stages.cache is not None:
                 self._to_remember.put((picture.content_hash, sighting))
+            self._keeper.offer(picture.content_hash, sighting)
             self._to_judge.put(Known(decoded.passenger, sighting, provenance))
             self._land(decoded.passenger, sighting)
 
@@ -286,14 +307,15 @@ class Pipeline:
 
     def _judge(self, batch: Sequence[Known]) -> None:
         try:
-            outcomes = self._stages.judge.judge(batch)
+            with self._tracer.gather("judge", [known.passenger.slot.span for known in batch]):
+                outcomes = self._stages.judge.judge(batch)
         except Exception as fault:  # noqa: BLE001 - judged again one by one, so that a fault stays with its upload
             if len(batch) > 1:
                 for known in batch:
                     self._judge([known])
                 return
             passenger = batch[0].passenger
-            self._fail(Failed(passenger.slot, passenger.upload, as_failure(fault, Stage.DECIDE), passenger))
+            self._fail(Failed.of(passenger, as_failure(fault, Stage.DECIDE)))
             return
         for known, outcome in zip(batch, outcomes, strict=True):
             self._settle(known.passenger.slot, outcome)
@@ -315,7 +337,7 @@ class Pipeline:
 
     def _crash_land(self, leader: Passenger, failure: UploadFailed) -> None:
         for passenger in (leader, *self._flights.land(leader.content_hash, None)):
-            self._fail(Failed(passenger.slot, passenger.upload, failure, passenger))
+            self._fail(Failed.of(passenger, failure))
 
     def _fail(self, failed: Failed) -> None:
         self._settle(failed.slot, self._stages.judge.fail(failed))

@@ -4,6 +4,7 @@ The same bytes twice in flight are embedded once.
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from enum import Enum
 from typing import Generic, TypeVar
 
@@ -50,6 +51,20 @@ class SingleFlight(Generic[P]):
                 return Boarding.FOLLOWER
             self._flights[content_hash] = []
             return Boarding.LEADER
+
+    def landed(self, content_hash: ContentHash) -> Sighting | None:
+        """
+        The sighting of these bytes if it landed lately; nobody boards.
+        """
+        with self._lock:
+            return self._landed.get(content_hash)
+
+    def forget(self, hashes: Sequence[ContentHash]) -> int:
+        """
+        Drop what landed of these bytes; how many were there. A flight under way lands as if they had not been told.
+        """
+        with self._lock:
+            return sum(self._landed.pop(content_hash, None) is not None for content_hash in set(hashes))
 
     def land(self, content_hash: ContentHash, sighting: Sighting | None) -> list[P]:
         """

@@ -3,6 +3,8 @@ What an upload is between two stages: each stage takes one of these and makes th
 """
 
 from dataclasses import dataclass, field
+from typing import Self
+from uuid import UUID
 
 from schemas.verdict import CacheStatus
 from worker.domain import ContentHash, Provenance, Sighting, Upload
@@ -12,26 +14,46 @@ from worker.views import Picture
 
 
 @dataclass(frozen=True, slots=True)
+class Unfetched:
+    """
+    A readable upload whose bytes must be fetched.
+
+    ``expected`` are the bytes that an earlier verdict names and that were recalled in vain, with ``asked`` as the
+    answer; both are None where there was nothing to recall.
+    """
+
+    slot: Slot
+    upload: Upload
+    supersedes: UUID | None = None
+    expected: ContentHash | None = None
+    asked: CacheStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Passenger:
     """
-    A fetched upload without its bytes: all that travels on once they are decoded, or known already.
+    An upload whose bytes are known by name: all that travels on once they are decoded, or recalled.
+
+    ``fetch_ms`` is None where nothing was fetched.
     """
 
     slot: Slot
     upload: Upload
     content_hash: ContentHash
     byte_length: int
-    fetch_ms: float
+    fetch_ms: float | None
+    supersedes: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """
-    An upload with its bytes in hand.
+    An upload with its bytes in hand. With ``asked`` these very bytes were recalled before they were fetched, in vain.
     """
 
     passenger: Passenger
     data: bytes = field(repr=False)
+    asked: CacheStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +98,11 @@ class Failed:
     upload: Upload
     failure: UploadFailed
     passenger: Passenger | None = None
+    supersedes: UUID | None = None
+
+    @classmethod
+    def of(cls, passenger: Passenger, failure: UploadFailed) -> Self:
+        """
+        The failure of an upload whose bytes were had.
+        """
+        return cls(passenger.slot, passenger.upload, failure, passenger, passenger.supersedes)

@@ -158,6 +158,12 @@ class FittedJudgement:
         """
         return smallest_alpha(self.reals.size(POOLED))
 
+    def real_log_odds(self, grey_zone: Zone) -> Column:
+        """
+        The calibration's reals as new pictures are ranked among them, float64[n], in log-odds at ``base_rate``.
+        """
+        return self.calibration.log_odds(self._as_in_zone(grey_zone))
+
     def read(self, features: FeatureTable, bank: ReferenceBank) -> HeadGrid:
         """
         What every head says, in the order of the heads.

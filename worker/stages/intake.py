@@ -102,7 +102,14 @@ def dead_letter_of(
         worker=worker_version,
     )
     key = raw.key if raw.key is not None and len(raw.key) <= MAX_KEY_BYTES else None
-    return DeadLettered(key, letter, _tolerant_trace(raw))
+    return DeadLettered(key, letter, trace_of_record(raw))
+
+
+def trace_of_record(raw: RawEvent) -> tuple[tuple[str, bytes], ...]:
+    """
+    The W3C trace headers of a record, also of one that is no upload event.
+    """
+    return trace_of({name.lower(): value for name, value in raw.headers if value is not None})
 
 
 class _StructuredUpload(Incoming):
@@ -212,7 +219,3 @@ def _tolerant_document(value: bytes | None) -> JsonObject:
     except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def _tolerant_trace(raw: RawEvent) -> tuple[tuple[str, bytes], ...]:
-    return trace_of({name.lower(): value for name, value in raw.headers if value is not None})

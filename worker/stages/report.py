@@ -117,7 +117,7 @@ class Handled:
     How an upload went through the stages: what is known of its bytes, where its embedding came from, and when.
 
     ``facts`` is None when the bytes could not be had; ``facts_of_bytes`` gives those of bytes that were never decoded.
-    ``produced_at_s`` is in seconds since the epoch.
+    ``produced_at_s`` is in seconds since the epoch; ``supersedes`` is the id of the verdict that this one replaces.
     """
 
     facts: ImageFacts | None
@@ -126,6 +126,7 @@ class Handled:
     fetch_ms: float | None = None
     search_ms: float | None = None
     assess_ms: float | None = None
+    supersedes: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +215,7 @@ def _issued(upload: Upload, findings: _Findings, handled: Handled, versions: Run
         decision_id=decision_uuid,
         mode=versions.mode,
         run_id=versions.run_id,
+        supersedes=handled.supersedes,
         content_id=event.content_id,
         revision=event.revision,
         tenant_id=event.tenant_id,

@@ -31,11 +31,14 @@ _AROUND_ORIGINAL_BYTES: Final = 32_768
 class Route:
     """
     Where outcomes go, and whose word they are: ``source`` is the CloudEvents source of every message.
+
+    ``sampled_rate``: of how many uploads each verdict is the one that was chosen; None where all are judged.
     """
 
     verdicts: str
     dead_letters: str
     source: str
+    sampled_rate: int | None = None
 
 
 def source_of(service_name: str) -> str:
@@ -95,6 +98,7 @@ def _verdict_message(outcome: VerdictIssued, route: Route) -> Message:
         partition_key=_as_text(outcome.key),
         correlation_id=outcome.identity.correlation_id or outcome.identity.id,
         causation_id=outcome.identity.id,
+        sampled_rate=route.sampled_rate,
     )
     return Message(
         topic=route.verdicts,

@@ -118,9 +118,11 @@ def log_batch_released(
     )
 
 
-def log_upload_failed(issued: VerdictIssued) -> None:
+def log_upload_failed(issued: VerdictIssued, trace_id: str | None = None) -> None:
     """
     The one line of an upload that could not be judged; of any other verdict, none.
+
+    ``trace_id`` is that of the trace which leads from the upload to its verdict.
     """
     verdict = issued.verdict
     error = verdict.error
@@ -138,13 +140,14 @@ def log_upload_failed(issued: VerdictIssued) -> None:
         "stage": error.stage,
         "detail": redact_text(error.detail),
         "http_status": error.http_status,
+        "trace_id": trace_id,
     }
     _log.log(level, "upload.failed", **fields)
 
 
-def log_dead_letter(outcome: DeadLettered) -> None:
+def log_dead_letter(outcome: DeadLettered, trace_id: str | None = None) -> None:
     """
-    The one line of a record that is no upload event.
+    The one line of a record that is no upload event; ``trace_id`` as in ``log_upload_failed``.
     """
     letter = outcome.dead_letter
     fields = {
@@ -157,6 +160,7 @@ def log_dead_letter(outcome: DeadLettered) -> None:
         "class": letter.error.error_class,
         "stage": letter.error.stage,
         "detail": redact_text(letter.error.detail),
+        "trace_id": trace_id,
     }
     _log.warning("event.dead_lettered", **fields)
 

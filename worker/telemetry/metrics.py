@@ -1,7 +1,7 @@
 """
 Counts and measurements kept in memory, for the last line of a run and for tests.
 
-An exporter is another ``Recorder``, or reads ``counters`` and ``summaries`` of this one; nothing here knows of any.
+An exporter is another ``Recorder`` beside it; nothing here knows of any.
 """
 
 import threading
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from worker.metric_names import MetricName
+from worker.ports import Recorder
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -112,3 +113,26 @@ class InMemoryRecorder:
 
 def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+class EveryRecorder:
+    """
+    The ``Recorder`` that tells each of several.
+    """
+
+    def __init__(self, *recorders: Recorder) -> None:
+        self._recorders = recorders
+
+    def count(self, name: MetricName, amount: float = 1, **labels: str) -> None:
+        """
+        Add to a counter of each.
+        """
+        for recorder in self._recorders:
+            recorder.count(name, amount, **labels)
+
+    def observe(self, name: MetricName, value: float, **labels: str) -> None:
+        """
+        Record one measured value in each.
+        """
+        for recorder in self._recorders:
+            recorder.observe(name, value, **labels)

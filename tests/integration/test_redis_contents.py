@@ -1,0 +1,179 @@
+"""
+The index of contents in a real Redis: how names lie there, how long they live, and forgetting when something is wrong.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing
+from uuid import uuid4
+
+import pytest
+from pydantic import SecretStr
+from redis import Redis
+
+from tests.sightings import a_hash, a_scope, a_sighting
+from worker.adapters.redis_cache import RedisCache, longest_ttl_s
+from worker.adapters.redis_contents import LINGER_S, RedisContents
+from worker.adapters.sighting_codec import scopes_key
+from worker.adapters.system_clock import SystemClock
+from worker.contents import ContentName
+from worker.dev.servers import RedisAt
+from worker.errors import StoreUnavailable
+from worker.settings.tree import RedisSettings
+from worker.telemetry.metrics import InMemoryRecorder
+
+CAT, DOG = a_hash("cat"), a_hash("dog")
+POST = ContentName("acme", "somebody@example.org/holiday.jpg")
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def settings(redis_server: RedisAt) -> RedisSettings:
+    """
+    A namespace of its own on the session's Redis.
+    """
+    return RedisSettings(
+        url=SecretStr(redis_server.url), namespace=uuid4().hex, connect_timeout_s=5, timeout_s=5, ttl_s=3600
+    )
+
+
+@pytest.fixture
+def redis(redis_server: RedisAt) -> Iterator[Redis]:
+    """
+    A client that sees what lies there.
+    """
+    with closing(Redis.from_url(redis_server.url)) as client:
+        yield client
+
+
+def keys(redis: Redis, settings: RedisSettings) -> list[str]:
+    """
+    All keys of the namespace.
+    """
+    return sorted(key.decode() for key in redis.scan_iter(match=f"touchstone:{settings.namespace}:*"))
+
+
+def remember(settings: RedisSettings) -> None:
+    """
+    A worker saw a cat and a dog.
+    """
+    with closing(RedisCache(settings, a_scope(), recorder=InMemoryRecorder(), clock=SystemClock())) as cache:
+        cache.remember({name: a_sighting(name) for name in (CAT, DOG)})
+
+
+def test_no_content_id_stands_in_the_clear(redis: Redis, settings: RedisSettings) -> None:
+    """
+    Whoever lists the keys reads the tenant and a hash, and not whose picture it was.
+    """
+    with closing(RedisContents(settings, keep_s=60)) as contents:
+        contents.note([(POST, CAT)])
+    found = keys(redis, settings)
+
+    assert len(found) == 1
+    assert found[0].startswith(f"touchstone:{settings.namespace}:u1:acme:")
+    assert "somebody" not in found[0]
+
+
+@pytest.mark.parametrize("keep_s", [60, 7200])
+def test_names_live_as_long_as_anything_that_is_kept(redis: Redis, settings: RedisSettings, keep_s: int) -> None:
+    """
+    A name outlives the embeddings in Redis and those in an archive that keeps them for longer.
+    """
+    with closing(RedisContents(settings, keep_s=keep_s)) as contents:
+        contents.note([(POST, CAT)])
+    ttl_s = redis.ttl(keys(redis, settings)[0])
+
+    assert isinstance(ttl_s, int)
+    assert longest_ttl_s(max(keep_s, 3600)) - 60 < ttl_s <= longest_ttl_s(max(keep_s, 3600))
+
+
+def test_a_name_that_was_let_go_expires_unless_it_is_noted_again(redis: Redis, settings: RedisSettings) -> None:
+    """
+    A deleted content's name is gone after a day; one that is uploaded again lives on.
+    """
+    other = ContentName("acme", "post-2")
+    with closing(RedisContents(settings, keep_s=90 * 86_400)) as contents:
+        contents.note([(POST, CAT), (other, DOG)])
+        contents.let_go([POST, other])
+        contents.note([(other, DOG)])
+    ttls_s = sorted(int(str(redis.ttl(key))) for key in keys(redis, settings))
+
+    assert LINGER_S - 60 < ttls_s[0] <= LINGER_S
+    assert ttls_s[1] > 90 * 86_400 - 60
+
+
+def test_scan_finds_what_no_scope_leads_to(redis: Redis, settings: RedisSettings) -> None:
+    """
+    Where the names of the scopes are lost, or were never written, walking all keys forgets these bytes all the same.
+    """
+    remember(settings)
+    redis.delete(scopes_key(namespace=settings.namespace))
+    with (
+        closing(RedisContents(settings, keep_s=60)) as contents,
+        closing(RedisContents(settings, keep_s=60, scan=True)) as thorough,
+    ):
+        by_scope, by_scan = contents.forget([CAT]), thorough.forget([CAT])
+    left = keys(redis, settings)
+
+    assert (by_scope, by_scan) == (0, 2)
+    assert len(left) == 2
+    assert all(key.endswith(DOG) for key in left)
+
+
+def test_other_namespaces_are_left_alone(settings: RedisSettings) -> None:
+    """
+    Workers of another namespace keep what they have of the same bytes.
+    """
+    other = settings.model_copy(update={"namespace": uuid4().hex})
+    remember(settings)
+    remember(other)
+    with closing(RedisContents(settings, keep_s=60, scan=True)) as contents:
+        contents.forget([CAT])
+    with closing(RedisCache(other, a_scope(), recorder=InMemoryRecorder(), clock=SystemClock())) as cache:
+        recalled = cache.recall([CAT])
+
+    assert recalled is not None
+    assert recalled.keys() == {CAT}
+
+
+def test_a_key_of_another_type_is_no_answer(redis: Redis, settings: RedisSettings) -> None:
+    """
+    Where a text lies in the place of the scopes, nothing is known to be removed, and that is said.
+    """
+    redis.set(scopes_key(namespace=settings.namespace), "x")
+
+    with (
+        closing(RedisContents(settings, keep_s=60)) as contents,
+        pytest.raises(StoreUnavailable, match="did not answer as it should"),
+    ):
+        contents.forget([CAT])
+
+
+def test_noise_among_the_bytes_is_passed_over(redis: Redis, settings: RedisSettings) -> None:
+    """
+    What is no hash in a content's set is no hash of its bytes.
+    """
+    with closing(RedisContents(settings, keep_s=60)) as contents:
+        contents.note([(POST, CAT)])
+        redis.sadd(keys(redis, settings)[0], "*", b"\xff", "A" * 64)
+        found = contents.bytes_of([POST])
+
+    assert found == {POST: {CAT}}
+
+
+def test_a_redis_that_is_down_says_so_without_its_password() -> None:
+    """
+    Every call fails with what to do; the address, which may hold a password, is not repeated.
+    """
+    away = RedisSettings(url=SecretStr("redis://:s3cr3t@127.0.0.1:1/0"))
+    with closing(RedisContents(away, keep_s=60)) as contents:
+        for call in (
+            lambda: contents.note([(POST, CAT)]),
+            lambda: contents.bytes_of([POST]),
+            lambda: contents.let_go([POST]),
+            lambda: contents.forget([CAT]),
+        ):
+            with pytest.raises(StoreUnavailable, match=r"Check redis\.url") as refused:
+                call()
+
+            assert "s3cr3t" not in str(refused.value)

@@ -1,0 +1,353 @@
+"""
+Forgetting: in which order stores are asked, what becomes of failures, and how a worker notes and listens.
+"""
+
+import json
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from schemas.deleted import TYPE
+from tests.fakes_forgetting import InMemoryContents
+from tests.servers import eventually
+from tests.sightings import a_hash
+from worker.contents import ContentName
+from worker.domain import ContentHash, Partition, RawEvent
+from worker.errors import EXIT_FOUND, ArchiveUnavailable, EventUnreadable, NotForgotten
+from worker.operation.forgetting import Deletion, Forgotten, Stores, forget, read_deletion
+from worker.operation.listening import DeletionListener
+from worker.operation.noting import ContentNotes
+from worker.telemetry.metrics import InMemoryRecorder
+
+CAT, DOG = a_hash("cat"), a_hash("dog")
+POST, OTHER = ContentName("acme", "post-1"), ContentName("acme", "post-2")
+AT = Partition("deletions", 0)
+
+
+class Archive:
+    """
+    A ``Forgetter`` that is told what to do.
+    """
+
+    def __init__(self) -> None:
+        self.down = False
+        self.told: list[list[ContentHash]] = []
+
+    def forget(self, hashes: Sequence[ContentHash]) -> int:
+        """
+        Remembers what it was told to forget.
+        """
+        if self.down:
+            raise ArchiveUnavailable("the disk is full")
+        self.told.append(list(hashes))
+        return len(hashes)
+
+
+class World:
+    """
+    Redis and an archive in memory, with a cat's bytes noted of a post.
+    """
+
+    def __init__(self) -> None:
+        self.redis = InMemoryContents(values={("e2", CAT): b"", ("e2", DOG): b""})
+        self.archive = Archive()
+        self.recorder = InMemoryRecorder()
+        self.stores = Stores(self.redis, {"archive": self.archive, "redis": self.redis})
+        self.redis.note([(POST, CAT)])
+
+    def forget(self, *deletions: Deletion) -> Forgotten:
+        """
+        Forget these.
+        """
+        return forget(deletions, self.stores, self.recorder)
+
+    def counted(self) -> dict[tuple[str, ...], float]:
+        """
+        What was counted as forgotten, by result and store.
+        """
+        return {
+            tuple(value for _, value in sorted(series.labels)): count
+            for series, count in self.recorder.counters().items()
+            if series.name == "forgotten_total"
+        }
+
+
+@pytest.fixture
+def world() -> World:
+    """
+    A world in which nothing was forgotten yet.
+    """
+    return World()
+
+
+def test_named_and_noted_bytes_go_from_every_store(world: World) -> None:
+    """
+    The hashes of the event and those that the index knows are forgotten everywhere, each once, and then the name.
+    """
+    forgotten = world.forget(Deletion(POST, (DOG, CAT)))
+
+    assert {"archive": 2, "redis": 2} == forgotten.removed
+    assert [[DOG, CAT]] == world.archive.told
+    assert {} == world.redis.values
+    assert {POST} == world.redis.gone
+    assert ["note", "bytes_of", "forget", "let_go"] == world.redis.calls
+    assert {("removed", "archive"): 2, ("removed", "redis"): 2} == world.counted()
+
+
+def test_a_store_that_is_down_keeps_the_name(world: World) -> None:
+    """
+    What can be forgotten is, what cannot is named, and the bytes are still found the next time.
+    """
+    world.archive.down = True
+    first = world.forget(Deletion(POST))
+    gone_at_first = set(world.redis.gone)
+    world.archive.down = False
+    second = world.forget(Deletion(POST))
+
+    assert {"archive": "the disk is full"} == first.failed
+    assert {"redis": 1} == first.removed
+    assert {} == second.failed
+    assert [[CAT]] == world.archive.told
+    assert (set(), {POST}) == (gone_at_first, world.redis.gone)
+
+
+def test_every_worker_forgets_in_its_own_stores(world: World) -> None:
+    """
+    A second worker that hears of the same deletion later still finds the bytes, for its own archive's sake.
+    """
+    there = Archive()
+    world.forget(Deletion(POST))
+    second = forget([Deletion(POST)], Stores(world.redis, {"archive": there, "redis": world.redis}), world.recorder)
+
+    assert [[CAT]] == there.told
+    assert 0 == second.unknown
+
+
+def test_what_failed_is_said(world: World) -> None:
+    """
+    The error of a command names each store and why, with the exit code of something found; done, there is none.
+    """
+    world.archive.down = world.redis.down = True
+    forgotten = world.forget(Deletion(POST))
+
+    with pytest.raises(
+        NotForgotten, match=r"Not removed from archive: the disk is full.*Not removed from redis"
+    ) as said:
+        forgotten.require_whole()
+
+    assert EXIT_FOUND == said.value.exit_code
+    Forgotten().require_whole()
+
+
+def test_hashes_are_forgotten_where_no_names_can_be_asked(world: World) -> None:
+    """
+    Without an index, or with one that is down, the event's own hashes are forgotten in the other stores.
+    """
+    world.redis.down = True
+    with_one = world.forget(Deletion(POST, (DOG,)))
+    without = forget([Deletion(POST, (CAT,))], Stores(None, {"archive": world.archive}), world.recorder)
+
+    assert {"the index of contents", "redis"} == set(with_one.failed)
+    assert {} == without.failed
+    assert [[DOG], [CAT]] == world.archive.told
+
+
+def test_contents_of_which_nothing_is_known_are_counted(world: World) -> None:
+    """
+    A content that was never seen is no failure, but somebody may want to know; one with hashes is known by these.
+    """
+    forgotten = world.forget(Deletion(OTHER), Deletion(ContentName(None, "post-3"), (CAT,)), Deletion(None, (DOG,)))
+
+    assert 1 == forgotten.unknown
+    assert 1 == world.counted()["unknown", "index"]
+
+
+def a_record(body: object, attributes: Mapping[str, str] | None = None, *, offset: int = 0) -> RawEvent:
+    """
+    A record of the deletions topic, in binary mode where attributes are given.
+    """
+    headers = tuple((f"ce_{name}", value.encode()) for name, value in (attributes or {}).items())
+    return RawEvent(AT, offset, key=None, value=json.dumps(body).encode(), headers=headers)
+
+
+BODY = {"content_id": "post-1", "tenant_id": "acme", "sha256": [CAT], "reason": "of a later version"}
+ATTRIBUTES = {"specversion": "1.0", "id": "1", "source": "urn:platform", "type": TYPE}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        a_record(BODY),
+        a_record(BODY, ATTRIBUTES),
+        a_record(ATTRIBUTES | {"data": BODY}),
+        a_record(ATTRIBUTES | {"data_base64": b64encode(json.dumps(BODY).encode()).decode()}),
+    ],
+    ids=["bare", "binary", "structured", "structured in base64"],
+)
+def test_deletions_are_read_in_every_envelope(record: RawEvent) -> None:
+    """
+    Who is gone is read alike however the event is wrapped; fields that we do not know are passed over.
+    """
+    assert Deletion(POST, (CAT,)) == read_deletion(record)
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        (RawEvent(AT, 0, key=b"post-1", value=None), "EVENT_EMPTY"),
+        (RawEvent(AT, 0, key=None, value=b"{" * 9), "EVENT_INVALID"),
+        (RawEvent(AT, 0, key=None, value=b" " * 70_000), "EVENT_TOO_LARGE"),
+        (a_record({"tenant_id": "acme"}), "content_id"),
+        (a_record(BODY | {"sha256": ["Q" * 64]}), "sha256"),
+        (a_record(BODY, ATTRIBUTES | {"type": "image.uploaded.v1"}), "EVENT_TYPE_UNSUPPORTED"),
+        (a_record(ATTRIBUTES | {"type": "other", "data": BODY}), "EVENT_TYPE_UNSUPPORTED"),
+        (a_record(ATTRIBUTES), "EVENT_INVALID"),
+        (a_record(BODY, {"id": "1"}), "specversion"),
+    ],
+    ids=[
+        "tombstone",
+        "no JSON",
+        "too large",
+        "no content",
+        "no hash",
+        "another type",
+        "likewise",
+        "no data",
+        "no event",
+    ],
+)
+def test_what_is_no_deletion_says_why(record: RawEvent, why: str) -> None:
+    """
+    A record that names nothing to forget is refused with a code and no value of its own.
+    """
+    with pytest.raises(EventUnreadable, match=why) as refused:
+        read_deletion(record)
+
+    assert "QQQQ" not in str(refused.value)
+
+
+class Deletions:
+    """
+    A ``DeletionSource`` over a list, one poll each; ``committed`` has the offsets in order.
+    """
+
+    def __init__(self, *polls: Sequence[RawEvent]) -> None:
+        self._polls = list(polls)
+        self.committed: list[int] = []
+
+    def poll(self, *, wait_s: float) -> Sequence[RawEvent]:
+        """
+        The next list, then nothing after a while.
+        """
+        if self._polls:
+            return self._polls.pop(0)
+        threading.Event().wait(min(wait_s, 0.01))
+        return []
+
+    def commit(self, done: Sequence[RawEvent]) -> None:
+        """
+        Remembered.
+        """
+        self.committed += [event.offset for event in done]
+
+
+def listen(world: World, source: Deletions, until: Callable[[], bool]) -> None:
+    """
+    Listen until it came true, and no longer.
+    """
+    listener = DeletionListener(source, world.stores, world.recorder, retry_s=0.01)
+    faults: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            listener.work()
+        except BaseException as fault:  # noqa: BLE001 - told to the test
+            faults.append(fault)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    came_true = eventually(until)
+    listener.end()
+    thread.join(10)
+
+    assert came_true
+    assert not thread.is_alive()
+    assert [] == faults
+
+
+def test_a_listener_commits_what_is_forgotten(world: World) -> None:
+    """
+    Each batch is forgotten and then committed, one that cannot be read with it; no content id gets into the log.
+    """
+    source = Deletions([a_record(BODY, offset=4), RawEvent(AT, 5, key=None, value=b"post-1")])
+    with capture_logs() as lines:
+        listen(world, source, lambda: bool(source.committed))
+
+    assert [4, 5] == source.committed
+    assert [[CAT]] == world.archive.told
+    assert 1 == world.counted()["unreadable", "event"]
+    assert {"deletion.unreadable", "contents.forgotten"} == {line["event"] for line in lines}
+    assert "post-1" not in json.dumps(lines, default=str)
+
+
+def test_a_listener_waits_for_a_store_and_commits_nothing(world: World) -> None:
+    """
+    While a store is down the same deletion is tried again, told once, and neither it nor what follows is committed.
+    """
+    source = Deletions([a_record(BODY, offset=4)], [a_record(BODY, offset=5)])
+    world.archive.down = True
+    tries = 3
+
+    def tried() -> bool:
+        return world.redis.calls.count("forget") >= tries
+
+    def back_again() -> bool:
+        if tried() and world.archive.down:
+            assert [] == source.committed
+            world.archive.down = False
+        return source.committed == [4, 5]
+
+    with capture_logs() as lines:
+        listen(world, source, back_again)
+
+    assert [[CAT], [CAT]] == world.archive.told
+    assert 1 == sum(line["event"] == "contents.not_forgotten" for line in lines)
+
+
+def test_a_listener_ends_while_a_store_is_down(world: World) -> None:
+    """
+    A worker that leaves does not wait for the store; the deletion stays uncommitted.
+    """
+    source = Deletions([a_record(BODY, offset=4)])
+    world.archive.down = True
+    listen(world, source, lambda: world.redis.calls.count("forget") >= 1)
+
+    assert [] == source.committed
+
+
+def test_notes_are_written_and_counted(world: World) -> None:
+    """
+    What is offered is noted in the end; while the index is down, and beyond what may wait, it is counted and let go.
+    """
+    notes = ContentNotes(world.redis, world.recorder, max_waiting=2)
+    for name in (OTHER, ContentName(None, "post-3"), ContentName(None, "post-4")):
+        notes.offer(name, DOG)
+    notes.close()
+    notes.work()
+    world.redis.down = True
+    down = ContentNotes(world.redis, world.recorder)
+    down.offer(POST, DOG)
+    down.close()
+    down.work()
+    results: dict[str, Any] = {
+        dict(series.labels)["result"]: count
+        for series, count in world.recorder.counters().items()
+        if series.name == "content_notes_total"
+    }
+
+    assert {POST: {CAT}, OTHER: {DOG}, ContentName(None, "post-3"): {DOG}} == world.redis.named
+    assert {"stored": 2, "error": 1, "skipped": 1} == results

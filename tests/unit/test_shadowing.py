@@ -1,0 +1,189 @@
+"""
+The shadow's sample, and what is refused as its candidate when a worker starts.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.bank_builders import a_source, build_small
+from tests.builders import an_upload
+from tests.conftest import ROOT
+from tests.fake_encoder import FakeEncoder, fake_decoder, fake_embedder
+from tests.loop_rig import small_bank
+from tests.shadow_rig import InMemoryShadowOutbox
+from worker.domain import Upload
+from worker.errors import CannotStart, ConfigInvalid
+from worker.flow.shadow import ShadowLimits
+from worker.instruments import Instruments, open_beside
+from worker.operation.shadowing import around, build_shadow, open_candidate, shadow_versions, shadowing
+from worker.policy import load_policy
+from worker.settings.operations import ShadowSettings
+from worker.settings.tree import BankSettings, PolicySettings, Settings
+from worker.telemetry.metrics import InMemoryRecorder
+from worker.views import ViewSpec
+
+POLICY = ROOT / "config" / "policy.toml"
+
+
+def upload_of(source: str, event_id: str) -> Upload:
+    """
+    An upload of this event.
+    """
+    upload = an_upload()
+    return replace(upload, identity=replace(upload.identity, id=event_id, source=source))
+
+
+def settings_of(live_bank: Path, **shadow: object) -> Settings:
+    """
+    A worker of this bank with this shadow.
+    """
+    return Settings(
+        bank=BankSettings(path=live_bank),
+        policy=PolicySettings(path=POLICY),
+        shadow=ShadowSettings.model_validate({"enabled": True, **shadow}),
+    )
+
+
+def a_bank(folder: Path, name: str, *, views: ViewSpec | None = None, reals: int = 5) -> Path:
+    """
+    A small bank of these views.
+    """
+    source = a_source(folder / f"{name}-source", reals=reals, fakes=4)
+    build_small(source, folder / name, fake_embedder() if views is None else fake_embedder(views=views))
+    return folder / name
+
+
+def live_instruments(settings: Settings) -> Instruments:
+    """
+    What the live worker judges with.
+    """
+    encoder = FakeEncoder()
+    bare = Instruments(encoder, fake_decoder(), small_bank(), load_policy(POLICY))
+    assert settings.bank.path is not None
+    return open_beside(bare, settings, bank=settings.bank.path, policy=POLICY)
+
+
+@given(st.text(min_size=1), st.text(min_size=1), st.floats(0.001, 1), st.floats(0.001, 1))
+def test_a_larger_share_contains_every_smaller_one(source: str, event_id: str, one: float, other: float) -> None:
+    """
+    Whoever is in the smaller sample is in the larger one, and the share 1 holds everybody.
+    """
+    upload = upload_of(source, event_id)
+    smaller, larger = sorted((one, other))
+
+    assert ShadowLimits(larger, 1).chooses(upload) or not ShadowLimits(smaller, 1).chooses(upload)
+    assert ShadowLimits(1.0, 1).chooses(upload)
+
+
+def test_the_sample_is_pinned() -> None:
+    """
+    These very uploads are chosen at a tenth, today and after every upgrade.
+    """
+    limits = ShadowLimits(0.1, 1)
+    chosen = [number for number in range(60) if limits.chooses(upload_of("https://a.example", str(UUID(int=number))))]
+
+    assert [47, 48, 54] == chosen
+
+
+def test_the_sample_has_the_share_that_was_asked_for() -> None:
+    """
+    Of 20 000 events a tenth is chosen, within five standard deviations.
+    """
+    limits = ShadowLimits(0.1, 1)
+    base = upload_of("https://a.example", "")
+    uploads = (replace(base, identity=replace(base.identity, id=f"e{number}")) for number in range(20_000))
+    chosen = sum(map(limits.chooses, uploads))
+
+    assert abs(chosen - 2000) < 5 * (20_000 * 0.1 * 0.9) ** 0.5
+
+
+@pytest.mark.parametrize(("share", "rate"), [(1.0, 1), (0.5, 2), (0.1, 10), (0.3, 3), (0.75, 1), (0.001, 1000)])
+def test_sampledrate_is_one_in_so_many(share: float, rate: int) -> None:
+    """
+    CloudEvents' sampledrate is a whole number of at least 1.
+    """
+    assert rate == ShadowLimits(share, 1).sampled_rate
+
+
+def test_a_candidate_shares_encoder_and_decoder(tmp_path: Path) -> None:
+    """
+    A candidate bank is opened over the instruments that are there, and its verdicts name run and mode.
+    """
+    settings = settings_of(a_bank(tmp_path, "live"), bank_path=a_bank(tmp_path, "new", reals=9), name="new-bank")
+    live = live_instruments(settings)
+    candidate = open_candidate(settings, live)
+    versions = shadow_versions(settings, candidate)
+
+    assert candidate.encoder is live.encoder
+    assert candidate.decoder is live.decoder
+    assert (9, 13) == (live.bank.identity.entries, candidate.bank.identity.entries)
+    assert live.bank.identity.manifest_sha256 != candidate.bank.identity.manifest_sha256
+    assert ("shadow", "new-bank") == (versions.mode, versions.run_id)
+
+
+def test_a_candidate_policy_alone_judges_the_live_bank(tmp_path: Path) -> None:
+    """
+    Without a bank of its own the candidate has the live one, and the other policy.
+    """
+    policy = tmp_path / "candidate.toml"
+    policy.write_text(POLICY.read_text().replace('id = "default"', 'id = "stricter"'))
+    settings = settings_of(a_bank(tmp_path, "live"), policy_path=policy)
+    live = live_instruments(settings)
+    candidate = open_candidate(settings, live)
+
+    assert live.bank.identity == candidate.bank.identity
+    assert ("default", "stricter") == (live.policy.id, candidate.policy.id)
+
+
+def test_a_candidate_with_other_views_is_refused(tmp_path: Path) -> None:
+    """
+    What is measured of uploads for the live bank would say nothing to it; the message says what to do.
+    """
+    other = a_bank(tmp_path, "rich", views=ViewSpec(native_crops=2))
+    settings = settings_of(a_bank(tmp_path, "live"), bank_path=other)
+
+    with pytest.raises(CannotStart, match=r"shadow\.bank_path = .*rich.*views .* live bank.*shadow\.enabled = false"):
+        open_candidate(settings, live_instruments(settings))
+
+
+def test_a_candidate_of_another_encoder_is_refused(tmp_path: Path) -> None:
+    """
+    Vectors of two encoders cannot be compared.
+    """
+    settings = settings_of(a_bank(tmp_path, "live"), bank_path=a_bank(tmp_path, "new"))
+    live = live_instruments(settings)
+
+    with pytest.raises(CannotStart, match=r"shadow\.bank_path.*built by another encoder: weights"):
+        open_candidate(settings, replace(live, encoder=FakeEncoder(weights=2)))
+
+
+def test_a_candidate_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """
+    The message names the setting, and keeps the exit code of what was wrong.
+    """
+    settings = settings_of(a_bank(tmp_path, "live"), bank_path=tmp_path / "nowhere")
+    worse = settings_of(tmp_path / "live", policy_path=tmp_path / "nowhere.toml")
+    live = live_instruments(settings)
+
+    with pytest.raises(CannotStart, match=r"shadow\.bank_path = .*nowhere"):
+        open_candidate(settings, live)
+    with pytest.raises(ConfigInvalid, match=r"shadow\.policy_path = .*nowhere.toml"):
+        open_candidate(worse, live)
+
+
+def test_without_a_shadow_the_judge_stays_alone(tmp_path: Path) -> None:
+    """
+    A worker without a shadow builds nothing, and its judge is the live one itself.
+    """
+    settings = settings_of(a_bank(tmp_path, "live"), enabled=False)
+    live = live_instruments(settings)
+    with shadowing(settings, live, instance_id="one", recorder=InMemoryRecorder()) as shadow:
+        judge = build_shadow(settings, live, InMemoryShadowOutbox(), recorder=InMemoryRecorder())._candidate.judge
+
+        assert shadow is None
+        assert around(judge, shadow) is judge

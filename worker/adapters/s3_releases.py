@@ -1,0 +1,171 @@
+"""
+A place of bank releases in an S3-compatible store, and the copies that are brought to this machine.
+
+Endpoint and credentials are those of a profile of ``fetch.s3``, whose ``buckets`` are obeyed. Image bytes are read in
+``s3_store.py``.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from worker.adapters.s3_store import ABSENT, made_client
+from worker.errors import BankInvalid, CannotStart, ConfigInvalid
+from worker.settings.tree import FetchSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+COPIES_KEPT: Final = 3
+"""Releases that stay on this machine: the present one, the one before, and one that is on its way."""
+
+_HASH_DIGITS: Final = 16
+_SCHEME: Final = "s3://"
+
+
+class S3Place:
+    """
+    Implements ``worker.bank.release_place.ReleasePlace`` below s3://BUCKET/PREFIX.
+
+    Copies are kept below ``cache``. Raises ``ConfigInvalid`` for an address, profile or bucket that may not be used.
+    """
+
+    def __init__(self, address: str, settings: FetchSettings, *, profile: str | None, cache: Path) -> None:
+        self._bucket, _, prefix = address.removeprefix(_SCHEME).partition("/")
+        self._prefix = prefix.strip("/")
+        self._name = address
+        self._cache = cache
+        name = profile or settings.s3_default_profile
+        if not self._bucket or not address.startswith(_SCHEME):
+            raise ConfigInvalid(f"{address!r} is no place of releases; expected s3://BUCKET/PREFIX")
+        if name is None or name not in settings.s3:
+            raise ConfigInvalid(
+                f"{address} needs a profile of fetch.s3; set bank.s3_profile (configured are {sorted(settings.s3)})"
+            )
+        if settings.s3[name].buckets and self._bucket not in settings.s3[name].buckets:
+            raise ConfigInvalid(f"bucket {self._bucket!r} is not among fetch.s3.{name}.buckets; add it, or use another")
+        self._client: S3Client = made_client(settings.s3[name], settings)
+
+    @property
+    def name(self) -> str:
+        """
+        The address.
+        """
+        return self._name
+
+    def read(self, name: str) -> bytes | None:
+        """
+        An object's bytes.
+        """
+        with self._reaching():
+            try:
+                return self._client.get_object(Bucket=self._bucket, Key=self._key(name))["Body"].read()
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code", "") in ABSENT - {"NoSuchBucket"}:
+                    return None
+                raise
+
+    def write(self, name: str, data: bytes) -> None:
+        """
+        One request: S3 shows an object whole or not at all.
+        """
+        with self._reaching():
+            self._client.put_object(Bucket=self._bucket, Key=self._key(name), Body=data)
+
+    def listed(self, folder: str = "") -> list[str]:
+        """
+        Objects and common prefixes.
+        """
+        prefix = self._key(f"{folder}/" if folder else "")
+        found = set()
+        with self._reaching():
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=prefix, Delimiter="/"
+            )
+            for page in pages:
+                found |= {one["Key"] for one in page.get("Contents", [])}
+                found |= {one["Prefix"].rstrip("/") for one in page.get("CommonPrefixes", [])}
+        return sorted(name for key in found if (name := key.removeprefix(prefix)))
+
+    def put(self, release: str, files: Mapping[str, Path]) -> None:
+        """
+        One object after the other, in the order of ``files``.
+        """
+        with self._reaching():
+            for name, path in files.items():
+                self._client.upload_file(str(path), self._bucket, self._key(f"{release}/{name}"))
+
+    def folder(self, release: str, manifest_sha256: str) -> Path:
+        """
+        A copy of the release, brought here unless it is here already.
+        """
+        target = self._copy(release, manifest_sha256)
+        if target.is_dir():
+            target.touch()
+            return target
+        names = self.listed(release)
+        if not names:
+            raise BankInvalid(f"{self._name} has no release {release!r}; publish it, or activate another one")
+        with self._reaching():
+            self._cache.mkdir(parents=True, exist_ok=True)
+            fresh = Path(tempfile.mkdtemp(prefix=".release-", dir=self._cache))
+            try:
+                for name in names:
+                    self._client.download_file(self._bucket, self._key(f"{release}/{name}"), str(fresh / name))
+                _rename(fresh, target)
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
+        self._prune()
+        return target
+
+    def forget_copy(self, release: str, manifest_sha256: str) -> None:
+        """
+        Remove the copy.
+        """
+        shutil.rmtree(self._copy(release, manifest_sha256), ignore_errors=True)
+
+    def _copy(self, release: str, manifest_sha256: str) -> Path:
+        return self._cache / f"{release}-{manifest_sha256[:_HASH_DIGITS]}"
+
+    def _prune(self) -> None:
+        copies = [path for path in self._cache.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        for old in sorted(copies, key=lambda path: path.stat().st_mtime, reverse=True)[COPIES_KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}/{name}" if self._prefix else name
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            code = error.response.get("Error", {}).get("Code", "")
+            raise CannotStart(
+                f"the place of releases {self._name} answered {status} {code[:64]}; check bucket and permissions"
+            ) from error
+        except (BotoCoreError, OSError) as error:
+            raise CannotStart(
+                f"the place of releases {self._name} cannot be reached ({type(error).__name__}); check the endpoint of "
+                "its profile in fetch.s3"
+            ) from error
+        except Exception as error:
+            # boto3's transfers raise errors of their own, which share nothing but this module's reason to know them.
+            if type(error).__module__.partition(".")[0] in {"boto3", "s3transfer", "botocore"}:
+                raise CannotStart(f"the place of releases {self._name} failed ({type(error).__name__})") from error
+            raise
+
+
+def _rename(fresh: Path, target: Path) -> None:
+    try:
+        fresh.rename(target)
+    except OSError:
+        # Another worker of this machine was quicker; the names are by hash, so what it brought is the same.
+        if not target.is_dir():
+            raise

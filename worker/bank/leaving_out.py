@@ -1,0 +1,95 @@
+"""
+A bank with some of its references left out at once: no file is read or written for it.
+
+Who says what is left out is ``worker.bank.releases``. What was fitted to the whole bank (heads, calibration, conformal
+scores) stays as it was fitted: its promises are those of the whole bank until `touchstone fit` is run on a smaller one.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.bank_control import BankControlV1
+from worker.bank.entries import EntryTable
+from worker.bank.files import StoredBank, counts_of
+from worker.bank.vectors import StoredVectors
+from worker.errors import BankInvalid
+
+_DIGITS: Final = 16
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Without:
+    """
+    What is left out: references by id, and all references of a generator. Names that the bank does not have do nothing.
+    """
+
+    entries: frozenset[str] = frozenset()
+    generators: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, control: BankControlV1) -> "Without":
+        """
+        What a control record leaves out.
+        """
+        return cls(frozenset(control.disabled_entries), frozenset(control.disabled_generators))
+
+    def kept_rows(self, entries: EntryTable) -> Rows:
+        """
+        The rows that stay, ascending.
+        """
+        stays = np.ones(len(entries), dtype=np.bool_)
+        stays[entries.rows_named(self.entries)] = False
+        if self.generators:
+            stays &= np.array([name not in self.generators for name in entries.generators()], dtype=np.bool_)
+        return np.flatnonzero(stays).astype(np.int64)
+
+
+def leave_out(bank: StoredBank, rows: Rows) -> StoredBank:
+    """
+    The bank with only these rows, ascending, under an identity that tells so.
+
+    Its manifest's hash stays, since that names the files; ``without`` is a hash over the ids that were left out, so
+    that the same references left out by id or by generator are the same bank. Raises ``BankInvalid`` where a label
+    would be left without any reference.
+    """
+    if len(rows) == len(bank.entries):
+        return bank
+    entries = EntryTable(bank.entries.entry(int(row)) for row in rows)
+    emptied = [str(label) for label in bank.sizes if not len(entries.rows_of(label))]
+    if emptied:
+        raise BankInvalid(
+            f"bank {bank.manifest.id} {bank.manifest.version}: what is disabled leaves no reference of label "
+            f"{', '.join(emptied)}, and nothing could be judged; enable some of them with `touchstone bank disable "
+            "PLACE --enable`, or activate another release"
+        )
+    gone = np.setdiff1d(np.arange(len(bank.entries), dtype=np.int64), rows)
+    ids = sorted(bank.entries.entry(int(row)).id for row in gone)
+    digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:_DIGITS]
+    return replace(
+        bank,
+        manifest=bank.manifest.model_copy(update={"counts": counts_of(entries)}),
+        entries=entries,
+        stored=_columns(bank.stored, rows),
+        without=digest,
+    )
+
+
+def _columns(stored: StoredVectors, rows: Rows) -> StoredVectors:
+    owner = stored.native_owner.astype(np.int64)
+    place = np.full(len(stored), -1, dtype=np.int64)
+    place[rows] = np.arange(len(rows), dtype=np.int64)
+    crops = np.flatnonzero(place[owner] >= 0)
+    return StoredVectors(
+        vectors=stored.vectors[rows],
+        native=stored.native[crops],
+        native_owner=place[owner[crops]].astype(np.int32),
+        norms=stored.norms[rows],
+        realism=stored.realism[rows],
+        shift=stored.shift[rows],
+    )

@@ -1,0 +1,167 @@
+"""
+Where releases lie: what a place of releases can do, and the one that is a directory.
+
+The one in an S3-compatible store is ``worker/adapters/s3_releases.py``; what is kept in a place, and when
+it changes, is ``worker/bank/releases.py``.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+from worker.bank.files import sync
+from worker.errors import CannotStart
+
+HIDDEN: Final = "."
+"""First letter of a name that is being made, and of nothing else."""
+
+_FOLDER_MODE: Final = 0o755
+_FILE_MODE: Final = 0o644
+
+
+class ReleasePlace(Protocol):
+    """
+    A folder of small files and of releases. Every method blocks, and raises ``CannotStart`` where it cannot be reached.
+
+    Names are relative and have slashes; nothing that is half written ever has its name.
+    """
+
+    @property
+    def name(self) -> str:
+        """
+        For people: the directory, or s3://BUCKET/PREFIX.
+        """
+
+    def read(self, name: str) -> bytes | None:
+        """
+        A small file's bytes; None where it is not there.
+        """
+
+    def write(self, name: str, data: bytes) -> None:
+        """
+        A small file in one step, in place of the one of that name.
+        """
+
+    def listed(self, folder: str = "") -> list[str]:
+        """
+        The names of what lies directly in a folder, sorted.
+        """
+
+    def put(self, release: str, files: Mapping[str, Path]) -> None:
+        """
+        A new release of these files by name; it is there when its manifest is.
+        """
+
+    def folder(self, release: str, manifest_sha256: str) -> Path:
+        """
+        A directory of this machine with all files of a release, not yet checked.
+
+        Where it has to be brought here it is kept under the manifest's hash, so that no other release is taken for it.
+        """
+
+    def forget_copy(self, release: str, manifest_sha256: str) -> None:
+        """
+        Remove what was brought here, because it did not pass its checks; nothing in the place itself is touched.
+        """
+
+
+class DirectoryPlace:
+    """
+    Implements ``ReleasePlace`` on a directory, which many machines may share.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @property
+    def name(self) -> str:
+        """
+        The directory.
+        """
+        return str(self._root)
+
+    def read(self, name: str) -> bytes | None:
+        """
+        A file's bytes.
+        """
+        with self._reaching():
+            # A file that is not there is nothing new; a directory that is not there may be a mount that was lost.
+            if not self._root.is_dir():
+                raise FileNotFoundError(2, "No such directory", str(self._root))
+            try:
+                return (self._root / name).read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """
+        Written beside, then renamed.
+        """
+        target = self._root / name
+        with self._reaching():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, fresh = tempfile.mkstemp(prefix=f"{HIDDEN}{target.name}-", dir=target.parent)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                # mkstemp makes a file that only its owner can read; a worker often runs as another user.
+                Path(fresh).chmod(_FILE_MODE)
+                Path(fresh).replace(target)
+            except BaseException:
+                Path(fresh).unlink(missing_ok=True)
+                raise
+
+    def listed(self, folder: str = "") -> list[str]:
+        """
+        What lies in a folder; nothing where it is not there.
+        """
+        with self._reaching():
+            try:
+                return sorted(path.name for path in (self._root / folder).iterdir() if path.name[0] != HIDDEN)
+            except FileNotFoundError:
+                return []
+
+    def put(self, release: str, files: Mapping[str, Path]) -> None:
+        """
+        Copied into a folder beside, then renamed.
+        """
+        with self._reaching():
+            self._root.mkdir(parents=True, exist_ok=True)
+            fresh = Path(tempfile.mkdtemp(prefix=f"{HIDDEN}{release}-", dir=self._root))
+            try:
+                fresh.chmod(_FOLDER_MODE)
+                for name, path in files.items():
+                    shutil.copyfile(path, fresh / name)
+                    (fresh / name).chmod(_FILE_MODE)
+                    sync(fresh / name)
+                fresh.rename(self._root / release)
+            except BaseException:
+                shutil.rmtree(fresh, ignore_errors=True)
+                raise
+
+    def folder(self, release: str, manifest_sha256: str) -> Path:  # noqa: ARG002 - the port's
+        """
+        The release itself.
+        """
+        return self._root / release
+
+    def forget_copy(self, release: str, manifest_sha256: str) -> None:
+        """
+        Nothing: there is no copy.
+        """
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as fault:
+            raise CannotStart(
+                f"the place of releases {self._root} cannot be used ({fault.strerror or fault}); check that it is "
+                "mounted and may be read, and written by whoever publishes"
+            ) from fault

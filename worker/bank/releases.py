@@ -1,0 +1,308 @@
+"""
+The releases of one bank in a place: published once and never changed, one of them active, and how that came about.
+
+``RELEASE/`` is a bank directory, with its canaries where it was published with some. ``active.json`` says which release
+holds and what of it is disabled (``schemas.bank_control``); ``history/NNNNNN-STEP.json`` keeps each of its states.
+Nobody locks the place: of two operators who change it in the same moment, the later one wins, and may hide a step.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import ValidationError
+
+from schemas.bank_control import BankControlV1
+from worker.bank.canary_files import CANARIES
+from worker.bank.files import StoredBank, load_bank, read_manifest, sha256_of
+from worker.bank.manifest import MANIFEST, BankManifest, manifest_sha256
+from worker.bank.release_place import ReleasePlace
+from worker.errors import BankInvalid, ConfigInvalid
+
+ACTIVE: Final = "active.json"
+HISTORY: Final = "history"
+RELEASE_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+
+Step = Literal["activate", "rollback", "disable"]
+_STEP_FILE: Final = re.compile(r"^(\d{6,})-(activate|rollback|disable)\.json$")
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """
+    One release as a list shows it; ``manifest`` is None where it cannot be read, and ``problem`` says why.
+    """
+
+    name: str
+    manifest: BankManifest | None
+    has_canaries: bool
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """
+    Who changes the state of a place, why, and when.
+    """
+
+    name: str | None = None
+    reason: str | None = None
+    at: datetime | None = None
+
+    def stamp(self) -> dict[str, object]:
+        """
+        The fields of a control record.
+        """
+        return {"issued_at": self.at or datetime.now(UTC), "issued_by": self.name, "reason": self.reason}
+
+
+class Releases:
+    """
+    The releases in one place. Every method blocks; raises ``CannotStart`` where the place cannot be reached.
+    """
+
+    def __init__(self, place: ReleasePlace) -> None:
+        self._place = place
+
+    @property
+    def place(self) -> ReleasePlace:
+        """
+        Where they lie.
+        """
+        return self._place
+
+    def publish(self, bank: Path, release: str | None = None, *, canaries: Mapping[str, Path] | None = None) -> str:
+        """
+        Put a bank into the place under a name of its own (by default the bank's version), and return it.
+
+        It is not activated. ``canaries`` are the files of ``worker.bank.canary_files``. Raises ``BankInvalid`` for a
+        bank that fails its checks or has another id than those in the place, ``ConfigInvalid`` for a name that is taken
+        or no name.
+        """
+        stored = load_bank(bank)
+        name = release or stored.manifest.version
+        if re.fullmatch(RELEASE_PATTERN, name) is None or name in {ACTIVE, HISTORY}:
+            raise ConfigInvalid(
+                f"the release is named {name!r}; expected at most 128 letters, digits, dots, dashes and underscores, a "
+                f"letter or digit first, and neither {ACTIVE} nor {HISTORY}"
+            )
+        there = self._place.listed()
+        if name in there:
+            raise ConfigInvalid(
+                f"{self._place.name} has a release {name} already, and releases never change; choose another --release"
+            )
+        present = self.bank_id()
+        if present is not None and present != stored.manifest.id:
+            raise BankInvalid(
+                f"{self._place.name} holds releases of bank {present!r}, this one is {stored.manifest.id!r}: workers "
+                "would answer another question; publish it to a place of its own"
+            )
+        files = {file: bank / file for file in (*stored.manifest.file_checksums, MANIFEST)} | dict(canaries or {})
+        # The manifest last: a release is there when its manifest is.
+        files[MANIFEST] = files.pop(MANIFEST)
+        self._place.put(name, files)
+        return name
+
+    def releases(self) -> list[Release]:
+        """
+        All releases, by name.
+        """
+        found = []
+        for name in self._place.listed():
+            data = None if name in {ACTIVE, HISTORY} else self._place.read(f"{name}/{MANIFEST}")
+            if data is None:
+                continue
+            canaries = self._place.read(f"{name}/{CANARIES}") is not None
+            try:
+                found.append(Release(name, BankManifest.model_validate_json(data), canaries))
+            except ValidationError as fault:
+                found.append(Release(name, None, canaries, f"{MANIFEST}: {fault.error_count()} problems"))
+        return found
+
+    def bank_id(self) -> str | None:
+        """
+        Which bank the releases are of; None while there is none.
+        """
+        return next((one.manifest.id for one in self.releases() if one.manifest is not None), None)
+
+    def active(self) -> BankControlV1 | None:
+        """
+        What holds now; None where nothing was activated yet. Raises ``BankInvalid`` for a pointer that says nothing.
+        """
+        data = self._place.read(ACTIVE)
+        return None if data is None else self._control(ACTIVE, data)
+
+    def activate(self, release: str, issuer: Issuer) -> BankControlV1:
+        """
+        Let a release hold. What is disabled stays so: a reference that was found bad must not come back unnoticed.
+
+        Raises ``ConfigInvalid`` where there is no such release.
+        """
+        return self._changed("activate", release, self.active(), issuer)
+
+    def rollback(self, issuer: Issuer) -> BankControlV1:
+        """
+        Let the release hold that did before the active one was activated; again, and it is the one before that.
+
+        What is disabled stays so. Raises ``ConfigInvalid`` where none was active before.
+        """
+        way: list[BankControlV1] = []
+        for step, control in self.history():
+            if step == "activate" and (not way or _names(way[-1]) != _names(control)):
+                way.append(control)
+            elif step == "rollback" and len(way) > 1:
+                way.pop()
+        if len(way) < 2:  # noqa: PLR2004 - the present and the one before
+            raise ConfigInvalid(
+                f"{self._place.name}: no release was active before the present one; activate one by name"
+            )
+        before = way[-2]
+        found = self._fresh(before.release, self.active(), issuer)
+        if found.manifest_sha256 != before.manifest_sha256:
+            raise BankInvalid(
+                f"{self._place.name}: release {before.release} has manifest {found.manifest_sha256}, when it was "
+                f"active it was {before.manifest_sha256}: it was replaced by hand; activate a release by name"
+            )
+        return self._store("rollback", found)
+
+    def disable(
+        self, issuer: Issuer, *, entries: frozenset[str], generators: frozenset[str], enable: bool = False
+    ) -> BankControlV1:
+        """
+        Leave references out of the active release from now on, or with ``enable`` take them in again.
+
+        Raises ``ConfigInvalid`` where nothing is active, and for names that are not in the release or not disabled.
+        """
+        active = self.active()
+        if active is None:
+            raise ConfigInvalid(f"{self._place.name}: no release is active, so nothing can be disabled; activate one")
+        left_entries, left_generators = set(active.disabled_entries), set(active.disabled_generators)
+        if enable:
+            unknown = sorted((entries - left_entries) | (generators - left_generators))
+            left_entries -= entries
+            left_generators -= generators
+        else:
+            unknown = self._strangers(active, entries, generators)
+            left_entries |= entries
+            left_generators |= generators
+        if unknown:
+            what = "is not disabled" if enable else f"is not in release {active.release}"
+            raise ConfigInvalid(f"{self._place.name}: {unknown[0]!r} {what}; `touchstone bank releases` shows what is")
+        left = {"disabled_entries": tuple(sorted(left_entries)), "disabled_generators": tuple(sorted(left_generators))}
+        return self._store("disable", BankControlV1.model_validate({**active.model_dump(), **left, **issuer.stamp()}))
+
+    def history(self) -> list[tuple[str, BankControlV1]]:
+        """
+        Every step and the state after it, oldest first.
+        """
+        steps = []
+        for name in self._place.listed(HISTORY):
+            match = _STEP_FILE.fullmatch(name)
+            data = None if match is None else self._place.read(f"{HISTORY}/{name}")
+            if match is not None and data is not None:
+                steps.append((int(match[1]), match[2], self._control(f"{HISTORY}/{name}", data)))
+        return [(step, control) for _, step, control in sorted(steps, key=lambda one: one[0])]
+
+    def verified(self, control: BankControlV1) -> Path:
+        """
+        The directory of the release that a record names, every hash compared; ``load_bank`` may follow.
+
+        Raises ``BankInvalid`` where it is not the release that was activated, or is damaged.
+        """
+        folder = self._place.folder(control.release, control.manifest_sha256)
+        try:
+            _verify(folder, control)
+        except BankInvalid:
+            self._place.forget_copy(control.release, control.manifest_sha256)
+            raise
+        return folder
+
+    def stored(self, control: BankControlV1) -> StoredBank:
+        """
+        The release that a record names, loaded. Raises ``BankInvalid``.
+        """
+        return load_bank(self.verified(control))
+
+    def _changed(self, step: Step, release: str, active: BankControlV1 | None, issuer: Issuer) -> BankControlV1:
+        return self._store(step, self._fresh(release, active, issuer))
+
+    def _fresh(self, release: str, active: BankControlV1 | None, issuer: Issuer) -> BankControlV1:
+        data = self._place.read(f"{release}/{MANIFEST}") if re.fullmatch(RELEASE_PATTERN, release) else None
+        if data is None:
+            names = ", ".join(one.name for one in self.releases()) or "none"
+            raise ConfigInvalid(f"{self._place.name} has no release {release!r}, it has {names}; publish it first")
+        try:
+            manifest = BankManifest.model_validate_json(data)
+        except ValidationError as fault:
+            raise BankInvalid(
+                f"{self._place.name}: {release}/{MANIFEST} is no manifest that this version reads "
+                f"({fault.error_count()} problems); publish the bank again under another name"
+            ) from fault
+        canaries = self._place.read(f"{release}/{CANARIES}")
+        return BankControlV1.model_validate(
+            {
+                "bank": manifest.id,
+                "release": release,
+                "manifest_sha256": manifest_sha256(manifest),
+                "canaries_sha256": None if canaries is None else hashlib.sha256(canaries).hexdigest(),
+                "disabled_entries": () if active is None else active.disabled_entries,
+                "disabled_generators": () if active is None else active.disabled_generators,
+                **issuer.stamp(),
+            }
+        )
+
+    def _store(self, step: Step, control: BankControlV1) -> BankControlV1:
+        data = (control.model_dump_json(indent=2) + "\n").encode()
+        numbers = [int(match[1]) for name in self._place.listed(HISTORY) if (match := _STEP_FILE.fullmatch(name))]
+        # The history first: a state that held and is not told in it could not be rolled back to.
+        self._place.write(f"{HISTORY}/{max(numbers, default=0) + 1:06d}-{step}.json", data)
+        self._place.write(ACTIVE, data)
+        return control
+
+    def _strangers(self, active: BankControlV1, entries: frozenset[str], generators: frozenset[str]) -> list[str]:
+        stored = self.stored(active)
+        ids = {stored.entries.entry(int(row)).id for row in stored.entries.rows_named(entries)}
+        return sorted((entries - ids) | (generators - {name for name in stored.entries.generators() if name}))
+
+    def _control(self, name: str, data: bytes) -> BankControlV1:
+        try:
+            return BankControlV1.model_validate_json(data)
+        except ValidationError as fault:
+            first = fault.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "it"
+            raise BankInvalid(
+                f"{self._place.name}: {name} says nothing that can be followed: {where}: {first['msg']}; activate a "
+                "release again with `touchstone bank activate`"
+            ) from fault
+
+
+def _names(control: BankControlV1) -> tuple[str, str]:
+    return control.release, control.manifest_sha256
+
+
+def _verify(folder: Path, control: BankControlV1) -> None:
+    manifest = read_manifest(folder)
+    found = manifest_sha256(manifest)
+    if found != control.manifest_sha256:
+        raise BankInvalid(
+            f"release {control.release}: its manifest has sha256 {found}, {control.manifest_sha256} was activated: it "
+            "is another bank than the operator meant; activate the release again if it is the right one"
+        )
+    if manifest.id != control.bank:
+        raise BankInvalid(f"release {control.release} is of bank {manifest.id!r}, the record is of {control.bank!r}")
+    wanted = manifest.file_checksums
+    if control.canaries_sha256 is not None:
+        wanted = wanted | {CANARIES: control.canaries_sha256}
+    for name, expected in wanted.items():
+        path = folder / name
+        digest = sha256_of(path) if path.is_file() and os.access(path, os.R_OK) else "nothing"
+        if digest != expected:
+            raise BankInvalid(
+                f"release {control.release}: {name} has sha256 {digest}, expected {expected}: damaged or replaced; "
+                "publish the bank again under another name and activate that"
+            )

@@ -1,0 +1,258 @@
+"""
+``touchstone bank publish``, ``releases``, ``activate``, ``rollback`` and ``disable``: which bank the workers use.
+
+Options, tables and exit codes only. The work is done in ``worker.bank.releases``.
+"""
+
+import getpass
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from worker.cli.options import settings_options
+from worker.cli.progress_bars import progress_bars
+from worker.errors import EXIT_FOUND, EXIT_OK, ConfigInvalid
+from worker.settings.load import LoadedSettings
+from worker.settings.tree import Settings
+
+if TYPE_CHECKING:
+    from schemas.bank_control import BankControlV1
+    from worker.bank.releases import Issuer, Releases
+
+PLACE = click.argument("place", metavar="PLACE")
+JSON = click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+
+
+def change_options(command: Callable[..., int]) -> Callable[..., int]:
+    """
+    What every command takes that changes what holds.
+    """
+    for option in (
+        JSON,
+        click.option("--reason", help="Why, for the history and the log of the workers."),
+        click.option("--by", "issued_by", metavar="NAME", help="Who. Default: the user of this machine."),
+        click.option(
+            "--topic",
+            "to_topic",
+            is_flag=True,
+            help='Tell it through kafka.topics.bank_control too, for workers with bank.activated_by = "topic".',
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("path", metavar="BANK", type=click.Path(path_type=Path))
+@click.option("--to", "place", required=True, metavar="PLACE", help="A directory, or s3://BUCKET/PREFIX.")
+@click.option("--release", metavar="NAME", help="Name of the release. Default: the bank's version.")
+@click.option(
+    "--canaries",
+    type=click.Path(path_type=Path),
+    metavar="DIR|CSV",
+    help="Labelled pictures, as for `bank build`, that a worker must judge so before it uses this release.",
+)
+@JSON
+@settings_options
+def publish(path: Path, *, place: str, as_json: bool, loaded: LoadedSettings, **options: Any) -> int:  # noqa: ANN401 - click's
+    """
+    Put BANK into a place of releases, under a name that is not changed any more. No worker uses it yet.
+
+    PLACE is a directory or s3://BUCKET/PREFIX, through the profile of fetch.s3 that bank.s3_profile names; it holds the
+    releases of one bank. With --canaries the configured encoder is loaded, and looks at them once. Exit code 0 when it
+    is published, 2 for a name that is taken, 3 for a bank or place that cannot be used.
+    """
+    from worker.bank.files import read_manifest  # noqa: PLC0415 - numpy and pydantic models; --help needs none
+
+    with tempfile.TemporaryDirectory(prefix="touchstone-canaries-") as folder:
+        files: dict[str, Path] = {}
+        if options["canaries"] is not None:
+            files = _canaries(path, options["canaries"], Path(folder), loaded.settings, shown=not as_json)
+        name = _open(place, loaded.settings).publish(path, options["release"], canaries=files)
+    manifest = read_manifest(path)
+    if as_json:
+        said = {"place": place, "release": name, "bank": manifest.id, "version": manifest.version}
+        click.echo(json.dumps({**said, "canaries": bool(files)}, indent=2))
+    else:
+        click.echo(f"published bank {manifest.id} {manifest.version} as release {name} in {place}")
+        click.echo(f"`touchstone bank activate {place} {name}` lets the workers use it")
+    return EXIT_OK
+
+
+@click.command()
+@PLACE
+@JSON
+@settings_options
+def releases(place: str, *, as_json: bool, loaded: LoadedSettings) -> int:
+    """
+    List the releases in PLACE, which of them is active, and what of it is disabled.
+
+    Exit code 1 when a release cannot be read, or the active one is not there.
+    """
+    from worker.bank.manifest import manifest_sha256  # noqa: PLC0415 - pydantic models; --help needs none
+
+    opened = _open(place, loaded.settings)
+    found, active = opened.releases(), opened.active()
+    rows = [
+        {
+            "release": one.name,
+            "active": active is not None and one.name == active.release,
+            "version": None if one.manifest is None else one.manifest.version,
+            "entries": None if one.manifest is None else one.manifest.counts.entries,
+            "manifest_sha256": None if one.manifest is None else manifest_sha256(one.manifest),
+            "judgement": None if one.manifest is None or one.manifest.judgement is None else one.manifest.judgement.id,
+            "canaries": one.has_canaries,
+            "problem": one.problem,
+        }
+        for one in found
+    ]
+    lost = active is not None and active.release not in {one.name for one in found}
+    if as_json:
+        pointer = None if active is None else active.model_dump(mode="json")
+        click.echo(json.dumps({"place": place, "active": pointer, "releases": rows}, indent=2))
+    else:
+        _show(place, rows, active)
+        if lost and active is not None:
+            click.echo(f"release {active.release} is active and is not there: activate another one")
+    return EXIT_FOUND if lost or any(one.problem for one in found) else EXIT_OK
+
+
+@click.command()
+@PLACE
+@click.argument("release", metavar="RELEASE")
+@change_options
+@settings_options
+def activate(place: str, release: str, *, loaded: LoadedSettings, **options: Any) -> int:  # noqa: ANN401 - click's
+    """
+    Let the workers use RELEASE: they load it beside the old one, try its canaries, and change over while they run.
+
+    What is disabled stays disabled. A worker that cannot use the release keeps the old one and says why in its log.
+    """
+    return _change(place, loaded.settings, options, lambda opened, issuer: opened.activate(release, issuer))
+
+
+@click.command()
+@PLACE
+@change_options
+@settings_options
+def rollback(place: str, *, loaded: LoadedSettings, **options: Any) -> int:  # noqa: ANN401 - click's
+    """
+    Go back to the release that was used before the active one was activated; again, and it is the one before that.
+
+    What is disabled stays disabled.
+    """
+    return _change(place, loaded.settings, options, lambda opened, issuer: opened.rollback(issuer))
+
+
+@click.command()
+@PLACE
+@click.option("--entry", "entries", multiple=True, metavar="ID", help="A reference, by its id. May be repeated.")
+@click.option("--generator", "generators", multiple=True, metavar="NAME", help="All of a generator. May be repeated.")
+@click.option("--enable", is_flag=True, help="Take them in again.")
+@change_options
+@settings_options
+def disable(place: str, *, loaded: LoadedSettings, enable: bool, **options: Any) -> int:  # noqa: ANN401 - click's
+    """
+    Leave references of the active release out of every judgement, from now on and in later releases too.
+
+    The workers do so at their next look, without loading anything. The judgement stays as it was fitted to all
+    references: refit the bank without them (`touchstone fit`) where they were more than a few.
+    """
+    entries, generators = frozenset(options["entries"]), frozenset(options["generators"])
+    if not entries and not generators:
+        raise ConfigInvalid("say what to leave out: --entry ID or --generator NAME")
+
+    def leave_out(opened: "Releases", issuer: "Issuer") -> "BankControlV1":
+        return opened.disable(issuer, entries=entries, generators=generators, enable=enable)
+
+    return _change(place, loaded.settings, options, leave_out)
+
+
+def _change(
+    place: str,
+    settings: Settings,
+    options: dict[str, Any],
+    change: "Callable[[Releases, Issuer], BankControlV1]",
+) -> int:
+    from worker.bank.releases import Issuer  # noqa: PLC0415 - pydantic models; --help needs none
+
+    control = change(_open(place, settings), Issuer(options["issued_by"] or _user(), options["reason"]))
+    if options["to_topic"]:
+        from worker.adapters.kafka_control import announce  # noqa: PLC0415 - kafka-python takes its time to import
+
+        announce(settings.kafka, control)
+    if options["as_json"]:
+        click.echo(json.dumps(control.model_dump(mode="json"), indent=2))
+        return EXIT_OK
+    click.echo(f"bank {control.bank}: release {control.release} holds in {place}")
+    for what, names in (("entries", control.disabled_entries), ("generators", control.disabled_generators)):
+        if names:
+            click.echo(f"disabled {what}: {', '.join(names)}")
+    if options["to_topic"]:
+        click.echo(f"announced in topic {settings.kafka.topics.bank_control}")
+    return EXIT_OK
+
+
+def _open(place: str, settings: Settings) -> "Releases":
+    from worker.operation.active_release import open_releases  # noqa: PLC0415 - numpy and pydantic models
+
+    return open_releases(place, settings)
+
+
+def _canaries(bank: Path, source: Path, folder: Path, settings: Settings, *, shown: bool) -> dict[str, Path]:
+    from worker.bank.canary_files import embed_canaries, write_canaries  # noqa: PLC0415 - numpy and pydantic models
+    from worker.bank.files import load_bank  # noqa: PLC0415 - likewise
+    from worker.bank.fit import check_fit  # noqa: PLC0415 - likewise
+    from worker.bank.sources import list_source  # noqa: PLC0415 - likewise
+    from worker.cli import bank as bank_command  # noqa: PLC0415 - which imports this file
+
+    stored = load_bank(bank)
+    listing = list_source(source, stored.manifest.question)
+    embedder = bank_command._open_embedder(settings, stored.views)  # noqa: SLF001 - the same encoder as for building
+    check_fit(stored, embedder.encoder, embedder.decoder)
+    with progress_bars(shown=shown) as progress:
+        canaries = embed_canaries(listing, embedder, progress)
+    return write_canaries(folder, canaries, stored.manifest)
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A user without a name, as in many containers.
+        return None
+
+
+def _show(place: str, rows: list[dict[str, Any]], active: "BankControlV1 | None") -> None:
+    from rich import box  # noqa: PLC0415 - --help needs no table
+    from rich.console import Console  # noqa: PLC0415 - likewise
+    from rich.table import Table  # noqa: PLC0415 - likewise
+
+    console = Console()
+    table = Table(box=box.SIMPLE_HEAD, title=place, title_justify="left")
+    for column in ("release", "active", "version", "references", "judgement", "canaries", "manifest"):
+        table.add_column(column)
+    for row in rows:
+        manifest, judgement = row["manifest_sha256"] or row["problem"], row["judgement"]
+        table.add_row(
+            row["release"],
+            "active" if row["active"] else "",
+            row["version"] or "",
+            "" if row["entries"] is None else str(row["entries"]),
+            "no" if judgement is None else judgement[:12],
+            "yes" if row["canaries"] else "no",
+            manifest[:12] if row["problem"] is None else manifest,
+        )
+    console.print(table)
+    if active is None:
+        console.print("none is active", highlight=False)
+        return
+    told = f"active since {active.issued_at:%Y-%m-%d %H:%M:%S %Z}, by {active.issued_by or 'somebody'}"
+    console.print(told if active.reason is None else f"{told}: {active.reason}", highlight=False, markup=False)
+    for what, names in (("entries", active.disabled_entries), ("generators", active.disabled_generators)):
+        if names:
+            console.print(f"disabled {what}: {', '.join(names)}", highlight=False, markup=False)

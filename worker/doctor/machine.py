@@ -1,0 +1,140 @@
+"""
+The checks of this machine: does it decode what may be uploaded, is there room, is the port free.
+"""
+
+import errno
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import __version__ as pillow_version
+
+from worker.adapters.perceptual_hash import pdq
+from worker.doctor.finding import Check, Finding, failed, ok, skipped, warning
+from worker.doctor.samples import HEIGHT, SAMPLES, WIDTH
+from worker.domain import ContentHash, Pixels, PreprocessSpec
+from worker.errors import CannotStart, UploadFailed
+from worker.instruments import credentials_version
+from worker.settings.tree import Settings
+from worker.stages.decode import DecodeLimits, PillowDecoder
+
+LEAST_FREE_BYTES: Final = 1 << 30
+_NO_HASH: Final = ContentHash("00" * 32)
+_SPEC: Final = PreprocessSpec(
+    size=16,
+    resize_mode="squash",
+    interpolation="bilinear",
+    fill_color=0,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+    sha256="00" * 32,
+)
+
+
+def machine_checks(settings: Settings) -> list[Check]:
+    """
+    All of them.
+    """
+    return [
+        Check(
+            "codecs",
+            lambda: codecs(settings),
+            "install the dependencies as locked (`make setup`, or the container image): Pillow's own wheel has all",
+        ),
+        Check("disk", lambda: disk(settings), "give this user the folder of embeddings.path"),
+        Check("http", lambda: http(settings), "set http.host to an address of this machine"),
+    ]
+
+
+def codecs(settings: Settings) -> Finding:
+    """
+    Each configured format decodes a tiny built-in picture to the colours that it has.
+    """
+    found, broken = [], []
+    for name in settings.decode.formats:
+        fault = _fault_of(name, hashed=settings.decode.perceptual_hash)
+        if fault is None:
+            found.append(name)
+        else:
+            broken.append(f"{name}: {fault}")
+    if broken:
+        return failed(
+            f"Pillow {pillow_version} cannot decode {'; '.join(broken)}",
+            "install Pillow's own wheel, or take the format off decode.formats: its uploads would end as failed",
+        )
+    credentials = credentials_version(settings.decode)
+    read = "content credentials not read" if credentials is None else f"content credentials by c2pa {credentials}"
+    return ok(f"{', '.join(found)} by Pillow {pillow_version}; {read}")
+
+
+def _fault_of(name: str, *, hashed: bool) -> str | None:
+    """
+    What is wrong with decoding a format; None where nothing is.
+    """
+    try:
+        decoder = PillowDecoder(_SPEC, DecodeLimits(formats=(name,)), pdq if hashed else None)
+        decoded = decoder.decode(SAMPLES[name], _NO_HASH)
+    except (CannotStart, UploadFailed) as error:
+        return str(error)
+    if (decoded.facts.width, decoded.facts.height) != (WIDTH, HEIGHT):
+        return f"found {decoded.facts.width} by {decoded.facts.height} pixels in a picture of {WIDTH} by {HEIGHT}"
+    return None if _is_red_and_blue(decoded.pixels) else "the colours of the picture came out wrong"
+
+
+def _is_red_and_blue(pixels: Pixels) -> bool:
+    left, right = np.split(pixels.astype(np.float64), 2, axis=1)
+    red, blue = left.mean(axis=(0, 1)), right.mean(axis=(0, 1))
+    return bool(red[0] > 2 * red[2] and blue[2] > 2 * blue[0])
+
+
+def disk(settings: Settings) -> Finding:
+    """
+    Where embeddings are kept in a file: its folder can be written, and has room.
+    """
+    path = settings.embeddings.path
+    if settings.embeddings.keep != "file" or path is None:
+        return skipped(f"embeddings.keep is {settings.embeddings.keep}: nothing is written to this machine's disk")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return failed(f"embeddings.path is {path}, and {folder} is no folder", f"make it: mkdir -p {folder}")
+    if not _writable(path if path.exists() else folder):
+        return failed(f"{path} cannot be written by this user", "let this user own it, or set another embeddings.path")
+    free = shutil.disk_usage(folder).free
+    text = f"{path}: {free / 2**30:.1f} GiB free"
+    if free < LEAST_FREE_BYTES:
+        return warning(text, "make room, shorten embeddings.retention_s, or keep embeddings on another disk")
+    return ok(text)
+
+
+def _writable(path: Path) -> bool:
+    return os.access(path, os.W_OK)
+
+
+def http(settings: Settings) -> Finding:
+    """
+    The port of the endpoints can be listened on; it is let go at once.
+    """
+    wanted = settings.http
+    if not wanted.enabled:
+        return skipped("http.enabled is false: neither health nor metrics are served")
+    if wanted.port == 0:
+        return ok(f"{wanted.host}: a free port is taken at each start")
+    family = socket.AF_INET6 if ":" in wanted.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind((wanted.host, wanted.port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return failed(
+                f"{wanted.host}:{wanted.port} is taken",
+                "a worker may be running here already; otherwise give this one another http.port",
+            )
+        return failed(
+            f"{wanted.host}:{wanted.port} cannot be listened on: {error.strerror or error}",
+            "set http.host to an address of this machine, and http.port to one that this user may open",
+        )
+    return ok(f"{wanted.host}:{wanted.port} is free")

@@ -1,0 +1,150 @@
+"""
+The checks of what is judged with: weights, device, policy, bank, calibration, and the shadow's candidate.
+"""
+
+import os
+from typing import Final
+
+from worker.adapters.clip_device import survey_device
+from worker.adapters.faiss_bank import FaissBank
+from worker.bank.fit import check_fit
+from worker.doctor.finding import Check, Finding, Unanswerable, failed, ok, skipped, warning
+from worker.doctor.parts import Parts
+from worker.instruments import Instruments, WholeBank, buckets_of, open_decoder
+from worker.judgement.conformal import reals_needed
+from worker.operation.shadowing import open_candidate
+from worker.policy import Policy, applied_rule, check_policy_fits
+from worker.settings.tree import Settings
+from worker.stages.assess import flag_thresholds
+
+LOADING_S: Final = 180.0
+"""Weights may have to be downloaded, and hashed on a slow disk."""
+
+_SHORT: Final = 12
+_FIT: Final = "run `touchstone fit BANK --calibration DIR` over more reals, or set a larger rule.alpha in the policy"
+
+
+def model_checks(settings: Settings, parts: Parts) -> list[Check]:
+    """
+    All of them, in the order in which one needs the other.
+    """
+    return [
+        Check(
+            "weights",
+            lambda: weights(parts),
+            "correct encoder.model, encoder.checkpoint and encoder.checkpoint_sha256 (sha256sum FILE prints it)",
+            LOADING_S,
+        ),
+        Check("device", lambda: device(settings, parts), "set encoder.device to auto, or cpu", LOADING_S),
+        Check("policy", lambda: policy(parts), "correct the file that policy.path names", LOADING_S),
+        Check(
+            "bank",
+            lambda: bank(settings, parts),
+            "run `touchstone bank verify BANK`; build it anew with this encoder, or activate another release",
+            LOADING_S,
+        ),
+        Check("calibration", lambda: calibration(parts), _FIT, LOADING_S),
+        Check(
+            "shadow",
+            lambda: shadow(settings, parts),
+            "correct shadow.bank_path and shadow.policy_path, or set shadow.enabled = false",
+            LOADING_S,
+        ),
+    ]
+
+
+def weights(parts: Parts) -> Finding:
+    """
+    They are there, have the hash that was declared, and have been tried on one picture.
+    """
+    found = parts.encoder.own().fingerprint
+    return ok(f"{found.model}: weights {found.weights_sha256[:_SHORT]}, {found.dim} dimensions, {found.precision}")
+
+
+def device(settings: Settings, parts: Parts) -> Finding:
+    """
+    Where the encoder runs, and with how many threads.
+    """
+    parts.encoder.borrowed()
+    found, cores = survey_device(settings.encoder.device), len(os.sched_getaffinity(0))
+    if found.gpu is not None:
+        return ok(f"CUDA: {found.gpu}, torch {found.torch_version}")
+    text = f"CPU: {found.threads} threads on {cores} cores, torch {found.torch_version}"
+    if found.threads > cores:
+        return warning(text, f"set encoder.threads to {cores} or less: more only wait for each other")
+    return ok(text)
+
+
+def policy(parts: Parts) -> Finding:
+    """
+    It reads, and has a rule for each label of the bank.
+    """
+    found = parts.policy.own()
+    text = f"{found.id} {found.version} ({found.sha256[:_SHORT]}), {len(found.surfaces)} surfaces"
+    try:
+        stored = parts.bank.borrowed().stored
+    except Unanswerable:
+        return ok(f"{text}; whether it fits the bank is not known")
+    check_policy_fits(found, stored.identity("flat"))
+    return ok(f"{text}, rule {_applied(found, parts.bank.borrowed())}")
+
+
+def bank(settings: Settings, parts: Parts) -> Finding:
+    """
+    Its files have their checksums, and it is of the encoder's space: the probe picture lies where it lay.
+    """
+    stored = parts.bank.own().stored
+    manifest = stored.manifest
+    sizes = ", ".join(f"{count} {label}" for label, count in stored.sizes.items())
+    text = f"{manifest.id} {manifest.version} ({stored.manifest_sha256[:_SHORT]}): {sizes}"
+    try:
+        encoder = parts.encoder.borrowed()
+    except Unanswerable:
+        return ok(f"{text}; whether it fits the encoder is not known")
+    cosine = check_fit(stored, encoder, open_decoder(settings, encoder, stored.views))
+    return ok(f"{text}; probe cosine {cosine:.6f}")
+
+
+def calibration(parts: Parts) -> Finding:
+    """
+    There is a judgement, and it has real pictures enough for the bound that the policy promises.
+    """
+    whole, wanted = parts.bank.borrowed(), parts.policy.borrowed()
+    if _applied(wanted, whole) != "fused":
+        if whole.judgement is None:
+            return warning(
+                "the bank carries no fitted judgement: verdicts have a vote and no probability, and no bound holds",
+                "run `touchstone fit BANK`",
+            )
+        return skipped("the policy's rule does not ask for the judgement")
+    rule, judgement = wanted.rule, whole.judgement
+    if judgement is None:
+        return failed("the policy asks for rule fused, and the bank carries no judgement", _FIT)
+    judgement = judgement.serving(rule.alpha, rule.pac_delta, rule.guarantee)
+    flag_thresholds(judgement, buckets_of(judgement), rule)
+    sets = len(buckets_of(judgement))
+    return ok(
+        f"{judgement.id[:_SHORT]}: {len(judgement.reals.bucket)} reals in {sets} sets, each enough for alpha "
+        f"{rule.alpha:g} (at least {reals_needed(rule.alpha, rule.pac_delta)})"
+    )
+
+
+def _applied(wanted: Policy, whole: WholeBank) -> str:
+    return applied_rule(wanted, whole.stored.identity("flat"), fitted=whole.judgement is not None)
+
+
+def shadow(settings: Settings, parts: Parts) -> Finding:
+    """
+    The candidate opens beside the live instruments.
+    """
+    if not settings.shadow.enabled:
+        return skipped("shadow.enabled is false")
+    stored, encoder = parts.bank.borrowed().stored, parts.encoder.borrowed()
+    decoder = open_decoder(settings, encoder, stored.views)
+    live = Instruments(encoder, decoder, FaissBank(stored, settings.bank), parts.policy.borrowed(), views=stored.views)
+    candidate = open_candidate(settings, live)
+    identity = candidate.bank.identity
+    return ok(
+        f"{settings.shadow.name}: bank {identity.id} {identity.version}, policy {candidate.policy.id} "
+        f"{candidate.policy.version}, {settings.shadow.sample_rate:g} of the uploads"
+    )

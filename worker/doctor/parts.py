@@ -1,0 +1,104 @@
+"""
+What several checks look at, opened when the first of them asks, and only once.
+
+A part that cannot be opened is the finding of the check that is named after it; the others say that they cannot know.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+from worker.adapters.clip_encoder import load_encoder
+from worker.adapters.kafka_survey import ClusterFacts, survey_cluster
+from worker.adapters.redis_survey import RedisFacts, survey_redis
+from worker.bank.leaving_out import Without
+from worker.doctor.finding import Unanswerable
+from worker.instruments import WholeBank, bank_path, left_out, policy_path, read_bank
+from worker.operation.active_release import active_release
+from worker.policy import Policy, load_policy
+from worker.ports import Encoder
+from worker.settings.tree import Settings
+from worker.telemetry.metrics import InMemoryRecorder
+
+T = TypeVar("T")
+
+ASK_TIMEOUT_S = 10.0
+"""How long a server may take to answer: a doctor is asked by somebody who waits."""
+
+
+class Part(Generic[T]):
+    """
+    Something that is opened once: ``own`` raises what went wrong, ``borrowed`` that another check has told it.
+    """
+
+    def __init__(self, check: str, open_it: Callable[[], T]) -> None:
+        self._check = check
+        self._open = open_it
+        self._turn = threading.Lock()
+        self._opened: T | None = None
+        self._fault: Exception | None = None
+
+    def own(self) -> T:
+        """
+        The part, for the check that answers for it.
+        """
+        with self._turn:
+            if self._fault is not None:
+                raise self._fault
+            if self._opened is None:
+                try:
+                    self._opened = self._open()
+                except Exception as fault:
+                    self._fault = fault
+                    raise
+            return self._opened
+
+    def borrowed(self) -> T:
+        """
+        The part, for any other check; one that is still being opened is waited for no longer than a moment.
+        """
+        if not self._turn.acquire(timeout=1.0):
+            raise Unanswerable(f"{self._check} has not answered")
+        self._turn.release()
+        try:
+            return self.own()
+        except Exception as fault:
+            raise Unanswerable(f"needs {self._check}, which failed") from fault
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """
+    The parts of one deployment.
+    """
+
+    cluster: Part[ClusterFacts]
+    redis: Part[RedisFacts]
+    encoder: Part[Encoder]
+    policy: Part[Policy]
+    bank: Part[WholeBank]
+
+
+def parts_of(settings: Settings) -> Parts:
+    """
+    The parts that the settings name; nothing is opened yet.
+    """
+    return Parts(
+        cluster=Part("kafka", partial(survey_cluster, settings.kafka, timeout_s=ASK_TIMEOUT_S)),
+        redis=Part("redis", partial(survey_redis, settings.redis, timeout_s=ASK_TIMEOUT_S)),
+        encoder=Part("weights", lambda: load_encoder(settings.encoder, recorder=InMemoryRecorder())),
+        policy=Part("policy", lambda: load_policy(policy_path(settings.policy))),
+        bank=Part("bank", lambda: _bank_of(settings)),
+    )
+
+
+def _bank_of(settings: Settings) -> WholeBank:
+    """
+    The bank that a worker would start with; of a place of releases, the active one without what is disabled.
+    """
+    active = active_release(settings)
+    if active is None:
+        return read_bank(bank_path(settings))
+    return left_out(read_bank(active.folder), Without.of(active.control))

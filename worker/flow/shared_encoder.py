@@ -1,0 +1,36 @@
+"""
+An encoder that two threads may call: the encoder thread, and whoever tries a bank beside it.
+"""
+
+from collections.abc import Sequence
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.domain import EncoderFingerprint, Pixels
+from worker.ports import Encoder
+
+
+class SharedEncoder:
+    """
+    Implements ``worker.ports.Encoder`` by another one, one call at a time: a call waits for at most one batch.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._turn = Lock()
+
+    @property
+    def fingerprint(self) -> EncoderFingerprint:
+        """
+        That of the encoder behind it.
+        """
+        return self._encoder.fingerprint
+
+    def encode(self, pixels: Sequence[Pixels]) -> NDArray[np.float32]:
+        """
+        As the encoder behind it.
+        """
+        with self._turn:
+            return self._encoder.encode(pixels)

@@ -1,0 +1,48 @@
+"""
+What a pipeline is made of: the stages that it calls, and how much of everything it may use at once.
+
+How uploads pass from one stage to the next is in ``pipeline.py``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from worker.domain import FetchedUpload, RawEvent, Upload
+from worker.flow.judging import Judge
+from worker.ports import EmbeddingCache, Encoder, PastUploads, PictureDecoder, SightingArchive
+from worker.views import GLOBAL_ONLY, ViewSpec
+
+
+@dataclass(frozen=True, slots=True)
+class StageSet:
+    """
+    What the pipeline calls, in the order of the way; ``cache`` is None where none is configured.
+
+    ``views`` are those that the decoder makes. With ``past`` an upload whose bytes are known by name is looked for in
+    the cache and in ``archive`` before it is fetched. ``keep`` is where what was seen is kept for later replays.
+    """
+
+    read_event: Callable[[RawEvent], Upload]
+    fetch: Callable[[Upload], FetchedUpload]
+    cache: EmbeddingCache | None
+    decoder: PictureDecoder
+    encoder: Encoder
+    judge: Judge
+    views: ViewSpec = GLOBAL_ONLY
+    past: PastUploads | None = None
+    archive: SightingArchive | None = None
+    keep: SightingArchive | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineLimits:
+    """
+    Threads, bytes and the closing of micro-batches.
+    """
+
+    fetch_threads: int
+    decode_threads: int
+    batch_size: int
+    batch_deadline_s: float
+    max_bytes: int
+    recent_embeddings: int

@@ -1,0 +1,78 @@
+"""
+The canaries of a release, judged by the judge that is to use it: before it judges any upload.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from worker.bank.canary_files import Canary
+from worker.domain import Sighting
+from worker.errors import BankInvalid
+from worker.flow.bank_judge import BankJudge
+from worker.stages.decide import Terms, decide
+from worker.stages.match import find_neighbours
+
+NAMED: Final = 5
+"""Of the canaries that went wrong, so many are named, the worst first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """
+    A canary that was not decided as expected: ``decision`` is a label or None, ``weight`` that of the expected label.
+    """
+
+    name: str
+    expected: str
+    decision: str | None
+    weight: float
+
+    def told(self) -> str:
+        """
+        In a few words.
+        """
+        return f"{self.name} (expected {self.expected}, {self.decision or 'uncertain'}, {self.weight:.3f} for it)"
+
+
+def canary_misses(judge: BankJudge, canaries: Sequence[Canary]) -> list[Miss]:
+    """
+    The canaries that this judge does not decide as expected on its default surface, the worst first.
+    """
+    if not canaries:
+        return []
+    sightings = _as_if_new(judge, [canary.sighting for canary in canaries])
+    rule, positive = judge.policy.rule, judge.bank.identity.positive
+    _, surface = judge.policy.for_surface(None)
+    neighbourhoods = find_neighbours(judge.bank, [one.embedding for one in sightings], k=rule.k)
+    assessed = [None] * len(sightings) if judge.fitted is None else judge.fitted.assess(sightings)
+    terms = Terms(rule, surface, positive, judge.policy.provenance)
+    misses = []
+    for canary, sighting, near, assessment in zip(canaries, sightings, neighbourhoods, assessed, strict=True):
+        found = decide(near, sighting.facts, terms=terms, assessed=assessment)
+        if found.label != canary.expected:
+            weight = found.score if canary.expected == positive else 1 - found.score
+            misses.append(Miss(canary.name, canary.expected, found.label, weight))
+    return sorted(misses, key=lambda miss: (miss.weight, miss.name))
+
+
+def require_agreement(misses: Sequence[Miss], total: int, *, agreement: float) -> None:
+    """
+    Refuse where fewer than this share of the canaries were decided as expected. Raises ``BankInvalid``.
+    """
+    right = total - len(misses)
+    if not total or right / total >= agreement:
+        return
+    worst = "; ".join(miss.told() for miss in misses[:NAMED])
+    raise BankInvalid(
+        f"{right} of {total} canaries were judged as expected, bank.canary_agreement wants {agreement:.4g} of them. "
+        f"The worst: {worst}. Look at what changed in this bank, or correct the canaries and publish it again"
+    )
+
+
+def _as_if_new(judge: BankJudge, sightings: Sequence[Sighting]) -> list[Sighting]:
+    """
+    With the shift only where this judge would have had it measured.
+    """
+    wanted = [False] * len(sightings) if judge.fitted is None else judge.fitted.wants_shift(sightings)
+    return [one if wants else replace(one, shift=None) for one, wants in zip(sightings, wanted, strict=True)]

@@ -1,0 +1,140 @@
+"""
+Forgetting: what was kept of a content's bytes is removed from every store that keeps anything of them.
+
+The stores are behind ``worker.ports``; the thread of a live worker that listens for deletions is in ``listening.py``.
+If other contents that still live have the same bytes, these are forgotten all the same: they are computed anew when
+they are needed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from schemas import deleted
+from schemas.deleted import ImageDeletedV1
+from worker.contents import ContentIndex, ContentName
+from worker.domain import ContentHash, RawEvent
+from worker.errors import ArchiveUnavailable, NotForgotten, StoreUnavailable
+from worker.operation.envelopes import read_enveloped
+from worker.ports import Forgetter, Recorder
+
+INDEX: Final = "the index of contents"
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """
+    A content that is gone, where it has a name, and the hashes that are known to be its bytes'.
+    """
+
+    content: ContentName | None
+    hashes: tuple[ContentHash, ...] = ()
+
+    @classmethod
+    def of(cls, event: ImageDeletedV1) -> Self:
+        """
+        What an event says.
+        """
+        return cls(ContentName(event.tenant_id, event.content_id), tuple(map(ContentHash, event.sha256)))
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """
+    Everything that keeps something of an image, by the names that the counts and messages use.
+
+    ``index`` is None where nothing tells which bytes a content had; then only hashes that are named can be forgotten.
+    """
+
+    index: ContentIndex | None
+    forgetters: Mapping[str, Forgetter]
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """
+    What became of some deletions: values removed by store, stores that failed with why, and what was not known.
+
+    ``unknown`` counts contents of which no bytes were known: never seen, forgotten before, or their names have expired.
+    """
+
+    hashes: int = 0
+    unknown: int = 0
+    removed: Mapping[str, int] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    def require_whole(self) -> None:
+        """
+        Raise ``NotForgotten`` unless every store has done it.
+        """
+        if self.failed:
+            raise NotForgotten(
+                "Not everything is forgotten. "
+                + " ".join(f"Not removed from {store}: {why}" for store, why in self.failed.items())
+                + " What is named here may still lie there; run it again when it can be reached."
+            )
+
+
+def read_deletion(raw: RawEvent) -> Deletion:
+    """
+    The deletion in a record. Raises ``EventUnreadable``.
+    """
+    return Deletion.of(read_enveloped(raw, deleted.TYPE, ImageDeletedV1).data)
+
+
+def forget(deletions: Sequence[Deletion], stores: Stores, recorder: Recorder) -> Forgotten:
+    """
+    Remove what is kept of these; every store is tried, whatever becomes of the others. Raises nothing for a store.
+
+    The names are let go last and only after all else: whoever repeats this after a failure finds the bytes by them.
+    """
+    names = [deletion.content for deletion in deletions if deletion.content is not None]
+    removed: dict[str, int] = {}
+    failed: dict[str, str] = {}
+    known: Mapping[ContentName | None, frozenset[ContentHash]] = {}
+    try:
+        known = known_bytes(deletions, stores)
+    except StoreUnavailable as fault:
+        failed[INDEX] = str(fault)
+    hashes = _hashes(deletions, known)
+    for store, forgetter in stores.forgetters.items():
+        try:
+            removed[store] = forgetter.forget(hashes)
+        except (StoreUnavailable, ArchiveUnavailable) as fault:
+            failed.setdefault(store, str(fault))
+    if stores.index is not None and names and not failed:
+        try:
+            stores.index.let_go(names)
+        except StoreUnavailable as fault:
+            failed[INDEX] = str(fault)
+    unknown = 0 if failed else sum(not (known.get(one.content) or one.hashes) for one in deletions if one.content)
+    forgotten = Forgotten(len(hashes), unknown, removed, failed)
+    _count(forgotten, recorder)
+    return forgotten
+
+
+def known_bytes(deletions: Sequence[Deletion], stores: Stores) -> Mapping[ContentName | None, frozenset[ContentHash]]:
+    """
+    Which bytes the contents of these deletions are known to have had. Raises ``StoreUnavailable``.
+    """
+    names = [deletion.content for deletion in deletions if deletion.content is not None]
+    return dict(stores.index.bytes_of(names).items()) if stores.index is not None and names else {}
+
+
+def _hashes(
+    deletions: Sequence[Deletion], known: Mapping[ContentName | None, frozenset[ContentHash]]
+) -> list[ContentHash]:
+    found: dict[ContentHash, None] = {}
+    for deletion in deletions:
+        found |= dict.fromkeys([*deletion.hashes, *sorted(known.get(deletion.content, ()))])
+    return list(found)
+
+
+def _count(forgotten: Forgotten, recorder: Recorder) -> None:
+    for store, number in forgotten.removed.items():
+        if number:
+            recorder.count("forgotten_total", number, store=store, result="removed")
+    for store in forgotten.failed:
+        recorder.count("forgotten_total", store="index" if store == INDEX else store, result="failed")
+    if forgotten.unknown:
+        recorder.count("forgotten_total", forgotten.unknown, store="index", result="unknown")

@@ -1,0 +1,149 @@
+"""
+A live worker notes which bytes each content had, so that a content can be forgotten by its name.
+
+Forgetting is in ``forgetting.py``; the index itself is behind ``worker.contents.ContentIndex``.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from worker.adapters.redis_contents import RedisContents
+from worker.contents import ContentIndex, ContentName
+from worker.domain import ContentHash, Outcome, RawEvent, Sighting
+from worker.errors import EventUnreadable, StoreUnavailable
+from worker.flow.crew import Crew
+from worker.flow.inbox import Inbox
+from worker.flow.judging import Judge
+from worker.flow.travellers import Failed, Known
+from worker.operation.stores import noted_for_s
+from worker.ports import Recorder
+from worker.settings.tree import Settings
+
+log = structlog.get_logger(__name__)
+
+NOTE_LIMIT: Final = 256
+"""Contents noted in one round trip."""
+
+MAX_WAITING: Final = 50_000
+"""Contents that may wait to be noted while Redis is slow: some 20 MB. More are counted as skipped."""
+
+THREAD_ENDS_S: Final = 1.0
+"""How long the thread may go on when the worker leaves; what is not noted by then is not."""
+
+
+class ContentNotes:
+    """
+    Writes to the index on a thread of its own, at best effort: no verdict waits for it.
+
+    While Redis is away contents go by without a note, counted as ``error`` or ``skipped``: these can later be forgotten
+    by their hashes only.
+    """
+
+    def __init__(self, index: ContentIndex, recorder: Recorder, *, max_waiting: int = MAX_WAITING) -> None:
+        self._index = index
+        self._recorder = recorder
+        self._waiting: Inbox[tuple[ContentName, ContentHash]] = Inbox()
+        self._room = threading.Semaphore(max_waiting)
+
+    def offer(self, content: ContentName, content_hash: ContentHash) -> None:
+        """
+        Have it noted that this content had these bytes; never blocks. Any thread may call.
+        """
+        if self._room.acquire(blocking=False):
+            self._waiting.put((content, content_hash))
+        else:
+            self._recorder.count("content_notes_total", result="skipped")
+
+    def work(self) -> None:
+        """
+        Write what is offered, until closed.
+        """
+        for batch in self._waiting.batches(NOTE_LIMIT):
+            result = "stored"
+            try:
+                self._index.note(batch)
+            except StoreUnavailable:
+                result = "error"
+            self._room.release(len(batch))
+            self._recorder.count("content_notes_total", len(batch), result=result)
+
+    def close(self) -> None:
+        """
+        Let what waits be written, and ``work`` return.
+        """
+        self._waiting.close()
+
+
+@dataclass(frozen=True, slots=True)
+class NotingJudge:
+    """
+    Implements ``worker.flow.judging.Judge``: the answers of another, and every content that it is asked about is noted.
+
+    Here rather than where something is remembered: also what was recalled, or shared with a twin, has a name.
+    """
+
+    inner: Judge
+    notes: ContentNotes
+
+    def judge(self, known: Sequence[Known]) -> list[Outcome]:
+        """
+        The inner judge's outcomes; noted before it is asked, for the embedding lies somewhere whatever it answers.
+        """
+        for one in known:
+            passenger = one.passenger
+            data = passenger.upload.data
+            self.notes.offer(ContentName(data.tenant_id, data.content_id), passenger.content_hash)
+        return self.inner.judge(known)
+
+    def wants_shift(self, sightings: Sequence[Sighting]) -> Sequence[bool]:
+        """
+        The inner judge's.
+        """
+        return self.inner.wants_shift(sightings)
+
+    def fail(self, failed: Failed) -> Outcome:
+        """
+        The inner judge's; of what failed no embedding is kept.
+        """
+        return self.inner.fail(failed)
+
+    def dead_letter(self, raw: RawEvent, unreadable: EventUnreadable) -> Outcome:
+        """
+        The inner judge's.
+        """
+        return self.inner.dead_letter(raw, unreadable)
+
+
+@dataclass(frozen=True, slots=True)
+class Noting:
+    """
+    How a worker notes: ``around`` puts the noting around a judge, ``check`` raises when its thread has died.
+    """
+
+    around: Callable[[Judge], Judge]
+    check: Callable[[], None]
+
+
+@contextmanager
+def noting_contents(settings: Settings, recorder: Recorder) -> Iterator[Noting]:
+    """
+    Contents are noted while inside, where there is a Redis to note them in.
+    """
+    if not settings.redis.enabled:
+        yield Noting(lambda judge: judge, lambda: None)
+        return
+    with closing(RedisContents(settings.redis, keep_s=noted_for_s(settings))) as index:
+        notes = ContentNotes(index, recorder)
+        crew = Crew()
+        crew.start("note", notes.work)
+        try:
+            yield Noting(lambda judge: NotingJudge(judge, notes), crew.check)
+        finally:
+            notes.close()
+            if crew.join(THREAD_ENDS_S):
+                log.warning("contents.left_unnoted", waited_s=THREAD_ENDS_S)

@@ -1,0 +1,79 @@
+"""
+What is known of the uploads of a run from before: their latest verdicts, and what was kept of their images.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import Final
+
+import structlog
+
+from worker.adapters.kafka_range_source import KafkaRangeSource
+from worker.adapters.past_upload_index import PastUploadIndex
+from worker.adapters.system_clock import SystemClock
+from worker.app import Memories, open_cache, scope_of
+from worker.flow.replay_run import Bound, RunPlan
+from worker.instruments import Instruments
+from worker.operation.keeping import kept_embeddings
+from worker.replay.bounds import parse_bound
+from worker.replay.order import Progress
+from worker.replay.untouched import ReadOnlyCache
+from worker.settings.tree import Settings
+from worker.telemetry.metrics import InMemoryRecorder
+
+CLOCKS_DIFFER_MS: Final = 3_600_000
+"""A verdict is younger than its upload, by clocks that may differ so much."""
+
+_TOLD_EVERY: Final = 1_000
+
+log = structlog.get_logger(__name__)
+
+
+@contextmanager
+def memories_of(
+    settings: Settings, instruments: Instruments, plan: RunPlan, *, write_cache: bool, progress: Progress
+) -> Iterator[Memories]:
+    """
+    The latest verdicts, read up to now; the cache, only to be read unless ``write_cache``; and the archive.
+
+    Raises ``CannotStart`` for what cannot be opened.
+    """
+    recorder = InMemoryRecorder()
+    cache = open_cache(settings, instruments, recorder=recorder, clock=SystemClock())
+    if cache is not None and not write_cache:
+        cache = ReadOnlyCache(cache)
+    reading = partial(progress, "reading kept embeddings")
+    kept = kept_embeddings(settings, scope_of(settings, instruments), recorder, progress=reading)
+    with closing(PastUploadIndex(plan.topic)) as past, kept as archive:
+        _read_past(settings, plan, past, progress=progress)
+        yield Memories(cache, past, archive)
+
+
+def _read_past(settings: Settings, plan: RunPlan, past: PastUploadIndex, *, progress: Progress) -> None:
+    """
+    Enter the live verdicts up to now, once. Of a range that begins at a time, those from an hour before it.
+
+    Raises ``CannotStart`` where Kafka or the topic is not there.
+    """
+    topic = settings.kafka.topics.verdicts
+    since = parse_bound(plan.since, "from")
+    early = Bound("beginning")
+    if since.kind == "time" and since.value is not None:
+        early = Bound("time", max(0, since.value - CLOCKS_DIFFER_MS))
+    source = KafkaRangeSource(settings.kafka, topic, group_id=None, client_id=f"touchstone-past-{plan.run_id}")
+    with closing(source):
+        stretches = source.stretches(early, Bound("end"))
+        source.read(stretches)
+        total = sum(stretch.end - stretch.start for stretch in stretches.values())
+        past.add(_told(source, total, progress))
+    progress("reading past verdicts", total, total)
+    if past.unreadable:
+        log.warning("past.unreadable", topic=topic, records=past.unreadable, advice="their uploads are fetched again")
+
+
+def _told(source: KafkaRangeSource, total: int, progress: Progress) -> Iterator[bytes | None]:
+    for done, event in enumerate(source.every()):
+        if done % _TOLD_EVERY == 0:
+            progress("reading past verdicts", done, total)
+        yield event.value

@@ -1,0 +1,87 @@
+"""
+What an operator asks of a replay, and what it comes to.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from worker.errors import ConfigInvalid
+from worker.flow.loop import Loop
+from worker.flow.replay_run import RunTotals
+from worker.replay.destination import Destination
+from worker.settings.tree import BankSettings, EncoderSettings, PolicySettings, Settings
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how much, of how much."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOrder:
+    """
+    What to replay, and to where. ``since`` and ``until`` are as typed; None is the whole topic, or as the run began.
+
+    ``per_s`` is the most uploads in a second, None for as many as go.
+    """
+
+    topic: str
+    destination: Destination
+    since: str | None = None
+    until: str | None = None
+    run_id: str | None = None
+    per_s: float | None = None
+    fetch: bool = True
+    write_cache: bool = False
+    promote: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayWatch:
+    """
+    Who looks on: ``on_loop`` is given the loop before its first step, to drain it by signal.
+    """
+
+    on_loop: Callable[[Loop], None] = lambda _loop: None
+    progress: Progress = lambda _what, _done, _of: None
+    on_run: Callable[[str, bool], None] = lambda _run_id, _resumed: None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayReport:
+    """
+    What a replay came to. ``totals`` are those of the whole run; ``per_s`` is of this process, from first to last.
+
+    ``positions_left`` are offsets not read, of a run that was stopped.
+    """
+
+    run_id: str
+    topic: str
+    out: str
+    since: str
+    until: str
+    resumed: bool
+    finished: bool
+    totals: RunTotals
+    per_s: float
+    positions_left: int
+
+
+def revised(settings: Settings, *, bank: Path | None, policy: Path | None, model: str | None) -> Settings:
+    """
+    The settings with another bank, policy or encoder. Raises ``ConfigInvalid``.
+    """
+    changes: dict[str, object] = {}
+    if bank is not None:
+        changes["bank"] = BankSettings.model_validate(
+            settings.bank.model_dump() | {"path": bank, "releases": None, "s3_profile": None}
+        )
+    if policy is not None:
+        changes["policy"] = PolicySettings(path=policy)
+    if model is not None:
+        try:
+            changes["encoder"] = EncoderSettings.model_validate(settings.encoder.model_dump() | {"model": model})
+        except ValidationError as invalid:
+            raise ConfigInvalid(f"--model {model}: {invalid.errors()[0]['msg']}; set encoder.* with --set") from None
+    return settings.model_copy(update=changes)

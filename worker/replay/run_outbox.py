@@ -1,0 +1,107 @@
+"""
+The outbox of a replay: what the loop releases becomes one write of the run, with what it amounts to.
+
+Where a run is written is behind ``worker.flow.replay_run.RunOutput``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from worker.domain import Message, Outcome, Partition, Release, VerdictIssued
+from worker.errors import PublishFailed
+from worker.flow.replay_run import RunOutput, RunTotals
+from worker.ports import GroupMembership, PositionDone
+from worker.stages.serialise import Route, to_message
+
+_Place = tuple[int, int]
+
+
+class RunOutbox:
+    """
+    Implements ``worker.ports.Outbox`` for ``ExactlyOnce``. ``totals`` are those of the whole run.
+
+    Dead letters are counted and not written: the live worker has written them, and a replay judges uploads.
+    ``on_written`` is told the next offsets to read after each write.
+    """
+
+    def __init__(
+        self,
+        output: RunOutput,
+        route: Route,
+        totals: RunTotals,
+        *,
+        on_written: Callable[[Mapping[Partition, int]], None],
+    ) -> None:
+        self._output = output
+        self._route = route
+        self._totals = totals
+        self._on_written = on_written
+        self._noted: dict[_Place, RunTotals] = {}
+
+    @property
+    def totals(self) -> RunTotals:
+        """
+        What was written so far.
+        """
+        return self._totals
+
+    def serialise(self, outcome: Outcome) -> Message:
+        """
+        The message of an outcome, which is noted until it is written.
+        """
+        place, share = _share_of(outcome)
+        self._noted[place] = share
+        return to_message(outcome, self._route)
+
+    def transact(
+        self,
+        releases: Sequence[Release],
+        offsets: Mapping[Partition, int],
+        membership: GroupMembership,  # noqa: ARG002 - a run belongs to no group
+    ) -> bool:
+        """
+        Write them; always True, for nobody else can take partitions away. Raises ``PublishFailed``.
+        """
+        totals = self._totals
+        for release in releases:
+            totals += self._noted[release.partition.number, release.offset]
+        verdicts = [release for release in releases if release.message.topic == self._route.verdicts]
+        self._output.write(verdicts, offsets, totals)
+        self._totals = totals
+        for release in releases:
+            del self._noted[release.partition.number, release.offset]
+        self._on_written(offsets)
+        return True
+
+    def publish(self, releases: Sequence[Release]) -> None:
+        """
+        Refused: without offsets a run could not be resumed.
+        """
+        raise PublishFailed(f"{len(releases)} outcomes of a replay came without offsets; use delivery exactly_once")
+
+    def take_acknowledged(self) -> Sequence[PositionDone]:
+        """
+        Nothing waits: a write has happened when it returns.
+        """
+        return ()
+
+    def flush(self, timeout_s: float) -> None:
+        """
+        Nothing waits.
+        """
+
+    def close(self) -> None:
+        """
+        The output is its owner's to close.
+        """
+
+
+def _share_of(outcome: Outcome) -> tuple[_Place, RunTotals]:
+    if not isinstance(outcome, VerdictIssued):
+        original = outcome.dead_letter.original
+        return (original.partition, original.offset), RunTotals(dead_letters=1)
+    verdict = outcome.verdict
+    failed, fetched = verdict.outcome.status == "failed", verdict.timing.fetch_ms is not None
+    share = RunTotals(
+        replayed=1, from_embeddings=int(not failed and not fetched), fetched=int(fetched), failed=int(failed)
+    )
+    return (verdict.input.partition, verdict.input.offset), share
