@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from schemas.judgement import Guarantee
 from worker.assessment import Assessment, HeadScore
+from worker.heads.asked_once import AskedOnce
 from worker.heads.features import Column, FeatureTable, Mask
 from worker.heads.head import Head
 from worker.heads.reference_bank import ReferenceBank
@@ -105,10 +106,11 @@ class FittedJudgement:
         """
         if not len(features):
             return []
+        depth = max(self.coverage.k, self.attribution.neighbours)
+        bank = AskedOnce(bank, at_least=depth)
         grid = self.read(features, bank)
         raw = self.fusion.fused(grid.standardised, grid.evidence)
         ranked, sources = self._ranked(features, grid, raw, grey_zone), self.reals.sources
-        depth = max(self.coverage.k, self.attribution.neighbours)
         nearest = bank.nearest("global", features.unit, depth)
         coverage_p = self.coverage.p_values(kth_distance(nearest, self.coverage.k))
         attributions = self.attribution.attributions(nearest, coverage_p)
@@ -137,7 +139,8 @@ class FittedJudgement:
         """
         if not any(head.name in LAZY for head in self.heads) or not len(features_without_shift):
             return np.zeros(len(features_without_shift), dtype=np.bool_)
-        grid = self.read(features_without_shift, bank)
+        asked = AskedOnce(bank, at_least=max(self.coverage.k, self.attribution.neighbours))
+        grid = self.read(features_without_shift, asked)
         raw = self.fusion.fused(grid.standardised, grid.evidence)
         return in_zone(sigmoid(self.calibration.log_odds(raw)), low, high)
 

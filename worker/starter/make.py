@@ -6,6 +6,7 @@ Corpus, encoder, reference pictures, bank, fitted judgement; each from fixed see
 """
 
 import csv
+import hashlib
 import io
 import shutil
 import tempfile
@@ -130,6 +131,13 @@ def write_listing(references: Sequence[Reference], path: Path) -> None:
             writer.writerow([str(one.path), one.label, one.generator, one.source, one.licence])
 
 
+def calibrates(source: str) -> bool:
+    """
+    Whether the project's own pictures of a source say what scores mean, by its hash, instead of being references.
+    """
+    return hashlib.sha256(source.encode()).digest()[1] % 3 == 0
+
+
 def _as_jpeg(pixels: Bytes) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
@@ -180,9 +188,12 @@ def make(shared_data: Path | None, archives: Path | None, out: Path, listing: Pa
     listing.mkdir(parents=True, exist_ok=True)
     references = list(made_references(specimens, listing, CorpusPlan().seed))
     found = [] if shared_data is None else list(licensed_references(shared_data))
-    # What the encoder learnt from says nothing of how sure it may be: calibrated is on sources that it never saw.
-    write_listing([*references, *(one for one in found if one.tier != HELD_OUT_TIER)], listing / "references.csv")
-    write_listing([one for one in found if one.tier == HELD_OUT_TIER], listing / "calibration.csv")
+    # What the encoder learnt from says nothing of how sure it may be: calibrated is on sources that it never saw, public
+    # ones that turn out hard and the project's own that turn out easy.
+    own = [one for one in references if calibrates(one.source)]
+    kept = [one for one in references if not calibrates(one.source)]
+    write_listing([*kept, *(one for one in found if one.tier != HELD_OUT_TIER)], listing / "references.csv")
+    write_listing([*own, *(one for one in found if one.tier == HELD_OUT_TIER)], listing / "calibration.csv")
     write_listing([] if shared_data is None else list(unseen_references(shared_data)), listing / "unseen.csv")
     click.echo(f"encoder {small.checkpoint_sha256} in {out}; listings in {listing}")
 
