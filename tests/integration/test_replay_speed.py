@@ -17,7 +17,7 @@ from tests.replay_rig import decision_of, lines_of, position_of, replayed
 from tests.worker_rig import POLICY, Instruments, WorkerRig
 from worker.dev.servers import KafkaAt, RedisAt
 
-PICTURES = int(os.environ.get("TOUCHSTONE_REPLAY_PICTURES", "200"))
+PICTURES = int(os.environ.get("TOUCHSTONE_REPLAY_PICTURES", "600"))
 SIZE = (1152, 864)
 """A megapixel, as uploads have; smaller ones are fetched and encoded faster, and judged no faster."""
 TIMES = 20
