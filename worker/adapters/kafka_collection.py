@@ -41,7 +41,7 @@ def collect(
     """
     The committed records of ``topic``, in order within each partition; ``since_ms`` is of the records' own time.
 
-    What is written after the first of them was asked for is not read. Raises ``CannotStart`` when Kafka or the topic is
+    Of an aborted transaction nothing is read. What is written after the first of them was asked for is not read. Raises ``CannotStart`` when Kafka or the topic is
     not there, and ``WorkerCrashed`` when Kafka fails midway.
     """
     require_crc32c()
@@ -94,9 +94,10 @@ def _records(consumer: Any, starts: _Offsets, ends: _Offsets, progress: ReadSoFa
         if any(at > reached[partition] for partition, at in now_at.items()):
             last_news_s = time.monotonic()
         elif time.monotonic() - last_news_s > SILENCE_S:
+            at = ", ".join(f"partition {one.partition} at offset {reached[one]}" for one in unfinished)
             raise WorkerCrashed(
-                f"Kafka gave nothing of {unfinished[0].topic} for {SILENCE_S:g} s before its end; look after the "
-                "brokers, and start again"
+                f"Kafka gave nothing of {unfinished[0].topic} for {SILENCE_S:g} s, before the end of {at}; look after "
+                "the brokers, and start again"
             )
         reached |= now_at
         consumer.pause(*(partition for partition, at in now_at.items() if at >= ends[partition]))

@@ -188,8 +188,8 @@ def make(shared_data: Path | None, archives: Path | None, out: Path, listing: Pa
     listing.mkdir(parents=True, exist_ok=True)
     references = list(made_references(specimens, listing, CorpusPlan().seed))
     found = [] if shared_data is None else list(licensed_references(shared_data))
-    # What the encoder learnt from says nothing of how sure it may be: calibrated is on sources that it never saw, public
-    # ones that turn out hard and the project's own that turn out easy.
+    # What the encoder learnt from says nothing of how sure it may be: calibrated is on sources that it never saw,
+    # public ones that turn out hard and the project's own that turn out easy.
     own = [one for one in references if calibrates(one.source)]
     kept = [one for one in references if not calibrates(one.source)]
     write_listing([*kept, *(one for one in found if one.tier != HELD_OUT_TIER)], listing / "references.csv")

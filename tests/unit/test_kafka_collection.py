@@ -1,5 +1,5 @@
 """
-Reading a topic of verdicts to its end, when Kafka does not play along. Real topics: ``tests/integration/test_diff.py``.
+Reading a topic to its end, when Kafka does not play along. Real topics: ``tests/integration/test_diff.py``.
 """
 
 from collections.abc import Mapping
@@ -10,11 +10,20 @@ import kafka.errors as kafka_errors
 import pytest
 from kafka import TopicPartition
 
-from worker.adapters import kafka_verdicts
-from worker.adapters.kafka_verdicts import _Range, _records
+from worker.adapters import kafka_collection
+from worker.adapters.kafka_collection import _records
 from worker.errors import WorkerCrashed
 
 HERE = TopicPartition("verdicts", 0)
+
+
+def a_record(offset: int) -> SimpleNamespace:
+    """
+    As kafka-python gives it.
+    """
+    return SimpleNamespace(
+        topic=HERE.topic, partition=HERE.partition, offset=offset, key=None, value=b"{}", headers=[], timestamp=-1
+    )
 
 
 class Consumer:
@@ -38,7 +47,7 @@ class Consumer:
             self.at = self.position_after or self.at
             return {}
         self.at = answer[-1] + 1
-        return {HERE: [SimpleNamespace(offset=offset, value=b"{}") for offset in answer]}
+        return {HERE: [a_record(offset) for offset in answer]}
 
     def position(self, partition: TopicPartition) -> int:
         """
@@ -56,7 +65,7 @@ def read(consumer: Consumer, end: int) -> list[int]:
     """
     The offsets that were read.
     """
-    return [record.offset for record in _records(consumer, {HERE: _Range(0, end)}, lambda _done, _of: None)]
+    return [record.offset for record in _records(consumer, {HERE: 0}, {HERE: end}, lambda _done, _of: None)]
 
 
 def test_records_beyond_the_end_are_left_out() -> None:
@@ -92,6 +101,6 @@ def test_a_silence_ends_the_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A topic that gives nothing, though its end is not reached, is not waited for without end; the place is told.
     """
-    monkeypatch.setattr(kafka_verdicts, "SILENCE_S", 0.0)
+    monkeypatch.setattr(kafka_collection, "SILENCE_S", 0.0)
     with pytest.raises(WorkerCrashed, match="before the end of partition 0 at offset 1"):
         read(Consumer([0]), 2)
