@@ -41,8 +41,8 @@ def collect(
     """
     The committed records of ``topic``, in order within each partition; ``since_ms`` is of the records' own time.
 
-    Of an aborted transaction nothing is read. What is written after the first of them was asked for is not read. Raises ``CannotStart`` when Kafka or the topic is
-    not there, and ``WorkerCrashed`` when Kafka fails midway.
+    Of an aborted transaction nothing is read, and nothing of what is written after the first record was asked for.
+    Raises ``CannotStart`` when Kafka or the topic is not there, and ``WorkerCrashed`` when Kafka fails midway.
     """
     require_crc32c()
     require_topics(settings, [topic])
