@@ -21,9 +21,9 @@ pytestmark = pytest.mark.servers
 @pytest.fixture
 def settings(kafka: KafkaAt, topic_name: str) -> Iterator[KafkaSettings]:
     """
-    Settings whose three topics nobody has; they are deleted afterwards.
+    Settings whose topics nobody has; they are deleted afterwards.
     """
-    names = {role: f"{topic_name}-{role}" for role in ("uploads", "verdicts", "dead_letters")}
+    names = {role: f"{topic_name}-{role}" for role in ("uploads", "verdicts", "dead_letters", "feedback")}
     settings = KafkaSettings.model_validate({"bootstrap_servers": kafka.bootstrap_servers, "topics": names})
     yield settings
     with topics_of(settings) as topics:
@@ -40,6 +40,7 @@ def touchstone_topics(settings: KafkaSettings, *arguments: str) -> tuple[int, st
         f"kafka.topics.uploads={topics.uploads}",
         f"kafka.topics.verdicts={topics.verdicts}",
         f"kafka.topics.dead_letters={topics.dead_letters}",
+        f"kafka.topics.feedback={topics.feedback}",
     ]
     options = [part for one in sets for part in ("--set", one)]
     result = CliRunner().invoke(touchstone, ["topics", *arguments, *options])
@@ -58,8 +59,8 @@ def test_apply_makes_what_plan_showed_and_then_there_is_nothing_to_do(settings: 
     again_code, again = touchstone_topics(settings, "apply", "--json", "--partitions", "3")
 
     assert (first_code, second_code, apply_code, third_code, again_code) == (1, 1, 0, 0, 0)
-    assert [topic["action"] for topic in json.loads(first)["topics"]] == ["create"] * 3
-    assert (json.loads(applied)["applied"], json.loads(applied)["changes"]) == (True, 3)
+    assert [topic["action"] for topic in json.loads(first)["topics"]] == ["create"] * 4
+    assert (json.loads(applied)["applied"], json.loads(applied)["changes"]) == (True, 4)
     assert [json.loads(text)["changes"] for text in (third, again)] == [0, 0]
     with topics_of(settings) as topics:
         found = topics.find([settings.topics.uploads, settings.topics.dead_letters])

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from tests.diff_worlds import touchstone_command
 from tests.outcome_reader import OutcomeReader
 from tests.platform_side import Cluster, Event, Position, small_jpeg, upload_event
 from tests.replay_rig import Verdict, decision_of, lines_of, position_of, replay_process, replayed
@@ -60,9 +61,10 @@ def uploads(web: ScriptedWeb) -> Iterator[Event]:
     Pictures behind an image store, some of them missing, some twice; and one record that is no upload.
     """
     for number in range(UPLOADS):
-        path = f"/{number % (UPLOADS - 5)}.jpg"
-        missing = number % MISSING_EVERY == 3
-        web.routes[path] = answer(404) if missing else answer(200, small_jpeg(number % (UPLOADS - 5)))
+        picture = number % (UPLOADS - 5)
+        path = f"/{picture}.jpg"
+        # By picture and not by upload: what was missing for the first of twins must not be there for the second.
+        web.routes[path] = answer(404) if picture % MISSING_EVERY == 3 else answer(200, small_jpeg(picture))
         ref = {"kind": "https", "url": web.url(path, host="127.0.0.1")}
         yield upload_event(f"post/{number}", ref, key=f"user-{number % 40}")
     yield Event(b"user-1", b"no upload at all")
@@ -80,6 +82,8 @@ def history(
         web = stack.enter_context(scripted_web())
         rig = stack.enter_context(WorkerRig(kafka.bootstrap_servers, redis_server.url, instruments, folder))
         rig.configure("fetch.allow_http=true", "fetch.allow_private_addresses=true", "fetch.threads=8")
+        # On a busy machine the store may be slow: what timed out live and not again would be another decision.
+        rig.configure("fetch.connect_timeout_s=20", "fetch.read_timeout_s=30", "fetch.total_timeout_s=60")
         rig.configure("embeddings.keep=file", f"embeddings.path={json.dumps(str(folder / 'kept.sqlite'))}")
         rig.create_topics(PARTITIONS)
         worker = rig.start("live")
@@ -89,6 +93,8 @@ def history(
         assert reader.until_answered(published, DEADLINE_S), worker.text()
         assert worker.stop() == 0
         live = {position_of(verdict): verdict for verdict in reader.verdicts()}
+        codes = {verdict["error"]["code"] for verdict in live.values() if verdict["error"]}
+        assert codes == {"FETCH_NOT_FOUND"}, codes
         yield History(rig, web, rig.cluster, live, len(published) - len(live))
 
 
@@ -198,6 +204,54 @@ def test_a_changed_policy_is_rescored_without_the_image_store(history: History, 
     assert done.report["fetched"] == 0
     assert {verdict["outcome"]["status"] for verdict in judged} == {"abstained"}
     assert "decided" in {verdict["outcome"]["status"] for verdict in history.live.values()}
+
+
+def test_a_changed_bank_is_rescored_and_the_diff_names_what_changed(
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Some uploads become references of the other label: judged anew from their embeddings, and told apart by the diff.
+
+    The image store hears nothing. What the diff names are exactly the uploads whose decision is another one.
+    """
+    taught, candidate, asked = tmp_path / "taught", tmp_path / "candidate", len(history.web.asked)
+    taught.mkdir()
+    for number in range(10):
+        (taught / f"{number}.jpg").write_bytes(small_jpeg(number))
+    touchstone = touchstone_command(monkeypatch, capsys)
+    sets = [word for one in history.rig.sets for word in ("--set", one)]
+    bank = history.rig.settings.bank.path
+    assert bank is not None
+    added = touchstone("bank", "add", bank, taught, "--label", "ai_generated", "--out", candidate, *sets)
+    again = replayed(history.rig, tmp_path / "again.jsonl", "--bank", str(candidate), "--no-fetch", sets=WITHOUT_REDIS)
+    before = tmp_path / "before.jsonl"
+    before.write_text("".join(f"{json.dumps(verdict)}\n" for verdict in history.live.values()))
+    report = tmp_path / "diff.html"
+    told = touchstone("diff", before, tmp_path / "again.jsonl", "--json", "--out", report, "--max-flips", "0")
+    found = json.loads(told.out)
+    after = {position_of(verdict): verdict for verdict in lines_of(tmp_path / "again.jsonl")}
+    changed = {
+        live["input"]["event_id"]
+        for position, live in history.live.items()
+        if decision_word(live) != decision_word(after[position])
+    }
+
+    assert (0, 0) == (added.code, again.code), added.err + again.text
+    assert len(history.web.asked) == asked
+    assert 0 == again.report["fetched"]
+    assert len(history.live) == found["compared"]
+    assert len(changed) == found["flips"] > 0
+    assert changed == {one["event_id"] for one in found["listed"]["flipped"]}
+    assert [] == found["listed"]["only_in_a"] == found["listed"]["only_in_b"]
+    assert 1 == told.code, "ten uploads flipped, and none was allowed to"
+    assert "<svg" in report.read_text()
+
+
+def decision_word(verdict: Verdict) -> str:
+    """
+    What was decided, in one word.
+    """
+    return str(verdict["outcome"]["decision"] or verdict["outcome"]["status"])
 
 
 def test_stopped_by_a_signal_and_not_resumed_under_other_versions(history: History, tmp_path: Path) -> None:

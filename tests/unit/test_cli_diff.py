@@ -100,6 +100,22 @@ def test_a_gate_decides_the_exit_code(touchstone: Touchstone, gates: list[str], 
     assert (named is not None) == ("gate" in ran.err)
 
 
+@pytest.mark.parametrize(("finished", "code"), [(True, EXIT_OK), (False, EXIT_FOUND)])
+def test_no_gate_passes_on_a_replay_that_has_not_finished(
+    touchstone: Touchstone, tmp_path: Path, *, finished: bool, code: int
+) -> None:
+    """
+    What is still to come could flip; without a bound it may be looked at.
+    """
+    (tmp_path / "b.jsonl.run.json").write_text(json.dumps({"length_bytes": 1, "state": {"finished": finished}}))
+    gated = touchstone("diff", "a.jsonl", "b.jsonl", "--max-flips", "50%")
+    looked = touchstone("diff", "a.jsonl", "b.jsonl")
+
+    assert code == gated.code
+    assert EXIT_OK == looked.code
+    assert ("has not finished" in gated.err) is not finished
+
+
 def test_a_file_does_not_differ_from_itself(touchstone: Touchstone) -> None:
     """
     Every gate at nothing passes.

@@ -162,6 +162,8 @@ def test_contents_of_which_nothing_is_known_are_counted(world: World) -> None:
     """
     forgotten = world.forget(Deletion(OTHER), Deletion(ContentName(None, "post-3"), (CAT,)), Deletion(None, (DOG,)))
 
+    with pytest.raises(NotForgotten, match="no bytes are known"):
+        forgotten.require_whole()
     assert 1 == forgotten.unknown
     assert 1 == world.counted()["unknown", "index"]
 

@@ -108,6 +108,17 @@ def test_a_verdict_without_bytes_still_tells_what_is_superseded() -> None:
     assert index.of(upload) == PastUpload(None, 0, verdict_id)
 
 
+def test_a_later_failure_does_not_forget_the_bytes() -> None:
+    """
+    An event that came twice, and found the image gone the second time: its embedding is kept under the first's hash.
+    """
+    upload, failed = an_upload(), uuid4()
+    index = PastUploadIndex(upload.raw.partition.topic)
+    index.add([a_verdict(upload, uuid4(), {"sha256": SHA, "byte_length": 77}), a_verdict(upload, failed, None)])
+
+    assert PastUpload(ContentHash(SHA), 77, failed) == index.of(upload)
+
+
 def test_what_is_no_verdict_is_counted_and_others_topics_are_passed_over() -> None:
     """
     Damaged records are counted; tombstones and verdicts on another topic's uploads are not.

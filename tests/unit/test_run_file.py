@@ -43,6 +43,24 @@ def test_what_was_written_is_found_again(tmp_path: Path) -> None:
     assert path.read_text() == '{"n":0}\n{"n":1}\n'
 
 
+def test_a_run_that_came_and_went_meanwhile_is_not_written_over(tmp_path: Path) -> None:
+    """
+    Looked for before the model was loaded, begun after: another replay has finished in between.
+    """
+    path = tmp_path / "out.jsonl"
+    late, quick = RunFile(path), RunFile(path)
+    found = late.find(None)
+    quick.begin(PLAN)
+    quick.write(lines(0, 1), {ZERO: 2}, RunTotals(replayed=2))
+    quick.finish(RunTotals(replayed=2))
+    quick.close()
+
+    assert found is None
+    with pytest.raises(CannotStart, match="a moment ago"):
+        late.begin(PLAN)
+    assert '{"n":0}\n{"n":1}\n' == path.read_text()
+
+
 @pytest.mark.parametrize("torn", [b"", b'{"n":2}\n', b'{"n":2}\n{"n"', b"\n"])
 def test_what_was_not_finished_is_cut_off(tmp_path: Path, torn: bytes) -> None:
     """
@@ -82,6 +100,7 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(CannotStart, match="damaged"):
         RunFile(path).find(None)
     path.write_text("")
+    state_path(path).unlink()
     run = RunFile(path)
     run.begin(PLAN)
     run.close()

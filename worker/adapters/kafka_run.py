@@ -54,7 +54,13 @@ class KafkaRun:
         What the brokers keep of this run; None where they know nothing. Raises ``CannotStart`` when they do not answer.
         """
         plan = self._plan_of(self._committed(self._group + PLAN_SUFFIX))
-        return None if plan is None else _state_of(plan, self._committed(self._group))
+        reached = self._committed(self._group)
+        if plan is None and reached:
+            raise CannotStart(
+                f"Group {self._group} has come some way, but its plan ({self._group}{PLAN_SUFFIX}) is gone: brokers "
+                "keep it for offsets.retention.minutes. Replay to another --out under another --run-id"
+            )
+        return None if plan is None else _state_of(plan, reached)
 
     def _plan_of(self, kept: Mapping[TopicPartition, Any]) -> RunPlan | None:
         if not kept:

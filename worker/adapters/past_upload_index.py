@@ -18,7 +18,12 @@ _SCHEMA: Final = (
     "CREATE TABLE past (number INTEGER, at INTEGER, sha256 BLOB, byte_length INTEGER, verdict_id BLOB NOT NULL, "
     "PRIMARY KEY (number, at)) WITHOUT ROWID"
 )
-_PUT: Final = "INSERT OR REPLACE INTO past VALUES (?, ?, ?, ?, ?)"
+# A later verdict that failed knows nothing of the bytes: what an earlier one knew of them stays.
+_PUT: Final = (
+    "INSERT INTO past VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET verdict_id = excluded.verdict_id, "
+    "byte_length = CASE WHEN excluded.sha256 IS NULL THEN byte_length ELSE excluded.byte_length END, "
+    "sha256 = coalesce(excluded.sha256, sha256)"
+)
 _AT_ONCE: Final = 1_000
 
 Row = tuple[int, int, bytes | None, int, bytes]
@@ -27,6 +32,8 @@ Row = tuple[int, int, bytes | None, int, bytes]
 class PastUploadIndex:
     """
     Implements ``worker.ports.PastUploads`` for one topic; of two verdicts on one upload the later counts.
+
+    But for the bytes, which one that failed may not have seen.
 
     Any thread may ask. 140 bytes on disk for each upload.
     """

@@ -76,9 +76,12 @@ class RunFile:
 
     def begin(self, plan: RunPlan) -> RunState:
         """
-        The file, empty, and its state.
+        The file, empty, and its state. Raises ``CannotStart`` where another replay has written it meanwhile.
         """
         self._open()
+        # Looked at again under the lock: the model was loaded since ``find``, and another may have come and gone.
+        if self._kept() is not None or self._path.stat().st_size > 0:
+            raise CannotStart(f"{self._path} was written by another replay a moment ago; name another --out")
         self._length_bytes = 0
         self._cut()
         return self._keep(RunState.new(plan))

@@ -129,7 +129,8 @@ def diff(  # noqa: PLR0917 - click passes all of them by name
     at equal versions, such as times and cache, is not compared.
 
     Exit code 0: within all bounds, or none was given. 1: a bound is exceeded, or bounds were given and A and B have no
-    event in common. 2: the command line is wrong. 3: a side is empty, or cannot be read. 4: Kafka failed midway.
+    event in common, or one is the file of a replay that has not finished. 2: the command line is wrong. 3: a side is
+    empty, or cannot be read. 4: Kafka failed midway.
     """
     sides: dict[SideName, SideSpec] = {"a": parse_side(a), "b": parse_side(b)}
     kafka = loaded.settings.kafka
@@ -148,11 +149,25 @@ def diff(  # noqa: PLR0917 - click passes all of them by name
         found = compare(pairs, (a, b), tolerance=tolerance, most_movers=movers)
         found.versions = store.versions
     results = judge_gates(gates, found)
+    unfinished = [name for name in (a, b) if _is_unfinished_run(name)]
     _tell(found, results, out=out, as_json=as_json)
     exceeded = [gate for gate in results if not gate.passed]
     for gate in exceeded:
         click.echo(f"touchstone: gate {gate.name}: found {gate.found}, allowed {gate.allowed}", err=True)
-    return EXIT_FOUND if exceeded else EXIT_OK
+    for name in unfinished:
+        click.echo(f"touchstone: {name} is of a replay that has not finished: go on with it first", err=True)
+    return EXIT_FOUND if exceeded or (unfinished and results) else EXIT_OK
+
+
+def _is_unfinished_run(side: str) -> bool:
+    """
+    Whether a side is a file of a replay that says beside it that it has not finished.
+    """
+    state = Path(f"{side.partition('#')[0]}.run.json")
+    try:
+        return state.is_file() and not json.loads(state.read_text())["state"]["finished"]
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise CannotStart(f"{state} holds no state of a replay ({type(fault).__name__}); move it away") from fault
 
 
 def _tell(found: Comparison, results: list[GateResult], *, out: Path | None, as_json: bool) -> None:

@@ -134,11 +134,6 @@ def _show(settings: "Settings", forgotten: "Forgotten", published: int) -> None:
     for store, number in forgotten.removed.items():
         what = "tombstones written to" if (store, settings.embeddings.keep) == ("archive", "topic") else "removed from"
         print(f"{number} values {what} {store}, for {forgotten.hashes} hashes.")
-    if forgotten.unknown:
-        print(
-            f"Of {forgotten.unknown} contents no bytes are known: never seen, forgotten before, or seen too long ago. "
-            "If you know their hashes, name them with --sha256."
-        )
     if published:
         print(f"{published} deletions published to {settings.kafka.topics.deletions}.")
     else:

@@ -137,9 +137,9 @@ def redis(settings: Settings, parts: Parts) -> Finding:
             "while Redis is slow",
         )
     if not found.maxmemory_bytes:
-        return warning(text, "set maxmemory in redis.conf, and maxmemory-policy allkeys-lru: embeddings are a cache")
+        return warning(text, "set maxmemory in redis.conf, and maxmemory-policy volatile-ttl: embeddings are a cache")
     if found.maxmemory_policy == "noeviction":
-        return warning(text, "set maxmemory-policy allkeys-lru in redis.conf: a full Redis would refuse every write")
+        return warning(text, "set maxmemory-policy volatile-ttl in redis.conf: a full Redis would refuse every write")
     return ok(text)
 
 

@@ -65,13 +65,19 @@ class Forgotten:
 
     def require_whole(self) -> None:
         """
-        Raise ``NotForgotten`` unless every store has done it.
+        Raise ``NotForgotten`` unless every store has done it, and it was known of what.
         """
         if self.failed:
             raise NotForgotten(
                 "Not everything is forgotten. "
                 + " ".join(f"Not removed from {store}: {why}" for store, why in self.failed.items())
                 + " What is named here may still lie there; run it again when it can be reached."
+            )
+        if self.unknown:
+            raise NotForgotten(
+                f"Of {self.unknown} contents no bytes are known: never seen, forgotten before, or their names are gone "
+                "with Redis or with time. If anything of them was kept it is there still: name the bytes with --sha256 "
+                "(`image.sha256` of their verdicts)."
             )
 
 

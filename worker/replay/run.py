@@ -6,7 +6,7 @@ The composition of it; what a run is stands in ``worker/flow/replay_run.py``, wh
 
 import gc
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,11 +26,14 @@ from worker.adapters.topic_plan import TopicsFile, plan_topics, wanted_topics
 from worker.app import running_pipeline
 from worker.domain import Partition
 from worker.errors import CannotStart, ConfigInvalid
+from worker.flow.bank_judge import BankJudge
 from worker.flow.delivery import ExactlyOnce
+from worker.flow.judging import Judge
 from worker.flow.loop import Loop, LoopLimits
 from worker.flow.pipeline import Pipeline
 from worker.flow.replay_run import RunOutput, RunPlan, RunState
 from worker.instruments import open_instruments
+from worker.operation.noting import noting_contents
 from worker.ports import Clock, Recorder
 from worker.replay.bounds import parse_bound
 from worker.replay.destination import require_apart
@@ -86,10 +89,29 @@ def replay_uploads(settings: Settings, order: ReplayOrder, watch: ReplayWatch) -
         store = build_image_store(settings.fetch) if order.fetch else NoStore()
         stack.callback(store.close)
         pipeline = stack.enter_context(
-            running_pipeline(settings, instruments, versions, store=store, recorder=recorder, memories=memories)
+            running_pipeline(
+                settings,
+                instruments,
+                versions,
+                store=store,
+                recorder=recorder,
+                memories=memories,
+                surround=_noted(settings, order, recorder, stack),
+            )
         )
         run = _Run(settings, order, state, source, output)
         return run.through(pipeline, watch, recorder, resumed=found is not None)
+
+
+def _noted(
+    settings: Settings, order: ReplayOrder, recorder: Recorder, stack: ExitStack
+) -> Callable[[BankJudge], Judge]:
+    """
+    Around the judge, where the live cache is written to: what is kept there must be found by name to be forgotten.
+    """
+    if not order.write_cache:
+        return lambda judge: judge
+    return stack.enter_context(noting_contents(settings, recorder)).around
 
 
 def _new_run_id() -> str:
