@@ -2,7 +2,6 @@
 Verdicts for comparisons: one per event, decided as a test says, and two sides made of them.
 """
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -11,15 +10,11 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid5
 
-import pytest
-
 from schemas.errors import ErrorCode
 from schemas.judgement import AttributionV1
 from schemas.verdict import Action, ImageVerdictV1, Mode
 from tests.builders import NOON, a_failure_ruling, a_judgement, a_neighbour, an_upload, evidence, handled, versions
-from tests.cli_bank_rig import Ran, Touchstone
 from tests.fused_builders import a_fused_judgement
-from worker.cli import main
 from worker.diff.comparison import Comparison, compare
 from worker.diff.joining import SideName, joined
 from worker.domain import Judgement, Label, Provenance
@@ -126,20 +121,3 @@ def write_lines(path: Path, *all_said: Said) -> Path:
     """
     path.write_bytes(b"".join(map(line, all_said)))
     return path
-
-
-def touchstone_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Touchstone:
-    """
-    Runs ``touchstone ...`` inside the test, to its exit code.
-    """
-
-    def run(*arguments: str | Path) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["touchstone", *(str(argument) for argument in arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Ran(ended.value.code, said.out, said.err)
-
-    return run

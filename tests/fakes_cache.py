@@ -36,7 +36,7 @@ class InMemoryCache:
             found = {content_hash: self._kept.get((self._scope, content_hash)) for content_hash in hashes}
         return {content_hash: sighting for content_hash, sighting in found.items() if sighting is not None}
 
-    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> None:
+    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> frozenset[ContentHash]:
         """
         Keep these sightings, unless others are kept already; one with its shift is kept in any case.
         """
@@ -46,6 +46,7 @@ class InMemoryCache:
                     if sighting.shift is not None:
                         self._kept[self._scope, content_hash] = sighting
                     self._kept.setdefault((self._scope, content_hash), sighting)
+        return frozenset()
 
     def close(self) -> None:
         """

@@ -21,17 +21,26 @@ class InMemoryContents:
         self.named: Named = {} if named is None else named
         self.values: Values = {} if values is None else values
         self.gone: set[ContentName] = set()
+        self.marked: set[ContentName] = set()
         self.down = False
         self.calls: list[str] = []
 
-    def note(self, found: Sequence[tuple[ContentName, ContentHash]]) -> None:
+    def note(self, found: Sequence[tuple[ContentName, ContentHash]]) -> frozenset[ContentName]:
         """
-        Add to the bytes that these contents had.
+        Add to the bytes that these contents had; which of them are marked.
         """
         self._reach("note")
         self.gone -= {content for content, _ in found}
         for content, content_hash in found:
             self.named.setdefault(content, set()).add(content_hash)
+        return frozenset(self.marked & {content for content, _ in found})
+
+    def mark_gone(self, contents: Sequence[ContentName]) -> None:
+        """
+        For good, which is longer than a test.
+        """
+        self._reach("mark_gone")
+        self.marked |= set(contents)
 
     def bytes_of(self, contents: Sequence[ContentName]) -> Mapping[ContentName, frozenset[ContentHash]]:
         """

@@ -133,12 +133,12 @@ class WatchedCache:
             )
         return known
 
-    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> None:
+    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> frozenset[ContentHash]:
         """
         As the cache does.
         """
         self._seams.at("remember", *(self._seams.pictures[content_hash] for content_hash in sightings))
-        self._cache.remember(sightings)
+        return self._cache.remember(sightings)
 
     def close(self) -> None:
         """

@@ -25,7 +25,7 @@ _SCRAPED: Final = {"instance", "job"}
 @dataclass(frozen=True, slots=True)
 class Matcher:
     """
-    A label that a query asks of a metric, and the value that it must have, or must not have.
+    A label that a query asks of a metric, and one value that it must have, or must not have.
     """
 
     metric: str
@@ -80,12 +80,13 @@ def names_in(query: str) -> set[str]:
 
 def matchers_in(query: str) -> Iterator[Matcher]:
     """
-    What a query asks of the labels of our metrics.
+    What a query asks of the labels of our metrics; what the reader of a dashboard chooses is not known, and left out.
     """
     for metric, inside in _SELECTOR.findall(query):
-        for label, _, value in _MATCHER.findall(inside):
-            if label not in _SCRAPED:
-                yield Matcher(metric, label, value)
+        for label, how, asked in _MATCHER.findall(inside):
+            if label not in _SCRAPED and not asked.startswith("$"):
+                for value in asked.split("|") if "~" in how else [asked]:
+                    yield Matcher(metric, label, value)
 
 
 def labels_by(query: str) -> set[str]:

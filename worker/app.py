@@ -249,7 +249,7 @@ def _run_told(
                     keep=keep,
                 )
             )
-            heard = operation.enter_context(listening(settings, pipeline, recorder, client_id=instance_id))
+            heard = operation.enter_context(listening(settings, pipeline, recorder, noting, client_id=instance_id))
             loop = build_loop(
                 settings,
                 tracing.source(source),

@@ -26,9 +26,18 @@ class ContentIndex(Protocol):
     All raise ``StoreUnavailable`` when the store cannot be reached.
     """
 
-    def note(self, found: Sequence[tuple[ContentName, ContentHash]]) -> None:
+    def note(self, found: Sequence[tuple[ContentName, ContentHash]]) -> frozenset[ContentName]:
         """
         Keep that these contents had these bytes, beside those that they had before.
+
+        Which of these contents are marked as gone: what is kept of the bytes just noted is to be forgotten.
+        """
+
+    def mark_gone(self, contents: Sequence[ContentName]) -> None:
+        """
+        Have whoever notes one of these contents within a day be told that it is gone.
+
+        Before their bytes are asked for: whoever notes meanwhile is then either seen, or told.
         """
 
     def bytes_of(self, contents: Sequence[ContentName]) -> Mapping[ContentName, frozenset[ContentHash]]:

@@ -175,21 +175,14 @@ def open_instruments(settings: Settings, recorder: Recorder) -> Instruments:
     return opened if active is None else replace(opened, release=OpenRelease(active.control, whole))
 
 
-def open_beside(live: Instruments, settings: Settings, *, bank: Path, policy: Path) -> Instruments:
+def open_beside(beside: Beside, settings: Settings, *, whole: WholeBank, left: Without | None = None) -> Instruments:
     """
-    Another bank or policy with the encoder and decoder that are open already, for a judge beside the live one.
+    Another bank, judgement or policy with the encoder and decoder that are open already, for a judge beside the live.
 
     Raises ``ConfigInvalid`` or ``BankInvalid``, also for a bank of another space or of other views.
     """
-    read = _read(settings, read_bank(bank), load_policy(policy))
-    check_space(read.stored.manifest, live.encoder.fingerprint)
-    if read.stored.views != live.views:
-        raise BankInvalid(
-            f"bank {bank} was built with views {read.stored.views.sha256[:_SHORT]}, the live bank has "
-            f"{live.views.sha256[:_SHORT]}: what is measured of an upload for the one says nothing to the other. "
-            "Rebuild it with the live bank's views, or run it in a worker of its own with another kafka.group_id"
-        )
-    return _assembled(read, live.encoder, live.decoder, settings)
+    advice = "Rebuild it with the live bank's views, or run it in a worker of its own with another kafka.group_id"
+    return _opened_over(beside, settings, whole=whole, left=left or Without(), advice=advice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,13 +200,18 @@ def open_release(beside: Beside, settings: Settings, whole: WholeBank, left: Wit
 
     Raises ``ConfigInvalid`` or ``BankInvalid``, also for a bank of another space or of other views.
     """
+    advice = "Views change with a restart only: restart the workers to use this bank"
+    return _opened_over(beside, settings, whole=whole, left=left, advice=advice)
+
+
+def _opened_over(beside: Beside, settings: Settings, *, whole: WholeBank, left: Without, advice: str) -> Instruments:
     read = _read(settings, left_out(whole, left), beside.policy)
     check_space(read.stored.manifest, beside.encoder.fingerprint)
     if read.stored.views != beside.views:
         raise BankInvalid(
             f"bank {read.stored.manifest.id} {read.stored.manifest.version} was built with views "
-            f"{read.stored.views.sha256[:_SHORT]}, this worker runs with {beside.views.sha256[:_SHORT]}: other things "
-            "are measured of an upload. Views change with a restart only: restart the workers to use this bank"
+            f"{read.stored.views.sha256[:_SHORT]}, this worker runs with {beside.views.sha256[:_SHORT]}: what is "
+            f"measured of an upload for the one says nothing to the other. {advice}"
         )
     return _assembled(read, beside.encoder, beside.decoder, settings)
 

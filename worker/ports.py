@@ -176,9 +176,12 @@ class EmbeddingCache(Protocol):
         None when the cache could not be asked. Blocks for at most the configured time-out; never raises.
         """
 
-    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> None:
+    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> frozenset[ContentHash]:
         """
-        Keep these sightings for later, best effort. Blocks for at most the configured time-out; never raises.
+        Keep these sightings for later, best effort; which of them are not kept because they were forgotten meanwhile.
+
+        That is: by anybody who shares the cache, since they were last recalled here. Blocks for at most the configured
+        time-out; never raises.
         """
 
     def close(self) -> None:

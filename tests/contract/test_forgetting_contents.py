@@ -190,9 +190,25 @@ def test_forgotten_bytes_can_be_seen_again(kept: Kept) -> None:
     """
     kept.remember(CAT)
     kept.contents.forget([CAT])
-    kept.remember(CAT)
+    forgotten = not kept.known(CAT)  # a worker asks before it computes
+    kept.remember(CAT, [SCOPE])
 
+    assert forgotten
     assert kept.known(CAT)
+
+
+def test_whoever_notes_a_content_that_is_gone_is_told(kept: Kept) -> None:
+    """
+    A mark is told to each who notes the content, and of no other content; the bytes are noted all the same.
+    """
+    before = kept.contents.note([(POST, CAT), (OTHER, DOG)])
+    kept.contents.mark_gone([POST, ContentName(None, "post-2")])
+    kept.contents.mark_gone([])
+    after = [kept.contents.note([(POST, EEL), (OTHER, DOG)]), kept.contents.note([(OTHER, DOG), (POST, EEL)])]
+
+    assert before == frozenset()
+    assert after == [{POST}, {POST}]
+    assert kept.contents.bytes_of([POST]) == {POST: {CAT, EEL}}
 
 
 def test_more_than_one_round_trip_is_as_one(kept: Kept) -> None:

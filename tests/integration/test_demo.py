@@ -190,3 +190,26 @@ def test_dev_says_what_to_export_and_ctrl_c_stops_both(tmp_path: Path) -> None:
     assert code == 0
     assert eventually(lambda: processes_below(tmp_path) == [])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dev_for_machines_says_one_object(tmp_path: Path) -> None:
+    """
+    ``touchstone dev --json`` prints a single line, once both answer; SIGTERM ends it with 0.
+    """
+    command = [sys.executable, "-m", "worker", "dev", "--json"]
+    with subprocess.Popen(command, env=environ_with(tmp_path), stdout=subprocess.PIPE, text=True) as dev:
+        try:
+            assert dev.stdout is not None
+            said = json.loads(dev.stdout.readline())
+            version = ask_kafka(said["KAFKA_BOOTSTRAP_SERVERS"], timeout_s=10).version
+            with Redis.from_url(said["REDIS_URL"]) as client:
+                redis_version = client.info("server")["redis_version"]
+            dev.send_signal(signal.SIGTERM)
+            code = dev.wait(DEADLINE_S)
+            rest = dev.stdout.read()
+        finally:
+            dev.kill()
+
+    assert said["kafka_version"].startswith(version)
+    assert redis_version == said["redis_version"]
+    assert (0, "") == (code, rest)

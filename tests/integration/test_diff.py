@@ -4,20 +4,29 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
 
-from tests.cli_bank_rig import Touchstone
-from tests.diff_worlds import Said, line, touchstone_command, verdict, write_lines
+from tests.command_line import Touchstone, command_line
+from tests.diff_worlds import Said, line, verdict, write_lines
+from worker.adapters.kafka_client import admin_client
+from worker.adapters.kafka_run import KafkaRun
+from worker.adapters.kafka_run_state import run_group
 from worker.adapters.kafka_topics import topics_of
 from worker.adapters.kafka_verdicts import read_verdicts
+from worker.adapters.system_clock import SystemClock
 from worker.adapters.topic_plan import ALWAYS, Role, TopicsFile, plan_topics, wanted_topics
 from worker.dev.servers import KafkaAt
+from worker.domain import Partition
 from worker.errors import EXIT_CANNOT_START, EXIT_FOUND, EXIT_OK, CannotStart
+from worker.flow.replay_run import RunPlan, RunTotals, Stretch
 from worker.settings.tree import KafkaSettings
+from worker.telemetry.metrics import InMemoryRecorder
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
@@ -51,7 +60,7 @@ def touchstone(
     Runs ``touchstone ...`` on these topics.
     """
     monkeypatch.chdir(tmp_path)
-    run = touchstone_command(monkeypatch, capsys)
+    run = command_line(monkeypatch, capsys)
     topics = settings.topics.model_dump(include={*ALWAYS, "shadow_verdicts"})
     sets = [f"kafka.bootstrap_servers={json.dumps(settings.bootstrap_servers)}"]
     sets += [f"kafka.topics.{role}={name}" for role, name in topics.items()]
@@ -145,6 +154,50 @@ def test_a_record_that_is_no_verdict_is_named(settings: KafkaSettings) -> None:
         list(read_verdicts(settings, settings.topics.verdicts))
 
 
+@contextmanager
+def a_run(settings: KafkaSettings, run_id: str, end: int) -> Iterator[KafkaRun]:
+    """
+    A replay of one partition's uploads from 10 on, that has begun; what it writes is produced by the test.
+    """
+    plan = RunPlan(run_id, settings.topics.uploads, "topic:out", "beginning", "end", {}, {0: Stretch(10, end)})
+    with closing(KafkaRun(settings, run_id, InMemoryRecorder(), SystemClock())) as run:
+        run.begin(plan)
+        yield run
+
+
+def test_no_gate_passes_on_a_replay_in_a_topic_before_its_end(settings: KafkaSettings, touchstone: Touchstone) -> None:
+    """
+    Whether it is named by its run or by its topic, and again when the brokers have forgotten what they knew of it.
+    """
+    topic = settings.topics.verdicts
+    live = [Said(str(number), "real", offset=number) for number in range(20)]
+    produce(settings, topic, [*live, *(replace(said, mode="replay", run_id="halt") for said in live[10:])])
+    sides = [f"topic:{topic}#mode=live", "--within-b", "--require-equal", "--json"]
+    with a_run(settings, "halt", 25) as run:
+        run.write([], {Partition(settings.topics.uploads, 0): 20}, RunTotals(replayed=10))
+        named, all_of_topic = touchstone("diff", "run:halt", *sides), touchstone("diff", f"topic:{topic}", *sides)
+        allowed = touchstone("diff", "run:halt", *sides, "--allow-unfinished")
+        run.finish(RunTotals(replayed=10))
+    whole = touchstone("diff", sides[0], "run:halt", *sides[1:])
+    elsewhere = touchstone("diff", sides[0], "run:halt", *sides[1:], "--set", "kafka.group_id=another")
+    with admin_client(settings) as admin:
+        group = run_group(settings, "halt")
+        admin.delete_groups([group, f"{group}.plan"])
+    forgotten = touchstone("diff", sides[0], "run:halt", *sides[1:])
+
+    for ran, side in ((named, "run:halt"), (all_of_topic, f"topic:{topic}")):
+        assert (EXIT_FOUND, False) == (ran.code, ran.json["passed"])
+        assert f"run halt of A ({side}) has not finished, 5 positions are left" in ran.err
+        assert "--run-id halt" in ran.err
+    assert {"finished"} == {gate["name"] for gate in named.json["gates"] if not gate["passed"]} - {"require-equal"}
+    assert "gate finished" not in allowed.err
+    assert (EXIT_OK, "") == (whole.code, whole.err)
+    for ran in (elsewhere, forgotten):
+        assert EXIT_FOUND == ran.code
+        assert "nobody can tell whether run halt of B (run:halt) has finished" in ran.err
+        assert "offsets.retention.minutes" in ran.err
+
+
 def test_a_replay_is_found_by_its_run_and_gated(settings: KafkaSettings, touchstone: Touchstone) -> None:
     """
     Live and replayed verdicts in one topic: equal ones pass, one flip is told; a file serves as a side, too.
@@ -157,6 +210,8 @@ def test_a_replay_is_found_by_its_run_and_gated(settings: KafkaSettings, touchst
     flipped = [*same[1:], Said("10", "ai_generated", offset=10, mode="replay", run_id="other")]
     produce(settings, topic, [*live, *same])
     write_lines(Path("other.jsonl"), *flipped)
+    with a_run(settings, "same", 50) as run:
+        run.finish(RunTotals(replayed=40))
 
     assert EXIT_OK == touchstone("diff", f"topic:{topic}#mode=live", "run:same", "--within-b", "--require-equal").code
     assert EXIT_FOUND == touchstone("diff", f"topic:{topic}#mode=live", "run:same", "--max-missing", "9").code

@@ -3,16 +3,14 @@
 """
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.command_line import Touchstone, command_line
 from tests.evaluation_parts import SOURCES, drawn_picture, write_evaluation_csv
-from worker.cli import main
 from worker.dev.small_encoder import write_small_encoder
 from worker.policy import shipped_policy
 
@@ -22,8 +20,6 @@ DIM = 64
 """Of the small encoder."""
 
 FAST = ("--crops", "1", "--bootstrap", "20", "--no-robustness", "--no-originals", "--json")
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -44,22 +40,12 @@ def run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     encoder: tuple[str, ...],
-) -> Run:
+) -> Touchstone:
     """
     Runs ``touchstone`` with these arguments and the small encoder: exit code, stdout, stderr.
     """
-
-    def ran(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["touchstone", *map(str, arguments), *encoder])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, shown.out, shown.err
-
-    return ran
+    monkeypatch.chdir(tmp_path)
+    return command_line(monkeypatch, capsys, last=encoder)
 
 
 def a_probe(path: Path, dim: int) -> Path:
@@ -80,7 +66,7 @@ def drawn(folder: Path, generator: str, seeds: range) -> None:
         drawn_picture(generator, seed).save(folder / f"{seed}.png")
 
 
-def test_a_listing_becomes_numbers_and_a_report(tmp_path: Path, run: Run) -> None:
+def test_a_listing_becomes_numbers_and_a_report(tmp_path: Path, run: Touchstone) -> None:
     """
     Every head of the fit has its row, both classes were judged, and embeddings are kept for the next run.
     """
@@ -100,7 +86,7 @@ def test_a_listing_becomes_numbers_and_a_report(tmp_path: Path, run: Run) -> Non
     assert len(list((tmp_path / "work").glob("embedded-*"))) == 1
 
 
-def test_a_folder_without_sources_is_cut_by_generator(tmp_path: Path, run: Run) -> None:
+def test_a_folder_without_sources_is_cut_by_generator(tmp_path: Path, run: Touchstone) -> None:
     """
     ``real/`` and ``fake/<generator>/``: generators are held out, the note says so, and a published probe has its row.
 
@@ -130,7 +116,7 @@ def test_a_folder_without_sources_is_cut_by_generator(tmp_path: Path, run: Run) 
     assert "is for 7 dimensions" in wrong_err
 
 
-def test_the_authors_layout_is_measured(tmp_path: Path, run: Run) -> None:
+def test_the_authors_layout_is_measured(tmp_path: Path, run: Touchstone) -> None:
     """
     Two folders: diffusion sets with shared reals, and GAN sets; what does nothing with this layout is refused.
     """
@@ -155,7 +141,7 @@ def test_the_authors_layout_is_measured(tmp_path: Path, run: Run) -> None:
     assert "--split, --out does nothing with --layout ufd" in refused_err
 
 
-def test_a_bank_is_measured_as_it_is(tmp_path: Path, run: Run) -> None:
+def test_a_bank_is_measured_as_it_is(tmp_path: Path, run: Touchstone) -> None:
     """
     By its own judgement, on pictures that it does not hold, source by source; one that was never fitted is refused.
     """
@@ -187,7 +173,7 @@ def test_a_bank_is_measured_as_it_is(tmp_path: Path, run: Run) -> None:
     assert "there is nothing to measure" in own_err
 
 
-def test_ufd_without_a_bank_is_refused(tmp_path: Path, run: Run) -> None:
+def test_ufd_without_a_bank_is_refused(tmp_path: Path, run: Touchstone) -> None:
     """
     The paper's rule asks a bank, and the message says how to name one.
     """

@@ -15,7 +15,8 @@ from click.testing import CliRunner
 
 from schemas import feedback, verdict
 from tests.bank_builders import a_picture, a_source, build_small
-from tests.cli_bank_rig import Touchstone, bank_command
+from tests.cli_bank_rig import bank_command
+from tests.command_line import Touchstone
 from tests.conftest import ROOT
 from tests.platform_side import Event, publish
 from worker.adapters.kafka_topics import topics_of

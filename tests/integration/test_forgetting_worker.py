@@ -65,6 +65,18 @@ def deletion(content_id: str) -> Event:
     return Event(content_id.encode(), value, tuple((name, text.encode()) for name, text in headers.items()))
 
 
+def forgetful(rig: WorkerRig) -> WorkerRig:
+    """
+    Its workers keep embeddings in a topic, and hear of deletions; the topics are ``further_topics``.
+    """
+    return rig.configure(
+        "deletions.enabled=true",
+        "embeddings.keep=topic",
+        f"kafka.topics.deletions={rig.name}-deletions",
+        f"kafka.topics.embeddings={rig.name}-embeddings",
+    ).create_topics(partitions=2)
+
+
 class Watched:
     """
     What can be seen of one image from outside: its keys in Redis, its records in the archive, its verdicts.
@@ -92,7 +104,7 @@ class Watched:
         """
         pattern = f"touchstone:{self.rig.settings.redis.namespace}:*"
         kinds = [key.decode().split(":")[2] for key in self.redis.scan_iter(match=pattern)]
-        return sorted(kind for kind in kinds if kind != "s1")
+        return sorted(kind for kind in kinds if kind not in {"s1", "g1", "g2"})
 
     def kept(self) -> bool | None:
         """
@@ -116,13 +128,7 @@ def test_a_deleted_image_is_forgotten_everywhere(new_rig: Callable[..., WorkerRi
 
     The deletion is committed, and no content id stands in the worker's log of it.
     """
-    rig = new_rig()
-    rig.configure(
-        "deletions.enabled=true",
-        "embeddings.keep=topic",
-        f"kafka.topics.deletions={rig.name}-deletions",
-        f"kafka.topics.embeddings={rig.name}-embeddings",
-    ).create_topics(partitions=2)
+    rig = forgetful(new_rig())
     settings = rig.settings
     with (
         further_topics(settings.kafka),
@@ -157,3 +163,34 @@ def test_a_deleted_image_is_forgotten_everywhere(new_rig: Callable[..., WorkerRi
     assert 0 == code
     assert 2 == len(worker.logged("contents.forgotten"))
     assert "post-1" not in json.dumps(worker.logged("contents.forgotten"))
+
+
+def test_a_deletion_that_overtakes_its_upload_is_followed(new_rig: Callable[..., WorkerRig]) -> None:
+    """
+    It is heard, finds nothing and is committed before the upload comes; once that is judged, nothing of it is left.
+
+    Another content is kept as ever.
+    """
+    rig = forgetful(new_rig())
+    settings = rig.settings
+    with (
+        further_topics(settings.kafka),
+        closing(Redis.from_url(settings.redis.url.get_secret_value())) as redis,
+        closing(Cluster(rig.bootstrap_servers, f"{settings.kafka.group_id}.deletions.one")) as deletions,
+    ):
+        worker = rig.start("one")
+        worker.until_started()
+        watched = Watched(rig, redis)
+        publish(rig.bootstrap_servers, settings.kafka.topics.deletions, [deletion("post-1")])
+        watched.until(lambda: deletions.committed() == {0: 1})
+        judged = [watched.judged("post-1")]
+        watched.until(lambda: watched.keys() == ["u1"] and watched.kept() is False)
+        judged.append(watched.judged("post-2"))
+        watched.until(lambda: watched.keys() == ["e2", "f1", "u1", "u1"] and watched.kept() is True)
+        code = worker.stop()
+
+    first, second = worker.logged("contents.forgotten")
+    assert ["miss/None", "miss/None"] == judged
+    assert 0 == code
+    assert (1, 0) == (first["unknown"], first["hashes"])
+    assert (0, 1) == (second["unknown"], second["hashes"])

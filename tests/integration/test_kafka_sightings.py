@@ -2,9 +2,14 @@
 Sightings in a real topic: what a replay reads of it, what tombstones do, and what a broken broker or record costs.
 """
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +17,8 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from tests.kafka_reader import Counts
 from tests.sightings import SHIFT, a_hash, a_scope, a_sighting, same
-from worker.adapters.kafka_sightings import KafkaSightings, ReadSoFar, SightingPublisher, keys_of
+from worker.adapters.kafka_sightings import KafkaSightings, SightingPublisher, keys_of, record_of
+from worker.adapters.kafka_stretches import ReadSoFar
 from worker.adapters.kafka_topics import topics_of
 from worker.adapters.topic_plan import WantedTopic, plan_topics
 from worker.dev.servers import KafkaAt
@@ -25,6 +31,25 @@ pytestmark = pytest.mark.servers
 
 PARTITIONS = 3
 CAT, DOG = a_hash("cat"), a_hash("dog")
+
+REPLAY = """
+import sys
+from tests.sightings import a_hash, a_scope
+from worker.adapters.kafka_sightings import KafkaSightings
+from worker.settings.tree import KafkaSettings
+from worker.telemetry.metrics import InMemoryRecorder
+
+def told(read, total):
+    if 0 < total == read and len(sys.argv) == 4:
+        print("read", flush=True)
+        input()
+
+settings = KafkaSettings.model_validate({"bootstrap_servers": sys.argv[1], "topics": {"embeddings": sys.argv[2]}})
+archive = KafkaSightings(settings, a_scope(), recorder=InMemoryRecorder(), progress=told)
+print(len(archive.recall([a_hash("0"), a_hash("none")])), flush=True)
+input()
+"""
+"""A process that reads the topic; with a third argument it waits before it has read the topic to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,3 +203,89 @@ def test_a_topic_that_is_not_there_is_named(kafka: KafkaAt, topic_name: str) -> 
 
     with pytest.raises(CannotStart, match=f"no topic {topic_name}"):
         KafkaSightings(settings, a_scope(), recorder=Counts())
+
+
+def test_what_is_forgotten_during_the_reading_is_for_the_next_replay(topic: EmbeddingsTopic) -> None:
+    """
+    A replay knows the topic as it was when it began to read; one that starts after the tombstone knows nothing.
+    """
+    writer = topic.archive()
+    writer.keep({CAT: a_sighting(CAT), DOG: a_sighting(DOG)})
+
+    def forget_at_first(read: int, _total: int) -> None:
+        if read == 0:
+            writer.forget([CAT])
+
+    reading = topic.archive(progress=forget_at_first)
+    during = reading.recall([CAT, DOG])
+
+    assert {CAT, DOG} == set(during)
+    assert [DOG] == list(topic.archive().recall([CAT, DOG]))
+
+
+def test_an_open_transaction_hides_no_tombstone(topic: EmbeddingsTopic) -> None:
+    """
+    What was forgotten behind the beginning of somebody else's unfinished transaction is forgotten all the same.
+
+    Brokers let nobody who wants committed records see past it. We write to the topic without transactions.
+    """
+    writer, name = topic.archive(), topic.settings.topics.embeddings
+    writer.keep({CAT: a_sighting(CAT), DOG: a_sighting(DOG)})
+    foreign = KafkaProducer(bootstrap_servers=topic.settings.bootstrap_servers, transactional_id=f"{name}-foreign")
+    with closing(foreign):
+        foreign.init_transactions()
+        foreign.begin_transaction()
+        for partition in range(PARTITIONS):
+            foreign.send(name, key=b"another's", value=b"x", partition=partition)
+        foreign.flush()
+        writer.forget([CAT])
+        behind_it = topic.archive().recall([CAT, DOG])
+        foreign.abort_transaction()
+
+    assert [DOG] == list(behind_it)
+    assert [DOG] == list(topic.archive().recall([CAT, DOG]))
+
+
+def test_a_sighting_whose_transaction_was_aborted_is_read_as_any_other(topic: EmbeddingsTopic) -> None:
+    """
+    The price of seeing past open transactions: it was measured all the same, and a tombstone behind it removes it.
+    """
+    name = topic.settings.topics.embeddings
+    key, value = record_of(CAT, a_sighting(CAT), a_scope())
+    foreign = KafkaProducer(bootstrap_servers=topic.settings.bootstrap_servers, transactional_id=f"{name}-foreign")
+    with closing(foreign):
+        foreign.init_transactions()
+        foreign.begin_transaction()
+        foreign.send(name, key=key, value=value, partition=int(key[:8], 16) % PARTITIONS)
+        foreign.flush()
+        foreign.abort_transaction()
+    before = topic.archive().recall([CAT])
+    topic.archive().forget([CAT])
+
+    assert same(before[CAT], a_sighting(CAT))
+    assert {} == topic.archive().recall([CAT])
+
+
+@pytest.mark.parametrize("while_reading", [[], ["wait"]], ids=["after reading", "while reading"])
+def test_a_replay_that_is_killed_leaves_no_embeddings(
+    topic: EmbeddingsTopic, tmp_path: Path, while_reading: list[str]
+) -> None:
+    """
+    Its copy of the topic has no name in the folder for temporary files, neither while it lives nor after SIGKILL.
+    """
+    names = [a_hash(str(number)) for number in range(2_000)]
+    topic.archive().keep({name: a_sighting(name) for name in names})
+    settings = topic.settings
+    command = [sys.executable, "-c", REPLAY, settings.bootstrap_servers, settings.topics.embeddings, *while_reading]
+    environ = {name: value for name, value in os.environ.items() if name != "SQLITE_TMPDIR"}
+    with subprocess.Popen(
+        command, env=environ | {"TMPDIR": str(tmp_path)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        told = process.stdout.readline()
+        while_it_lives = list(tmp_path.iterdir())
+        process.send_signal(signal.SIGKILL)
+
+    assert ("read\n" if while_reading else "1\n") == told
+    assert [] == while_it_lives
+    assert [] == list(tmp_path.iterdir())

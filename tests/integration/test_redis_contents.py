@@ -12,7 +12,7 @@ from redis import Redis
 
 from tests.sightings import a_hash, a_scope, a_sighting
 from worker.adapters.redis_cache import RedisCache, longest_ttl_s
-from worker.adapters.redis_contents import LINGER_S, RedisContents
+from worker.adapters.redis_contents import LINGER_S, MARKED_S, RedisContents
 from worker.adapters.sighting_codec import scopes_key
 from worker.adapters.system_clock import SystemClock
 from worker.contents import ContentName
@@ -102,6 +102,28 @@ def test_a_name_that_was_let_go_expires_unless_it_is_noted_again(redis: Redis, s
     assert ttls_s[1] > 90 * 86_400 - 60
 
 
+def test_marks_name_no_content_and_expire(redis: Redis, settings: RedisSettings) -> None:
+    """
+    That bytes were forgotten is known for an hour, that a content is gone for a day; whoever must not tell marks none.
+    """
+    with closing(RedisContents(settings, keep_s=60, marks=False)) as silent:
+        silent.mark_gone([POST])
+        silent.forget([CAT])
+    unmarked = keys(redis, settings)
+    with closing(RedisContents(settings, keep_s=60)) as contents:
+        contents.mark_gone([POST])
+        contents.forget([CAT])
+    bytes_mark, name_mark = keys(redis, settings)
+    ttls_s = [int(str(redis.ttl(key))) for key in (bytes_mark, name_mark)]
+
+    assert unmarked == []
+    assert bytes_mark == f"touchstone:{settings.namespace}:g1:{CAT}"
+    assert name_mark.startswith(f"touchstone:{settings.namespace}:g2:acme:")
+    assert "somebody" not in name_mark
+    assert MARKED_S - 60 < ttls_s[0] <= MARKED_S
+    assert LINGER_S - 60 < ttls_s[1] <= LINGER_S
+
+
 def test_scan_finds_what_no_scope_leads_to(redis: Redis, settings: RedisSettings) -> None:
     """
     Where the names of the scopes are lost, or were never written, walking all keys forgets these bytes all the same.
@@ -116,8 +138,7 @@ def test_scan_finds_what_no_scope_leads_to(redis: Redis, settings: RedisSettings
     left = keys(redis, settings)
 
     assert (by_scope, by_scan) == (0, 2)
-    assert len(left) == 2
-    assert all(key.endswith(DOG) for key in left)
+    assert [(key.split(":")[2], key[-64:]) for key in left] == [("e2", DOG), ("f1", DOG), ("g1", CAT)]
 
 
 def test_other_namespaces_are_left_alone(settings: RedisSettings) -> None:
@@ -170,6 +191,7 @@ def test_a_redis_that_is_down_says_so_without_its_password() -> None:
         for call in (
             lambda: contents.note([(POST, CAT)]),
             lambda: contents.bytes_of([POST]),
+            lambda: contents.mark_gone([POST]),
             lambda: contents.let_go([POST]),
             lambda: contents.forget([CAT]),
         ):

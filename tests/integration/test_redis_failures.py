@@ -185,7 +185,7 @@ NO_ANSWERS = {
     "no UTF-8": b"-\xff\xfe\r\n",
     "error": b"-LOADING Redis is loading the dataset in memory\r\n",
     "too few values": b"*1\r\n$-1\r\n",
-    "too many values": b"*3\r\n$-1\r\n$-1\r\n$-1\r\n",
+    "too many values": b"*4\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n",
     "map": b"%1\r\n+a\r\n+b\r\n",
     "endless array": b"*999999999999\r\n",
 }

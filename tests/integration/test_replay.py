@@ -1,11 +1,12 @@
 """
 Replays of a real history on a real Kafka and a real Redis: killed and resumed, re-scored, refused.
 
-TOUCHSTONE_REPLAY_UPLOADS asks for a longer history than the usual one.
+TOUCHSTONE_REPLAY_UPLOADS asks for a longer history than the usual one, or for a shorter one while one works on this.
 """
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -15,16 +16,17 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests.diff_worlds import touchstone_command
+from tests.command_line import Ran, Touchstone, command_line
 from tests.outcome_reader import OutcomeReader
 from tests.platform_side import Cluster, Event, Position, small_jpeg, upload_event
 from tests.replay_rig import Verdict, decision_of, lines_of, position_of, replay_process, replayed
 from tests.scripted_web import ScriptedWeb, answer, scripted_web
 from tests.servers import eventually
 from tests.worker_rig import POLICY, Instruments, WorkerRig
+from worker.adapters.kafka_run_state import find_run
 from worker.dev.servers import KafkaAt, RedisAt
 
-UPLOADS = int(os.environ.get("TOUCHSTONE_REPLAY_UPLOADS", "300"))
+UPLOADS = int(os.environ.get("TOUCHSTONE_REPLAY_UPLOADS", "5000"))
 DEADLINE_S = 60.0 + UPLOADS / 10
 PARTITIONS = 6
 MISSING_EVERY = 20
@@ -174,15 +176,20 @@ def test_killed_and_resumed_to_a_file(history: History, tmp_path: Path) -> None:
     assert second.code == 0, second.text
     require_same_decisions(history, lines_of(out), "filed")
     assert (second.report["resumed"], second.report["replayed"]) == (True, len(history.live))
+    assert second.report["dead_letters"] == history.letters
+    assert find_run(history.rig.settings.kafka, "filed") is None, "a topic's run of that name would be taken for it"
     assert third.code == 2
     assert "finished" in third.text
 
 
-def test_a_changed_policy_is_rescored_without_the_image_store(history: History, tmp_path: Path) -> None:
+def test_a_changed_policy_is_rescored_and_the_diff_names_what_changed(
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """
     With another policy, no fetch and no Redis: every kept upload is judged anew, and the image store hears nothing.
 
-    Uploads without embedding end as failed verdicts that say so. A run does not go on under other versions.
+    Uploads without embedding end as failed verdicts that say so. What the diff names are exactly the uploads whose
+    decision is another one.
     """
     policy, out, asked = tmp_path / "strict.toml", tmp_path / "strict.jsonl", len(history.web.asked)
     policy.write_text(
@@ -191,6 +198,7 @@ def test_a_changed_policy_is_rescored_without_the_image_store(history: History, 
         .replace("min_margin = 0.2", "min_margin = 0.99")
     )
     done = replayed(history.rig, out, "--policy", str(policy), "--no-fetch", "--run-id", "strict", sets=WITHOUT_REDIS)
+    told = diff_of_live(history, out, command_line(monkeypatch, capsys))
     verdicts = lines_of(out)
     judged = [verdict for verdict in verdicts if verdict["outcome"]["status"] != "failed"]
     failed = [verdict for verdict in verdicts if verdict["outcome"]["status"] == "failed"]
@@ -203,7 +211,38 @@ def test_a_changed_policy_is_rescored_without_the_image_store(history: History, 
     assert done.report["from_embeddings"] == len(judged) == len(history.live) - len(failed)
     assert done.report["fetched"] == 0
     assert {verdict["outcome"]["status"] for verdict in judged} == {"abstained"}
-    assert "decided" in {verdict["outcome"]["status"] for verdict in history.live.values()}
+    require_named(history, verdicts, told)
+    assert told.json["flips"] == sum(verdict["outcome"]["status"] == "decided" for verdict in history.live.values())
+    assert {row["name"] for row in told.json["versions"] if row["differs"]} >= {"policy.version", "policy.sha256"}
+
+
+def diff_of_live(history: History, replay: Path, touchstone: Touchstone, *words: object) -> Ran:
+    """
+    What the diff says of the live verdicts and the replay's, when no decision may be another one.
+    """
+    before = replay.with_name("live.jsonl")
+    before.write_text("".join(f"{json.dumps(verdict)}\n" for verdict in history.live.values()))
+    return touchstone("diff", before, replay, "--json", "--max-flips", "0", *words)
+
+
+def require_named(history: History, verdicts: list[Verdict], told: Ran) -> None:
+    """
+    The diff names the uploads whose decision is another one, and nothing else, and lets no gate pass.
+    """
+    after = {position_of(verdict): verdict for verdict in verdicts}
+    changed = {
+        live["input"]["event_id"]
+        for position, live in history.live.items()
+        if decision_word(live) != decision_word(after[position])
+    }
+    found = told.json
+
+    assert 1 == told.code, told.err
+    assert ["max-flips"] == [gate["name"] for gate in found["gates"] if not gate["passed"]]
+    assert len(history.live) == found["compared"]
+    assert len(changed) == found["flips"] > 0
+    assert changed == {one["event_id"] for one in found["listed"]["flipped"]}
+    assert [] == found["listed"]["only_in_a"] == found["listed"]["only_in_b"]
 
 
 def test_a_changed_bank_is_rescored_and_the_diff_names_what_changed(
@@ -218,32 +257,19 @@ def test_a_changed_bank_is_rescored_and_the_diff_names_what_changed(
     taught.mkdir()
     for number in range(10):
         (taught / f"{number}.jpg").write_bytes(small_jpeg(number))
-    touchstone = touchstone_command(monkeypatch, capsys)
+    touchstone = command_line(monkeypatch, capsys)
     sets = [word for one in history.rig.sets for word in ("--set", one)]
     bank = history.rig.settings.bank.path
     assert bank is not None
     added = touchstone("bank", "add", bank, taught, "--label", "ai_generated", "--out", candidate, *sets)
-    again = replayed(history.rig, tmp_path / "again.jsonl", "--bank", str(candidate), "--no-fetch", sets=WITHOUT_REDIS)
-    before = tmp_path / "before.jsonl"
-    before.write_text("".join(f"{json.dumps(verdict)}\n" for verdict in history.live.values()))
-    report = tmp_path / "diff.html"
-    told = touchstone("diff", before, tmp_path / "again.jsonl", "--json", "--out", report, "--max-flips", "0")
-    found = json.loads(told.out)
-    after = {position_of(verdict): verdict for verdict in lines_of(tmp_path / "again.jsonl")}
-    changed = {
-        live["input"]["event_id"]
-        for position, live in history.live.items()
-        if decision_word(live) != decision_word(after[position])
-    }
+    out, report = tmp_path / "again.jsonl", tmp_path / "diff.html"
+    again = replayed(history.rig, out, "--bank", str(candidate), "--no-fetch", sets=WITHOUT_REDIS)
+    told = diff_of_live(history, out, touchstone, "--out", report)
 
     assert (0, 0) == (added.code, again.code), added.err + again.text
     assert len(history.web.asked) == asked
     assert 0 == again.report["fetched"]
-    assert len(history.live) == found["compared"]
-    assert len(changed) == found["flips"] > 0
-    assert changed == {one["event_id"] for one in found["listed"]["flipped"]}
-    assert [] == found["listed"]["only_in_a"] == found["listed"]["only_in_b"]
-    assert 1 == told.code, "ten uploads flipped, and none was allowed to"
+    require_named(history, lines_of(out), told)
     assert "<svg" in report.read_text()
 
 
@@ -283,7 +309,8 @@ def test_a_replay_that_fetches_leaves_the_live_cache_alone(
     Where nothing is known of the images they are fetched and encoded, and Redis learns of it only when told to.
     """
     name = f"{history.rig.name}-elsewhere"
-    sets = (f"redis.namespace={name}", "embeddings.keep=none")
+    # Fewer at once than there are uploads: an operator's limit on memory.
+    sets = (f"redis.namespace={name}", "embeddings.keep=none", "flow.max_in_flight=5", "batch.size=5")
     # The file's path goes with it: the rig's own settings name one.
     kept = tuple(one for one in history.rig.sets if not one.startswith("embeddings."))
     with closing(Redis.from_url(redis_server.url)) as redis:
@@ -294,11 +321,14 @@ def test_a_replay_that_fetches_leaves_the_live_cache_alone(
         rig = history.rig
         done = replayed(rig, tmp_path / "a.jsonl", "--from", "0", "--to", "3", sets=sets, only=kept)
         untouched = keys()
+        under_way = [int(number) for number in re.findall(r'"in_flight": ?(\d+)', done.text)]
         told = replayed(rig, tmp_path / "b.jsonl", "--from", "0", "--to", "3", "--write-cache", sets=sets, only=kept)
         written = keys()
 
     assert done.code == told.code == 0, done.text + told.text
     assert done.report["fetched"] > 0
     assert done.report["from_embeddings"] == 0
+    assert 0 < len(under_way)
+    assert max(under_way) <= 5
     assert untouched == 0
     assert written > 0

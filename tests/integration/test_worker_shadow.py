@@ -10,19 +10,23 @@ from typing import Any
 import pytest
 
 from schemas.verdict import TYPE
+from tests.command_line import command_line
 from tests.outcome_reader import OutcomeReader
 from tests.peers import assert_cloudevent, assert_valid
 from tests.platform_side import DEADLINE_S, Event, inline, small_jpeg, upload_event
 from tests.worker_rig import POLICY, WorkerRig
 from worker.adapters.kafka_topics import topics_of
 from worker.adapters.topic_plan import TopicsFile, TopicTable, plan_topics, wanted_topics
-from worker.errors import EXIT_CANNOT_START
+from worker.errors import EXIT_CANNOT_START, EXIT_OK
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(400)]
 
 PARTITIONS = 2
 UPLOADS = 24
 NAME = "stricter-policy"
+ALONE = "batch.size=1"
+"""Two workers group uploads differently, and the encoder rounds differently in groups of other sizes."""
+
 RESULTS = ("judged", "failed", "dropped", "published", "unacknowledged")
 
 
@@ -54,11 +58,12 @@ def shadow_topic(rig: WorkerRig) -> Iterator[str]:
             topics.delete([kafka.topics.shadow_verdicts])
 
 
-def shadow_sets(rig: WorkerRig, policy: Path, *, share: float) -> list[str]:
+def shadow_sets(rig: WorkerRig, policy: Path, *, share: float, judgement: Path | None = None) -> list[str]:
     """
-    The settings of a shadow with this candidate policy.
+    The settings of a shadow with this candidate policy, and these candidate heads.
     """
     return [
+        *([] if judgement is None else [f"shadow.judgement_path={judgement}"]),
         "shadow.enabled=true",
         f"shadow.name={NAME}",
         f"shadow.policy_path={policy}",
@@ -105,11 +110,11 @@ def test_shadow_verdicts_beside_unchanged_live_ones(new_rig: Callable[..., Worke
     with_shadow, without = new_rig().create_topics(PARTITIONS), new_rig().create_topics(PARTITIONS)
     with_shadow.configure(*shadow_sets(with_shadow, candidate_policy, share=1.0))
     with shadow_topic(with_shadow) as topic:
-        live, stopped = live_verdicts(with_shadow)
+        live, stopped = live_verdicts(with_shadow, ALONE)
         with OutcomeReader(with_shadow.bootstrap_servers, [topic], isolation_level="read_committed") as reader:
             assert reader.until(lambda: len(reader.outcomes) >= UPLOADS), with_shadow.text()
             shadowed = list(reader.outcomes)
-    alone, _ = live_verdicts(without)
+    alone, _ = live_verdicts(without, ALONE)
     for outcome in shadowed:
         assert_cloudevent(outcome.headers, outcome.value, outcome.key)
         assert_valid(TYPE, outcome.value)
@@ -166,3 +171,46 @@ def test_a_missing_shadow_topic_is_told_at_the_start(new_rig: Callable[..., Work
     assert EXIT_CANNOT_START == code
     assert f"no topic {rig.name}-shadow" in worker.text()
     assert "touchstone topics apply" in worker.text()
+
+
+def test_candidate_heads_beside_the_live_bank(
+    new_rig: Callable[..., WorkerRig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """
+    What `touchstone fit --out` left judges the live bank's references in the shadow, and `diff` tells the sides apart.
+    """
+    rig = new_rig().create_topics(PARTITIONS)
+    policy, heads = tmp_path / "as-live.toml", tmp_path / "heads"
+    # The bank has twelve reals, which support no lower rate.
+    policy.write_text(POLICY.read_text().replace("alpha = 0.05\n", "alpha = 0.1\n", 1))
+    touchstone = command_line(monkeypatch, capsys)
+    bank = rig.settings.bank.path
+    fitted = touchstone("fit", bank, "--out", heads, "--head", "knn", "--json")
+    # Of the folder three files suffice: the references are the live bank's.
+    for name in ("vectors.safetensors", "entries.jsonl", "probe.png"):
+        (heads / name).unlink()
+    rig.configure(*shadow_sets(rig, policy, share=1.0, judgement=heads))
+    with shadow_topic(rig) as topic:
+        live, stopped = live_verdicts(rig)
+        with OutcomeReader(rig.bootstrap_servers, [topic], isolation_level="read_committed") as reader:
+            assert reader.until(lambda: len(reader.outcomes) >= UPLOADS), rig.text()
+            shadowed = [outcome.data for outcome in reader.outcomes]
+        sets = [word for one in rig.sets for word in ("--set", one)]
+        compared = touchstone("diff", f"topic:{rig.name}-verdicts", f"run:{NAME}", "--json", *sets)
+    identity = fitted.json["judgement"]["id"]
+    differing = {row["name"]: row["b"] for row in compared.json["versions"] if row["differs"]}
+
+    assert EXIT_OK == fitted.code
+    assert set(live) == {one["input"]["event_id"] for one in shadowed}
+    assert {None} == {one["versions"]["bank"]["judgement"] for one in live.values()}
+    assert {(identity, 24)} == {
+        (one["versions"]["bank"]["judgement"], one["versions"]["bank"]["entries"]) for one in shadowed
+    }
+    assert {identity} == {one["calibration"]["id"] for one in shadowed}
+    assert UPLOADS == stopped["metrics"]['shadow_total{result="published"}']
+    assert UPLOADS == compared.json["compared"]
+    assert {"bank.judgement", "bank.version", "bank.manifest_sha256"} <= set(differing)
+    assert [{"value": identity, "events": UPLOADS}] == differing["bank.judgement"]

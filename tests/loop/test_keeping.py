@@ -18,6 +18,7 @@ from worker.adapters.sighting_codec import SightingScope
 from worker.domain import ContentHash, Sighting
 from worker.errors import WorkerCrashed
 from worker.flow.keeping import KEEP_LIMIT, Keeper
+from worker.flow.remembering import Measured
 from worker.flow.stage_set import StageSet
 from worker.telemetry.metrics import InMemoryRecorder
 
@@ -157,10 +158,10 @@ def test_what_does_not_fit_is_skipped() -> None:
     keeper = Keeper(archive, recorder, waiting=3)
     keeper.start()
     names = [a_hash(str(number)) for number in range(10)]
-    keeper.offer(names[0], a_sighting(names[0]))
+    keeper.offer(Measured(names[0], a_sighting(names[0]), 0))
     archive.gate.wait_for_arrival()
     for name in names[1:]:
-        keeper.offer(name, a_sighting(name))
+        keeper.offer(Measured(name, a_sighting(name), 0))
     before = recorder.snapshot()
     keeper.close(0.01)
     after = recorder.snapshot()
@@ -179,13 +180,13 @@ def test_sightings_that_wait_are_written_together_and_the_latest_of_each() -> No
     keeper.start()
     cat, dog = a_hash("cat"), a_hash("dog")
     dim = SCOPE.dim
-    keeper.offer(a_hash("first"), a_sighting(a_hash("first"), dim=dim))
+    keeper.offer(Measured(a_hash("first"), a_sighting(a_hash("first"), dim=dim), 0))
     archive.gate.wait_for_arrival()
     for seed in (0, 1):
-        keeper.offer(cat, a_sighting(cat, seed=seed, dim=dim))
-    keeper.offer(dog, a_sighting(dog, dim=dim))
+        keeper.offer(Measured(cat, a_sighting(cat, seed=seed, dim=dim), 0))
+    keeper.offer(Measured(dog, a_sighting(dog, dim=dim), 0))
     for number in range(KEEP_LIMIT):
-        keeper.offer(a_hash(str(number)), a_sighting(a_hash(str(number)), dim=dim))
+        keeper.offer(Measured(a_hash(str(number)), a_sighting(a_hash(str(number)), dim=dim), 0))
     forgotten = keeper.forget([dog, a_hash("nobody")])
     archive.gate.open()
     keeper.close(20.0)

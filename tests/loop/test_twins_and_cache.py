@@ -50,13 +50,14 @@ class ByteCache:
                 found[content_hash] = measured.with_facts(facts)
         return found
 
-    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> None:
+    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> frozenset[ContentHash]:
         """
         As bytes.
         """
         for content_hash, one in sightings.items():
             measured = pack_measured(one, content_hash, self.scope)
             self.values[content_hash] = (measured, pack_facts(one.facts, content_hash, self.scope))
+        return frozenset()
 
     def damage(self) -> None:
         """
@@ -222,9 +223,9 @@ def test_what_was_embedded_last_is_remembered_before_the_worker_leaves(
     gate = worker.seams.gate("fetch", "nobody")
     land = worker.pipeline._flights.land
 
-    def land_late(content_hash: ContentHash, sighting: Sighting | None) -> list[Any]:
+    def land_late(content_hash: ContentHash, sighting: Sighting | None, *, turn: int) -> list[Any]:
         gate()
-        return land(content_hash, sighting)
+        return land(content_hash, sighting, turn=turn)
 
     monkeypatch.setattr(worker.pipeline._flights, "land", land_late)
     world.publish("last")

@@ -13,6 +13,7 @@ from tests.loop_world import DEAD_LETTERS, MISSING, UPLOADS, VERDICTS, WatchedOu
 from tests.promql import alert_queries, dashboard_queries, labels_by, matchers_in, names_in
 from tests.scraped import Scrape, checked, fetched, scraped
 from worker.app import build_loop, running_pipeline
+from worker.doctor.port import http as doctor_http
 from worker.domain import Partition
 from worker.instruments import Instruments, open_instruments
 from worker.operation.bank_watch import followed
@@ -172,7 +173,8 @@ def test_the_numbers_are_those_of_the_run(world: World, told: Serving, instrumen
     assert found.value("touchstone_probability_count") == len(UPLOADED)
     assert sum(one.value for one in found.samples if one.name == "touchstone_score_count") == len(UPLOADED)
     assert found.labels("touchstone_nearest_distance_count", "label") == set(identity.sizes)
-    assert found.value("touchstone_bank_info", manifest=identity.manifest_sha256, bank=identity.id) == 1
+    group = SETTINGS.kafka.group_id
+    assert found.value("touchstone_bank_info", group=group, manifest=identity.manifest_sha256, bank=identity.id) == 1
     assert found.value("touchstone_bank_age_seconds") > 0
     assert found.value("touchstone_drift_samples", of="score") == len(UPLOADED)
     assert 0 <= found.value("touchstone_drift_ks", of="score") <= 1
@@ -248,6 +250,21 @@ def test_info_names_versions_and_partitions(world: World, told: Serving, instrum
     assert set(said) == {"version", "schema", "config_sha256", "partitions", "bank", "policy", "releases"}
 
 
+def test_the_doctor_finds_a_worker_on_its_port(world: World, told: Serving, instruments: Instruments) -> None:
+    """
+    While it is ready that is well, and while it drains that is told.
+    """
+    here = SETTINGS.model_copy(update={"http": HttpSettings(enabled=True, port=port_of(told))})
+    worker = WatchedRun(world, told, instruments)
+    well = doctor_http(here)
+    worker.run.drained()
+    draining = doctor_http(here)
+
+    assert ("ok", True) == (well.status, well.text.endswith(", ready"))
+    assert "warning" == draining.status
+    assert "it is not ready: draining: the worker was told to stop" in draining.text
+
+
 def test_scrapes_do_not_stop_the_loop(world: World, told: Serving, instruments: Instruments) -> None:
     """
     Every upload is judged while somebody scrapes without pause, and the loop turns between scrapes.
@@ -284,7 +301,7 @@ def test_metrics_are_told_before_anything_runs(told: Serving) -> None:
     """
     found = scraped(port_of(told))
 
-    assert found.value("touchstone_build_info") == 1
+    assert found.value("touchstone_build_info", group=SETTINGS.kafka.group_id) == 1
     assert found.value("touchstone_ready") == 0
     assert found.value("touchstone_events_consumed_total") == 0
     assert fetched(port_of(told), "/metrics", method="POST")[0] == 405

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.bank_builders import a_source, write_pictures
-from tests.cli_bank_rig import Touchstone, bank_command
+from tests.cli_bank_rig import bank_command
+from tests.command_line import Touchstone
 from tests.fake_encoder import FakeEncoder, fake_embedder
 from worker.bank.files import load_bank
 
@@ -186,7 +187,8 @@ def test_verify_a_damaged_bank(touchstone: Touchstone, tmp_path: Path, monkeypat
     """
     touchstone("build", a_source(tmp_path / "source"), "--out", "bank")
     monkeypatch.setattr(
-        "worker.cli.bank._open_embedder", lambda _s, views: fake_embedder(FakeEncoder(weights=2), views=views)
+        "worker.cli.embedders.embedder_opener",
+        lambda _settings: lambda views: fake_embedder(FakeEncoder(weights=2), views=views),
     )
     misfit = touchstone("verify", "bank")
     (tmp_path / "bank/probe.png").write_bytes(b"")

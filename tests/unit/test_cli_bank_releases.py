@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.bank_builders import write_pictures
-from tests.cli_bank_rig import Touchstone, bank_command
+from tests.cli_bank_rig import bank_command
+from tests.command_line import Touchstone
 from tests.release_worlds import small_banks
 
 

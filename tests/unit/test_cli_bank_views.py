@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.bank_builders import a_source, sha, write_pictures
-from tests.cli_bank_rig import Touchstone, bank_command
+from tests.cli_bank_rig import bank_command
+from tests.command_line import Touchstone
 from tests.fake_teacher import FakeTeacher, Fitted
 from worker.bank.files import load_bank
 from worker.bank.release import with_judgement

@@ -6,14 +6,21 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from tests.cli_bank_rig import Touchstone
-from tests.diff_worlds import Said, touchstone_command, write_lines
+from tests.command_line import Touchstone, command_line
+from tests.diff_worlds import Said, line, write_lines
+from tests.kafka_worlds import release
+from worker.adapters.run_file import RunFile
+from worker.domain import Partition
 from worker.errors import EXIT_CANNOT_START, EXIT_FOUND, EXIT_OK, EXIT_USAGE
+from worker.flow.replay_run import RunPlan, RunTotals, Stretch
+
+PLACE = Partition("uploads", 0)
 
 LIVE = [Said(str(number), "real", score=0.2, surface="ads" if number % 2 else "post") for number in range(40)]
 CHANGED = [
@@ -32,7 +39,7 @@ def touchstone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     monkeypatch.chdir(tmp_path)
     write_lines(tmp_path / "a.jsonl", *LIVE)
     write_lines(tmp_path / "b.jsonl", *CHANGED)
-    return touchstone_command(monkeypatch, capsys)
+    return command_line(monkeypatch, capsys)
 
 
 def test_one_json_object(touchstone: Touchstone) -> None:
@@ -105,15 +112,61 @@ def test_no_gate_passes_on_a_replay_that_has_not_finished(
     touchstone: Touchstone, tmp_path: Path, *, finished: bool, code: int
 ) -> None:
     """
-    What is still to come could flip; without a bound it may be looked at.
+    What is still to come could flip; without a bound it may be looked at, and with --allow-unfinished passed.
     """
-    (tmp_path / "b.jsonl.run.json").write_text(json.dumps({"length_bytes": 1, "state": {"finished": finished}}))
-    gated = touchstone("diff", "a.jsonl", "b.jsonl", "--max-flips", "50%")
+    (tmp_path / "b.jsonl").unlink()
+    run = RunFile(tmp_path / "b.jsonl")
+    run.begin(RunPlan("r", "uploads", "file:b.jsonl", "beginning", "end", {}, {0: Stretch(0, 50)}))
+    replayed = [release("out", PLACE, said.offset, line(said).rstrip()) for said in _replayed(LIVE)]
+    run.write(replayed, {PLACE: 40}, RunTotals(replayed=40))
+    if finished:
+        run.finish(RunTotals(replayed=40))
+    run.close()
+    gated = touchstone("diff", "a.jsonl", "b.jsonl", "--max-flips", "50%", "--json")
     looked = touchstone("diff", "a.jsonl", "b.jsonl")
+    allowed = touchstone("diff", "a.jsonl", "b.jsonl", "--max-flips", "50%", "--allow-unfinished")
 
     assert code == gated.code
-    assert EXIT_OK == looked.code
-    assert ("has not finished" in gated.err) is not finished
+    assert finished is gated.json["passed"]
+    assert (EXIT_OK, EXIT_OK) == (looked.code, allowed.code)
+    for ran in (gated, looked, allowed):
+        assert ("has not finished, 10 positions are left" in ran.err) is not finished
+    assert ("gate finished" in gated.err) is not finished
+    assert "gate" not in allowed.err
+
+
+def test_no_gate_passes_on_a_replay_of_which_nobody_can_tell(touchstone: Touchstone, tmp_path: Path) -> None:
+    """
+    A file that was copied without its state may be half of a run; without a bound that is nobody's concern.
+    """
+    write_lines(tmp_path / "b.jsonl", *_replayed(LIVE))
+    gated = touchstone("diff", "a.jsonl", "b.jsonl", "--require-equal")
+    looked = touchstone("diff", "a.jsonl", "b.jsonl")
+    allowed = touchstone("diff", "a.jsonl", "b.jsonl", "--require-equal", "--allow-unfinished")
+
+    assert (EXIT_FOUND, EXIT_OK, EXIT_OK) == (gated.code, looked.code, allowed.code)
+    assert "nobody can tell whether run r of B (b.jsonl) has finished" in gated.err
+    assert "b.jsonl.run.json does not lie beside it" in gated.err
+    assert "nobody" not in looked.err
+
+
+def test_no_gate_passes_where_a_replay_judged_an_upload_twice(touchstone: Touchstone, tmp_path: Path) -> None:
+    """
+    The newest counts, and both say the same; yet a replay that writes twice is broken.
+    """
+    twice = _replayed(LIVE)
+    write_lines(tmp_path / "b.jsonl", *twice, replace(twice[7], age_s=5))
+    ran = touchstone("diff", "a.jsonl", "b.jsonl", "--require-equal", "--allow-unfinished", "--json")
+
+    assert EXIT_FOUND == ran.code
+    assert ["once"] == [gate["name"] for gate in ran.json["gates"] if not gate["passed"]]
+    assert (0, 1, 1) == (ran.json["a"]["repeats"], ran.json["b"]["repeats"], ran.json["b"]["duplicates"])
+    assert "found none more in A, 1 more in B (the first on event 7, by run r)" in ran.err
+    assert "allowed one verdict of a replay on an upload" in ran.err
+
+
+def _replayed(all_said: list[Said]) -> list[Said]:
+    return [replace(said, mode="replay", run_id="r", offset=number) for number, said in enumerate(all_said)]
 
 
 def test_a_file_does_not_differ_from_itself(touchstone: Touchstone) -> None:

@@ -3,7 +3,6 @@
 """
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from worker.cli import main
+from tests.command_line import command_line
 from worker.doctor.finding import Check, Finding, failed, ok, skipped, warning
 
 Doctor = Callable[..., tuple[int, str]]
@@ -38,16 +37,14 @@ def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     Runs the command with these findings.
     """
     monkeypatch.chdir(tmp_path)
+    touchstone = command_line(monkeypatch, capsys, "doctor")
 
     def run(findings: Sequence[Finding], *arguments: str) -> tuple[int, str]:
         monkeypatch.setattr("worker.doctor.servers.server_checks", lambda *_: checks_of(*findings))
         monkeypatch.setattr("worker.doctor.model.model_checks", lambda *_: [])
         monkeypatch.setattr("worker.doctor.machine.machine_checks", lambda *_: [])
-        monkeypatch.setattr(sys, "argv", ["touchstone", "doctor", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, capsys.readouterr().out
+        ran = touchstone(*arguments)
+        return ran.code, ran.out
 
     return run
 

@@ -3,18 +3,14 @@
 """
 
 import io
-import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.bank_builders import a_source, build_small
+from tests.command_line import Touchstone, command_line
 from tests.fake_encoder import FakeEncoder, fake_decoder
 from tests.pictures import encoded, photograph, png_that_announces
 from tests.review_judgements import judging_by
@@ -22,32 +18,10 @@ from tests.small_encoder import loaded
 from worker.bank.embedding import ReferenceEmbedder
 from worker.bank.files import load_bank
 from worker.cli import explain as command
-from worker.cli import main
 from worker.dev.small_encoder import write_small_encoder
 from worker.heads.knn import Knn
 from worker.stages.decode import DecodeLimits, PillowDecoder
 from worker.views import ViewSpec
-
-
-@dataclass(frozen=True)
-class Ran:
-    """
-    How a command ended and what it said.
-    """
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:  # noqa: ANN401 - whatever was printed
-        """
-        What was printed, as one JSON document.
-        """
-        return json.loads(self.out)
-
-
-Touchstone = Callable[..., Ran]
 
 
 @pytest.fixture
@@ -56,17 +30,7 @@ def touchstone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     Runs ``touchstone explain ...`` in an empty folder.
     """
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str | Path) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["touchstone", "explain", *(str(argument) for argument in arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Ran(ended.value.code, said.out, said.err)
-
-    return run
+    return command_line(monkeypatch, capsys, "explain")
 
 
 @pytest.fixture

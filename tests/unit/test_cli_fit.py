@@ -3,49 +3,35 @@
 """
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.bank_builders import a_source, add_to_small, build_small, write_pictures
+from tests.command_line import Touchstone, command_line
 from tests.fake_encoder import fake_embedder
 from worker.bank.files import load_bank
 from worker.bank.manifest import Question
-from worker.cli import main
 from worker.errors import ConfigInvalid
 from worker.fitting.bank_fit import Teacher, check_question, fit_bank, refit_files
 from worker.fitting.fit import FitPlan
 from worker.heads.reference_bank import ExactBank
 from worker.judgement.store import read_judgement
 
-Fit = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Fit:
+def fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Touchstone:
     """
     Runs ``touchstone fit ...`` beside a bank of 24 pictures, with the fake encoder for a calibration.
     """
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("worker.cli.bank._open_embedder", lambda _settings, _views: fake_embedder())
+    monkeypatch.setattr("worker.cli.embedders.embedder_opener", lambda _settings: lambda _views: fake_embedder())
     build_small(a_source(tmp_path / "source", reals=12, fakes=12), tmp_path / "bank")
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["touchstone", "fit", *(str(argument) for argument in arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, said.out, said.err
-
-    return run
+    return command_line(monkeypatch, capsys, "fit")
 
 
-def test_fit_for_machines(fit: Fit, tmp_path: Path) -> None:
+def test_fit_for_machines(fit: Touchstone, tmp_path: Path) -> None:
     """
     The next version of the bank has a judgement that can be read, of the id that was printed.
     """
@@ -64,7 +50,7 @@ def test_fit_for_machines(fit: Fit, tmp_path: Path) -> None:
     assert 12 == len(judgement.assess(bank.references().features.take(range(12)), ExactBank(bank.references())))
 
 
-def test_fit_for_people(fit: Fit, tmp_path: Path) -> None:
+def test_fit_for_people(fit: Touchstone, tmp_path: Path) -> None:
     """
     The table of heads, what was left out, and the smallest rate that can be asked for; the old bank stays with --out.
     """
@@ -81,7 +67,7 @@ def test_fit_for_people(fit: Fit, tmp_path: Path) -> None:
     assert load_bank(tmp_path / "fitted").manifest.judgement is not None
 
 
-def test_a_calibration_folder(fit: Fit, tmp_path: Path) -> None:
+def test_a_calibration_folder(fit: Touchstone, tmp_path: Path) -> None:
     """
     Its pictures go through the encoder, and its reals make the p-values.
     """
@@ -93,7 +79,7 @@ def test_a_calibration_folder(fit: Fit, tmp_path: Path) -> None:
     assert ("separate", 20) == (json.loads(out)["calibrated_on"], json.loads(out)["calibration_reals"])
 
 
-def test_an_alpha_that_cannot_be_kept_exits_2(fit: Fit, tmp_path: Path) -> None:
+def test_an_alpha_that_cannot_be_kept_exits_2(fit: Touchstone, tmp_path: Path) -> None:
     """
     Saying how many reals there are and how many it takes; the bank is left as it was.
     """
@@ -106,14 +92,14 @@ def test_an_alpha_that_cannot_be_kept_exits_2(fit: Fit, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--pac-delta", "0.05"], ["--alpha", "1"], ["--head", "knm"]])
-def test_a_wrong_command_line_exits_2(fit: Fit, arguments: list[str]) -> None:
+def test_a_wrong_command_line_exits_2(fit: Touchstone, arguments: list[str]) -> None:
     """
     Whoever finds it.
     """
     assert 2 == fit("bank", *arguments)[0]
 
 
-def test_no_bank_to_fit_exits_3(fit: Fit) -> None:
+def test_no_bank_to_fit_exits_3(fit: Touchstone) -> None:
     """
     Saying how to make one.
     """

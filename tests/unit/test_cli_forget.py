@@ -3,42 +3,29 @@
 """
 
 import json
-import sys
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.command_line import Touchstone, command_line
 from tests.sightings import a_hash, a_scope, a_sighting
 from worker.adapters.sighting_file import SightingFile
 from worker.adapters.system_clock import SystemClock
-from worker.cli import main
 from worker.telemetry.metrics import InMemoryRecorder
 
 CAT, DOG = a_hash("cat"), a_hash("dog")
-Forget = Callable[..., tuple[int, str, str]]
 NO_REDIS = ("--set", "redis.enabled=false")
 REDIS_AWAY = ("--set", "redis.url=redis://:s3cr3t@127.0.0.1:1/0")
 
 
 @pytest.fixture
-def forget(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Forget:
+def forget(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Touchstone:
     """
     Runs ``touchstone forget ...`` in an empty folder.
     """
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["touchstone", "forget", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, said.out, said.err
-
-    return run
+    return command_line(monkeypatch, capsys, "forget")
 
 
 @pytest.fixture
@@ -59,7 +46,9 @@ def opened(path: Path) -> SightingFile:
     return SightingFile(path, a_scope(), recorder=InMemoryRecorder(), clock=SystemClock(), retention_s=None)
 
 
-def test_bytes_are_forgotten_by_hash_without_a_redis(forget: Forget, archive: tuple[str, ...], tmp_path: Path) -> None:
+def test_bytes_are_forgotten_by_hash_without_a_redis(
+    forget: Touchstone, archive: tuple[str, ...], tmp_path: Path
+) -> None:
     """
     Rows of the named bytes are gone from the archive's file, others stay, and the exit code says that it is done.
     """
@@ -73,7 +62,7 @@ def test_bytes_are_forgotten_by_hash_without_a_redis(forget: Forget, archive: tu
 
 
 def test_a_redis_that_is_away_is_named_and_the_rest_is_done(
-    forget: Forget, archive: tuple[str, ...], tmp_path: Path
+    forget: Touchstone, archive: tuple[str, ...], tmp_path: Path
 ) -> None:
     """
     The archive forgets; of Redis, whose password is not shown, it is said that nothing is known to be removed.
@@ -89,7 +78,7 @@ def test_a_redis_that_is_away_is_named_and_the_rest_is_done(
     assert "s3cr3t" not in out + err
 
 
-def test_an_archive_that_is_away_is_named(forget: Forget, tmp_path: Path) -> None:
+def test_an_archive_that_is_away_is_named(forget: Touchstone, tmp_path: Path) -> None:
     """
     A file that cannot be opened keeps nobody else from forgetting; it is named, and the exit code is 1.
     """
@@ -106,13 +95,14 @@ def test_an_archive_that_is_away_is_named(forget: Forget, tmp_path: Path) -> Non
     [
         ((), "nothing was named"),
         (("--sha256", "CAT"), "64 hex digits"),
-        (("--sha256", CAT, "--publish"), "needs a CONTENT_ID"),
+        (("--sha256", CAT, "--publish"), "--publish needs a CONTENT_ID"),
+        (("--sha256", CAT, "--search-verdicts"), "--search-verdicts needs a CONTENT_ID"),
         (("post-1", *NO_REDIS), "no store"),
         (("post-1", *NO_REDIS, "--set", "embeddings.keep=file", "--set", "embeddings.path=x.sqlite"), "which bytes"),
     ],
-    ids=["nothing", "no hash", "hash alone", "no store", "no names"],
+    ids=["nothing", "no hash", "hash alone", "search for a hash", "no store", "no names"],
 )
-def test_what_cannot_be_meant_is_refused(forget: Forget, arguments: tuple[str, ...], why: str) -> None:
+def test_what_cannot_be_meant_is_refused(forget: Touchstone, arguments: tuple[str, ...], why: str) -> None:
     """
     A command line that could forget nothing, or publish nothing, is refused before anything is touched.
     """

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tests.bank_builders import a_source, write_pictures
-from tests.cli_bank_rig import Ran, Touchstone, bank_command
+from tests.cli_bank_rig import bank_command
+from tests.command_line import Touchstone, command_line
 from worker.bank.files import read_manifest
 from worker.bank.release import with_judgement
-from worker.cli import main
 from worker.fitting.bank_fit import files_of, plan_again
 from worker.judgement.model import FittedJudgement, HowFitted
 from worker.judgement.store import identified, read_judgement
@@ -37,17 +37,7 @@ def fit(touchstone: Touchstone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     Runs ``touchstone fit ...`` beside that bank.
     """
     del touchstone
-
-    def run(*arguments: str | Path) -> Ran:
-        monkeypatch.setattr("sys.argv", ["touchstone", "fit", *(str(argument) for argument in arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Ran(ended.value.code, said.out, said.err)
-
-    return run
+    return command_line(monkeypatch, capsys, "fit")
 
 
 @pytest.fixture

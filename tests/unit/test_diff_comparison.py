@@ -3,6 +3,7 @@ Two sides' verdicts joined and compared.
 """
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -57,6 +58,32 @@ def test_of_several_verdicts_on_one_event_the_newest_counts(order: tuple[int, ..
 
     assert (0, 2, 0) == (found.flips, found.a.duplicates, found.b.duplicates)
     assert 1 == found.a.events
+
+
+def test_an_upload_that_one_replay_judged_twice_is_told_apart() -> None:
+    """
+    Of further verdicts on an event only those are repeats: not another run's, not of an event that was sent twice.
+
+    A live worker and its shadow may judge again what is delivered again.
+    """
+    once = Said("1", mode="replay", run_id="r", offset=4)
+    after = [
+        once,
+        replace(once, age_s=1),
+        replace(once, age_s=2),
+        replace(once, run_id="s"),
+        replace(once, offset=5),
+        Said("2", offset=9),
+        Said("2", offset=9, age_s=1),
+        Said("3", mode="shadow", run_id="c", offset=7),
+        Said("3", mode="shadow", run_id="c", offset=7, age_s=1),
+    ]
+    found = compared([Said("1"), Said("2"), Said("3")], after)
+
+    assert (6, 2) == (found.b.duplicates, found.b.repeats)
+    assert found.b.first_repeat is not None
+    assert ("1", "r") == (found.b.first_repeat[0].id, found.b.first_repeat[1])
+    assert (0, None) == (found.a.repeats, found.a.first_repeat)
 
 
 def test_flips_by_surface_and_by_generator() -> None:

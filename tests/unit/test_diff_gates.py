@@ -92,6 +92,36 @@ def test_nothing_in_common_passes_no_gate() -> None:
     assert [("compared", False), ("max-flips", True)] == [(result.name, result.passed) for result in results]
 
 
+@pytest.mark.parametrize("gates", [Gates(flips=Bound.parse("100%")), Gates(require_equal=True)])
+def test_an_upload_that_a_replay_judged_twice_passes_no_gate(gates: Gates) -> None:
+    """
+    On whichever side, though nothing differs; without gates nothing is judged.
+    """
+    once = [Said("1", mode="replay", run_id="r"), Said("2", mode="replay", run_id="r")]
+    twice = [*once, Said("2", mode="replay", run_id="r", age_s=3)]
+    found = compared(once, twice)
+    (failed,) = [result for result in judge_gates(gates, found) if not result.passed]
+
+    assert ("once", "one verdict of a replay on an upload") == (failed.name, failed.allowed)
+    assert "none more in A, 1 more in B (the first on event 2, by run r)" == failed.found
+    assert not passes(gates, once, twice)
+    assert passes(gates, once, once)
+    assert [] == judge_gates(Gates(), found)
+
+
+def test_an_unfinished_replay_passes_no_gate() -> None:
+    """
+    Each is told as a gate that fails, where any bound was asked for.
+    """
+    same = compared(REALS, REALS)
+    results = judge_gates(Gates(flips=Bound.parse("0")), same, ["run r is half done"])
+
+    assert [("finished", "run r is half done", False), ("max-flips", "0 (0.000% of 200)", True)] == [
+        (result.name, result.found, result.passed) for result in results
+    ]
+    assert [] == judge_gates(Gates(), same, ["run r is half done"])
+
+
 def test_scores_on_one_side_only_pass_no_bound_on_their_shift() -> None:
     """
     When all of B failed there is no shift to be within the bound.

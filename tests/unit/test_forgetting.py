@@ -19,8 +19,8 @@ from worker.contents import ContentName
 from worker.domain import ContentHash, Partition, RawEvent
 from worker.errors import EXIT_FOUND, ArchiveUnavailable, EventUnreadable, NotForgotten
 from worker.operation.forgetting import Deletion, Forgotten, Stores, forget, read_deletion
-from worker.operation.listening import DeletionListener
-from worker.operation.noting import ContentNotes
+from worker.operation.listening import DeletionListener, Overlooked
+from worker.operation.noting import ContentNotes, Noticed
 from worker.telemetry.metrics import InMemoryRecorder
 
 CAT, DOG = a_hash("cat"), a_hash("dog")
@@ -94,7 +94,7 @@ def test_named_and_noted_bytes_go_from_every_store(world: World) -> None:
     assert [[DOG, CAT]] == world.archive.told
     assert {} == world.redis.values
     assert {POST} == world.redis.gone
-    assert ["note", "bytes_of", "forget", "let_go"] == world.redis.calls
+    assert ["note", "mark_gone", "bytes_of", "forget", "let_go"] == world.redis.calls
     assert {("removed", "archive"): 2, ("removed", "redis"): 2} == world.counted()
 
 
@@ -257,11 +257,13 @@ class Deletions:
         self.committed += [event.offset for event in done]
 
 
-def listen(world: World, source: Deletions, until: Callable[[], bool]) -> None:
+def listen(
+    world: World, source: Deletions | None, until: Callable[[], bool], overlooked: Overlooked | None = None
+) -> None:
     """
     Listen until it came true, and no longer.
     """
-    listener = DeletionListener(source, world.stores, world.recorder, retry_s=0.01)
+    listener = DeletionListener(source, world.stores, world.recorder, overlooked, retry_s=0.01)
     faults: list[BaseException] = []
 
     def work() -> None:
@@ -353,3 +355,79 @@ def test_notes_are_written_and_counted(world: World) -> None:
 
     assert {POST: {CAT}, OTHER: {DOG}, ContentName(None, "post-3"): {DOG}} == world.redis.named
     assert {"stored": 2, "error": 1, "skipped": 1} == results
+
+
+def test_contents_that_are_gone_are_noticed_once_each(world: World) -> None:
+    """
+    Whoever takes what was noticed gets each deletion once, with the bytes that were just noted, and may add it again.
+    """
+    noticed = Noticed()
+    notes = ContentNotes(world.redis, world.recorder, noticed)
+    world.redis.mark_gone([OTHER])
+    for content, content_hash in ((OTHER, DOG), (POST, CAT), (OTHER, DOG), (OTHER, CAT)):
+        notes.offer(content, content_hash)
+    notes.close()
+    notes.work()
+    found = noticed.take()
+    nothing = noticed.take()
+    noticed.add(found)
+
+    assert [Deletion(OTHER, (DOG,)), Deletion(OTHER, (CAT,))] == found
+    assert [] == nothing
+    assert found == noticed.take()
+
+
+class InFlight:
+    """
+    A ``worker.operation.listening.Memory`` in which others forgot a dog.
+    """
+
+    def __init__(self) -> None:
+        self.elsewhere = [DOG]
+
+    def forget(self, hashes: Sequence[ContentHash]) -> int:
+        """
+        It remembers nothing.
+        """
+        return 0
+
+    def forgotten_elsewhere(self) -> Sequence[ContentHash]:
+        """
+        The dog, once.
+        """
+        told, self.elsewhere = self.elsewhere, []
+        return told
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_what_nobody_announced_is_followed_until_it_is_done(world: World, *, announced: bool) -> None:
+    """
+    Noticed by name or by bytes, beside announced deletions or without, and again while a store is down.
+    """
+    noticed, quiet = Noticed(), Stores(world.redis, {"archive": world.archive})
+    noticed.add([Deletion(OTHER, (CAT,))])
+    world.archive.down = True
+    source = Deletions() if announced else None
+
+    def back_again() -> bool:
+        if world.redis.calls.count("bytes_of") >= 3:
+            world.archive.down = False
+        return bool(world.archive.told)
+
+    listen(world, source, back_again, Overlooked(noticed, InFlight(), quiet))
+
+    assert [[CAT, DOG]] == world.archive.told
+    assert {OTHER} == world.redis.gone
+
+
+def test_what_could_not_be_followed_is_left_to_whoever_comes_next(world: World) -> None:
+    """
+    A listener that is told to end while a store is down gives it back.
+    """
+    noticed = Noticed()
+    noticed.add([Deletion(OTHER, (CAT,))])
+    world.archive.down = True
+    overlooked = Overlooked(noticed, InFlight(), world.stores)
+    listen(world, None, lambda: "bytes_of" in world.redis.calls, overlooked)
+
+    assert [Deletion(OTHER, (CAT,)), Deletion(None, (DOG,))] == noticed.take()

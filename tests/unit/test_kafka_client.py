@@ -6,10 +6,18 @@ from pathlib import Path
 
 import kafka.errors as kafka_errors
 import pytest
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.record import util as kafka_record_util
 
-from worker.adapters.kafka_client import connection_config, crashed, require_crc32c, starting, told
+from worker.adapters.kafka_client import (
+    connection_config,
+    crashed,
+    leave,
+    reading_config,
+    require_crc32c,
+    starting,
+    told,
+)
 from worker.errors import EXIT_CANNOT_START, CannotStart
 from worker.settings.tree import KafkaSettings
 
@@ -73,6 +81,38 @@ def test_kafka_python_knows_every_argument() -> None:
     kafka-python refuses what it does not know, so the names are checked against its own.
     """
     assert set(connection_config(PLAIN)) <= set(KafkaAdminClient.DEFAULT_CONFIG)
+
+
+def test_no_consumer_of_ours_commits_or_skips_unasked() -> None:
+    """
+    What kafka-python would do by itself, commit on a timer and begin at the end, both lose records.
+    """
+    config = reading_config(PLAIN, client_id="c", group_id="g", isolation="read_uncommitted")
+
+    assert connection_config(PLAIN).items() <= config.items()
+    assert (config["client_id"], config["group_id"]) == ("c", "g")
+    assert config["enable_auto_commit"] is False
+    assert config["auto_offset_reset"] == "earliest"
+    assert config["allow_auto_create_topics"] is False
+    assert config["isolation_level"] == "read_uncommitted"
+    assert reading_config(PLAIN, client_id="c")["isolation_level"] == "read_committed"
+    assert set(config) <= set(KafkaConsumer.DEFAULT_CONFIG)
+
+
+def test_leaving_commits_nothing_and_survives_a_broker_that_is_away() -> None:
+    """
+    The broker notices by itself that we are gone; a worker that ends must not fail over it.
+    """
+    asked: list[dict[str, object]] = []
+
+    class Consumer:
+        def close(self, **how: object) -> None:
+            asked.append(how)
+            raise kafka_errors.NodeNotReadyError
+
+    leave(Consumer())
+
+    assert [False] == [how["autocommit"] for how in asked]
 
 
 def test_a_missing_file_of_authorities_is_named(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def test_counters_with_few_labels_begin_at_zero() -> None:
     found = scrape_of(PrometheusRecorder())
 
     assert found.value("touchstone_verdicts_total", status="failed") == 0
+    assert found.value("touchstone_forgotten_total", store="redis", result="failed") == 0
     assert found.labels("touchstone_cache_requests_total", "result") >= {"hit", "miss", "error"}
     assert found.value("touchstone_events_consumed_total") == 0
 

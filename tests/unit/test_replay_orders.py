@@ -6,36 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.fake_outcomes import ManualClock
 from worker.domain import Partition, RawEvent
 from worker.errors import ConfigInvalid
 from worker.flow.replay_run import Bound, RunPlan, RunState, RunTotals, Stretch
 from worker.ports import GroupMembership, Polled
 from worker.replay.bounds import parse_bound
 from worker.replay.destination import Destination, parse_destination, require_apart
-from worker.replay.order import revised
+from worker.replay.order import IN_FLIGHT_UNFETCHED, in_flight_limit, revised
 from worker.replay.pace import Pace, PacedSource
+from worker.replay.reached import Reached
 from worker.settings.tree import Settings, TopicSettings
-
-
-class SetClock:
-    """
-    A clock that a test sets.
-    """
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def monotonic_s(self) -> float:
-        """
-        As set.
-        """
-        return self.now_s
-
-    def wall_s(self) -> float:
-        """
-        As set.
-        """
-        return self.now_s
 
 
 class Endless:
@@ -182,7 +163,7 @@ def test_the_pace_is_kept() -> None:
     """
     Over ten seconds at 50 a second 500 uploads are taken, whatever room there is, and one more at the start.
     """
-    clock, source = SetClock(), Endless()
+    clock, source = ManualClock(), Endless()
     paced = PacedSource(source, Pace(50, clock))
     taken = len(paced.poll(room=1_000, wait_s=0.1).events)
     for _ in range(1_000):
@@ -197,7 +178,7 @@ def test_a_paced_source_waits_no_longer_than_it_may() -> None:
     """
     Without room by its pace it polls nothing, and waits for the next upload or the time allowed, whichever is shorter.
     """
-    clock, source = SetClock(), Endless()
+    clock, source = ManualClock(), Endless()
     paced = PacedSource(source, Pace(0.1, clock))
     paced.poll(room=10, wait_s=0.1)
     paced.poll(room=10, wait_s=0.1)
@@ -207,3 +188,41 @@ def test_a_paced_source_waits_no_longer_than_it_may() -> None:
     assert [room for room, _ in source.asked] == [1, 0, 0]
     assert source.asked[1][1] == pytest.approx(0.1)
     assert source.asked[2][1] == pytest.approx(0.05)
+
+
+def test_the_configured_limit_holds_wherever_images_are_fetched() -> None:
+    """
+    What an operator set for the memory of a machine; without fetching more may be under way, and never less.
+    """
+    assert [7, 50_000] == [in_flight_limit(limit, fetch=True) for limit in (7, 50_000)]
+    assert [IN_FLIGHT_UNFETCHED, 50_000] == [in_flight_limit(limit, fetch=False) for limit in (7, 50_000)]
+
+
+def test_progress_goes_on_from_where_a_run_had_come_and_ends_at_its_end() -> None:
+    """
+    Though the last positions are marks of transactions, which no upload answers.
+    """
+    told: list[tuple[str, int, int]] = []
+    plan = RunPlan("r", "uploads", "topic:out", "beginning", "end", {}, {0: Stretch(10, 20), 1: Stretch(0, 4)})
+    reached = Reached(RunState(plan, {0: 15, 1: 4}), lambda *so_far: told.append(so_far), ManualClock())
+    reached.advance({Partition("uploads", 0): 18})
+    left = reached.left
+    reached.end()
+
+    assert [("replaying", 9, 14), ("replaying", 12, 14), ("replaying", 14, 14)] == told
+    assert (2, 0) == (left, reached.left)
+
+
+def test_the_groups_offsets_are_due_now_and_then() -> None:
+    """
+    Not with every write: each is a round trip.
+    """
+    clock = ManualClock()
+    plan = RunPlan("r", "uploads", "file:/out", "beginning", "end", {}, {0: Stretch(0, 9)})
+    reached = Reached(RunState.new(plan), lambda *_: None, clock)
+    due = []
+    for second in (1, 4, 5, 6, 9, 10):
+        clock.now_s = float(second)
+        due.append(reached.commit_is_due())
+
+    assert [False, False, True, False, False, True] == due

@@ -73,6 +73,7 @@ def test_what_is_commented_out_may_be_used(tmp_path: Path, text: str) -> None:
         "kafka.security_protocol=SASL_SSL",
         "bank.path=",
         "bank.releases=s3://banks/touchstone",
+        "shadow.bank_path=",
         "embeddings.keep=file",
         "tracing.exporter=otlp",
     ]

@@ -170,3 +170,41 @@ def test_the_digest_follows_the_values_and_not_their_origins() -> None:
     assert load(sets=["batch.size=4"]).digest != plain.digest
     assert load(sets=["redis.url=redis://:a@h/0"]).digest == load(sets=["redis.url=redis://:b@h/0"]).digest
     assert load(sets=["redis.url=redis://:a@h/0"]).digest != load(sets=["redis.url=redis://:a@other/0"]).digest
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("TOUCHSTONE_KAFKA_GROUP_ID", "TOUCHSTONE__KAFKA__GROUP_ID"),
+        ("TOUCHSTONE_KAFKA_GROUPID", "TOUCHSTONE__KAFKA__GROUP_ID"),
+        ("TOUCHSTONE_HTTP_PORT", "TOUCHSTONE__HTTP__PORT"),
+    ],
+)
+def test_a_variable_that_reads_like_a_setting_is_told(variable: str, meant: str) -> None:
+    """
+    It changes nothing, for another program may have set it, and the doubt names what may have been meant.
+    """
+    loaded = load(environ={variable: "secret"})
+
+    assert Settings() == loaded.settings
+    assert loaded.doubts == (
+        f"environment {variable}: is no setting and is not read; settings begin with TOUCHSTONE__, as {meant}",
+    )
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "TOUCHSTONE_SERVICE_HOST",
+        "TOUCHSTONE_SERVICE_PORT_METRICS",
+        "TOUCHSTONE_PORT_9464_TCP_ADDR",
+        "TOUCHSTONE_SERVICE_PORT_A__B",
+        "TOUCHSTONE_REPLAY_UPLOADS",
+        "TOUCHSTONE",
+    ],
+)
+def test_what_others_set_is_not_told(variable: str) -> None:
+    """
+    Kubernetes sets a dozen variables for a service named touchstone, and tests have switches.
+    """
+    assert load(environ={variable: "tcp://10.0.0.1:9464"}).doubts == ()

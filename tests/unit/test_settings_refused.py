@@ -113,6 +113,7 @@ def test_relations_name_the_layers_that_contradict_each_other() -> None:
         (["embeddings.keep=file"], "[embeddings] keep = 'file' needs path"),
         (["embeddings.path=a"], "[embeddings] keep = 'none' does not use path"),
         (["shadow.enabled=true"], "[shadow] enabled needs a candidate"),
+        (["shadow.bank_path=a", "shadow.judgement_path=b"], "[shadow] bank_path brings its own judgement"),
         (["tracing.endpoint=http://x"], "[tracing] endpoint is of no use with exporter 'none'"),
         (["kafka.security_protocol=SASL_SSL"], "[kafka] security_protocol SASL_SSL needs sasl_mechanism"),
         (["kafka.ssl_cafile=ca.pem"], "[kafka] security_protocol PLAINTEXT does not use ssl_cafile"),
@@ -210,4 +211,21 @@ def test_text_that_is_not_utf8_is_refused() -> None:
     """
     assert refused(environ={"TOUCHSTONE__SERVICE__NAME": "\udce9"}) == [
         "environment TOUCHSTONE__SERVICE__NAME: service.name holds bytes that are not UTF-8; expected text"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("TOUCHSTONE_KAFKA__GROUP_ID", "TOUCHSTONE__KAFKA__GROUP_ID"),
+        ("TOUCHSTONE_KAFKA__GROUPID", "TOUCHSTONE__KAFKA__GROUP_ID"),
+        ("TOUCHSTONE_KAFKA__TOPICS__UPLOADS", "TOUCHSTONE__KAFKA__TOPICS__UPLOADS"),
+    ],
+)
+def test_one_underscore_after_the_name_is_refused(variable: str, meant: str) -> None:
+    """
+    It names a section as only a setting does, and would otherwise be passed over; the value is not repeated.
+    """
+    assert refused(environ={variable: "secret"}) == [
+        f"environment {variable}: is no setting and is not read; settings begin with TOUCHSTONE__, as {meant}"
     ]

@@ -154,3 +154,16 @@ def test_an_error_of_the_tree_itself_repeats_no_value() -> None:
         KafkaSettings.model_validate({"sasl_password": 12345678})
 
     assert "12345678" not in str(caught.value)
+
+
+def test_a_doubtful_variable_is_told_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    One warning on stderr; what the command prints stays what it is.
+    """
+    monkeypatch.setenv("TOUCHSTONE_KAFKA_GROUP_ID", "mine")
+    shown = show("--json")
+    (line,) = map(json.loads, shown.stderr.splitlines())
+
+    assert json.loads(shown.stdout)["origins"]["kafka.group_id"] == "default"
+    assert ("settings.not_read", "warning") == (line["event"], line["level"])
+    assert "as TOUCHSTONE__KAFKA__GROUP_ID" in line["problem"]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,19 +14,22 @@ from hypothesis import strategies as st
 from tests.bank_builders import a_source, build_small
 from tests.builders import an_upload
 from tests.conftest import ROOT
-from tests.fake_encoder import FakeEncoder, fake_decoder, fake_embedder
-from tests.loop_rig import small_bank
+from tests.fake_encoder import DIM, FakeEncoder, fake_decoder, fake_embedder
 from tests.shadow_rig import InMemoryShadowOutbox
-from worker.domain import Upload
+from worker.bank.files import read_manifest, write_manifest
+from worker.domain import Embedding, Upload
 from worker.errors import CannotStart, ConfigInvalid
+from worker.fitting.bank_fit import Release, fit_bank
+from worker.fitting.fit import FitPlan
 from worker.flow.shadow import ShadowLimits
-from worker.instruments import Instruments, open_beside
+from worker.instruments import Beside, Instruments, open_beside, read_bank
+from worker.judgement.model import FittedJudgement
 from worker.operation.shadowing import around, build_shadow, open_candidate, shadow_versions, shadowing
 from worker.policy import load_policy
 from worker.settings.operations import ShadowSettings
 from worker.settings.tree import BankSettings, PolicySettings, Settings
 from worker.telemetry.metrics import InMemoryRecorder
-from worker.views import ViewSpec
+from worker.views import GLOBAL_ONLY, ViewSpec
 
 POLICY = ROOT / "config" / "policy.toml"
 
@@ -49,11 +53,11 @@ def settings_of(live_bank: Path, **shadow: object) -> Settings:
     )
 
 
-def a_bank(folder: Path, name: str, *, views: ViewSpec | None = None, reals: int = 5) -> Path:
+def a_bank(folder: Path, name: str, *, views: ViewSpec | None = None, reals: int = 5, fakes: int = 4) -> Path:
     """
     A small bank of these views.
     """
-    source = a_source(folder / f"{name}-source", reals=reals, fakes=4)
+    source = a_source(folder / f"{name}-source", reals=reals, fakes=fakes)
     build_small(source, folder / name, fake_embedder() if views is None else fake_embedder(views=views))
     return folder / name
 
@@ -62,10 +66,27 @@ def live_instruments(settings: Settings) -> Instruments:
     """
     What the live worker judges with.
     """
-    encoder = FakeEncoder()
-    bare = Instruments(encoder, fake_decoder(), small_bank(), load_policy(POLICY))
     assert settings.bank.path is not None
-    return open_beside(bare, settings, bank=settings.bank.path, policy=POLICY)
+    beside = Beside(FakeEncoder(), fake_decoder(), load_policy(POLICY), GLOBAL_ONLY)
+    return open_beside(beside, settings, whole=read_bank(settings.bank.path))
+
+
+def fitted(bank: Path, name: str, *heads: str, seed: int = 0) -> Path:
+    """
+    What ``touchstone fit`` leaves of a bank under another name.
+    """
+    out = bank.parent / name
+    fit_bank(bank, plan=FitPlan(heads=heads, seed=seed), release=Release(out=out, version=name))
+    return out
+
+
+def judgement_in(instruments: Instruments) -> FittedJudgement:
+    """
+    The fitted judgement that they apply.
+    """
+    assert instruments.fitted is not None
+    assert isinstance(instruments.fitted.judgement, FittedJudgement)
+    return instruments.fitted.judgement
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.floats(0.001, 1), st.floats(0.001, 1))
@@ -138,6 +159,124 @@ def test_a_candidate_policy_alone_judges_the_live_bank(tmp_path: Path) -> None:
 
     assert live.bank.identity == candidate.bank.identity
     assert ("default", "stricter") == (live.policy.id, candidate.policy.id)
+
+
+def test_a_candidate_judgement_judges_the_live_references(tmp_path: Path) -> None:
+    """
+    The candidate heads are those of the folder, the references the live ones, and its verdicts name what was fitted.
+    """
+    bank = a_bank(tmp_path, "live", reals=24, fakes=12)
+    settings = settings_of(fitted(bank, "one", "knn"), judgement_path=fitted(bank, "two", "knn", "real_only"))
+    live = live_instruments(settings)
+    candidate = open_candidate(settings, live)
+    ours, theirs = (
+        of.on_surface("default").bank for of in (live.versions("live"), shadow_versions(settings, candidate))
+    )
+    asked = Embedding.from_features(np.arange(DIM, dtype=np.float32) - 7)
+    nearest = [of.bank.nearest([asked], 5) for of in (live, candidate)]
+
+    assert ["knn"] == [head.name for head in judgement_in(live).heads]
+    assert {"knn", "real_only"} == {head.name for head in judgement_in(candidate).heads}
+    assert nearest[0] == nearest[1]
+    assert ("one", "two") == (ours.version, theirs.version)
+    assert ours.judgement != theirs.judgement
+    assert ours.manifest_sha256 != theirs.manifest_sha256
+
+
+def test_of_a_candidate_judgement_three_files_are_enough(tmp_path: Path) -> None:
+    """
+    The references are read from the live bank: those of the folder need not be there.
+    """
+    bank = a_bank(tmp_path, "live", reals=24, fakes=12)
+    judgement = fitted(bank, "two", "knn")
+    for path in judgement.iterdir():
+        if path.name not in {"manifest.json", "judgement.json", "heads.safetensors"}:
+            path.unlink()
+    settings = settings_of(bank, judgement_path=judgement)
+    candidate = open_candidate(settings, live_instruments(settings))
+
+    assert candidate.fitted is not None
+    assert 36 == candidate.bank.identity.entries
+
+
+def test_a_candidate_judgement_of_other_references_is_refused(tmp_path: Path) -> None:
+    """
+    The message names the setting, both banks, what was found and what was expected.
+    """
+    other = fitted(a_bank(tmp_path, "other", reals=25, fakes=12), "fitted-other", "knn")
+    settings = settings_of(a_bank(tmp_path, "live", reals=24, fakes=12), judgement_path=other)
+    said = (
+        r"shadow\.judgement_path = .*fitted-other.*vectors\.safetensors has sha256 \w{64}, expected \w{64}.*"
+        r"counts\.entries is 37, expected 36.*shadow\.bank_path.*shadow\.enabled = false"
+    )
+
+    with pytest.raises(CannotStart, match=said):
+        open_candidate(settings, live_instruments(settings))
+
+
+def test_a_candidate_judgement_of_another_encoder_is_refused(tmp_path: Path) -> None:
+    """
+    Also where its manifest claims the live references: then the part that differs is named.
+    """
+    bank = a_bank(tmp_path, "live", reals=24, fakes=12)
+    judgement = fitted(bank, "two", "knn")
+    manifest = read_manifest(judgement)
+    encoder = manifest.encoder.model_copy(update={"weights_sha256": "ab" * 32})
+    write_manifest(judgement, manifest.model_copy(update={"encoder": encoder}))
+    settings = settings_of(bank, judgement_path=judgement)
+
+    with pytest.raises(
+        CannotStart, match=r"shadow\.judgement_path.*encoder\.weights_sha256 is (ab){32}, expected \w{64}"
+    ):
+        open_candidate(settings, live_instruments(settings))
+
+
+def test_a_damaged_candidate_judgement_is_refused(tmp_path: Path) -> None:
+    """
+    Its own hash says so.
+    """
+    bank = a_bank(tmp_path, "live", reals=24, fakes=12)
+    judgement = fitted(bank, "two", "knn")
+    text = (judgement / "judgement.json").read_text().replace('"seed": 0', '"seed": 1')
+    (judgement / "judgement.json").unlink()  # it may be linked
+    (judgement / "judgement.json").write_text(text)
+    settings = settings_of(bank, judgement_path=judgement)
+
+    with pytest.raises(CannotStart, match=r"shadow\.judgement_path.*hash to"):
+        open_candidate(settings, live_instruments(settings))
+
+
+def test_a_candidate_judgement_that_is_none_is_refused(tmp_path: Path) -> None:
+    """
+    No folder, and a bank that was never fitted; either way the message says what to run.
+    """
+    bank = a_bank(tmp_path, "live", reals=24, fakes=12)
+    nowhere, plain = (settings_of(bank, judgement_path=path) for path in (tmp_path / "nowhere", bank))
+    live = live_instruments(nowhere)
+
+    with pytest.raises(CannotStart, match=r"shadow\.judgement_path = .*found no directory.*touchstone fit BANK --out"):
+        open_candidate(nowhere, live)
+    with pytest.raises(CannotStart, match=r"shadow\.judgement_path = .*names no judgement.*touchstone fit BANK --out"):
+        open_candidate(plain, live)
+
+
+def test_a_candidate_judgement_that_no_policy_asks_is_refused(tmp_path: Path) -> None:
+    """
+    Under soft_vote all its heads would be silent; with a candidate policy that asks them it opens.
+    """
+    bank = a_bank(tmp_path, "live", reals=24, fakes=12)
+    silent, asking = tmp_path / "silent.toml", tmp_path / "asking.toml"
+    asking.write_text(POLICY.read_text())
+    silent.write_text(POLICY.read_text().replace('name = "auto"', 'name = "soft_vote"'))
+    judgement = fitted(bank, "two", "knn")
+    refused, opened = (settings_of(bank, judgement_path=judgement, policy_path=path) for path in (silent, asking))
+    live = live_instruments(refused)
+
+    with pytest.raises(
+        ConfigInvalid, match=r"shadow\.judgement_path = .*rule\.name soft_vote, which asks no judgement"
+    ):
+        open_candidate(refused, live)
+    assert open_candidate(opened, live).fitted is not None
 
 
 def test_a_candidate_with_other_views_is_refused(tmp_path: Path) -> None:

@@ -1,17 +1,21 @@
 """
 What the Kafka adapters share: how to connect, what must hold at the start, kafka-python's errors in our terms.
 
-Consuming lives in ``kafka_source.py``, producing in ``kafka_outbox.py``, topics in ``kafka_topics.py``.
+Consuming lives in ``kafka_source.py`` and ``kafka_stretches.py``, producing in ``kafka_outbox.py``, topics in
+``kafka_topics.py``.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final, Literal
 
 import kafka.errors as kafka_errors
+from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 from kafka.record import util as kafka_record_util
+from kafka.structs import OffsetAndMetadata
 
+from worker.domain import Partition
 from worker.errors import CannotStart, WorkerCrashed
 from worker.settings.tree import KafkaSettings
 
@@ -19,7 +23,10 @@ START_TIMEOUT_S: Final = 15.0
 """How long an unreachable Kafka is waited for when a worker starts."""
 
 CLOSE_TIMEOUT_S: Final = 5.0
+COMMIT_TIMEOUT_S: Final = 5.0
 RECONNECT_AT_LATEST_MS: Final = 1_000
+
+Isolation = Literal["read_committed", "read_uncommitted"]
 
 _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (
@@ -94,6 +101,66 @@ def connection_config(settings: KafkaSettings) -> dict[str, Any]:
             raise CannotStart(f"kafka.ssl_cafile is {settings.ssl_cafile}, which is no file; name the PEM file")
         config["ssl_cafile"] = str(settings.ssl_cafile)
     return config
+
+
+def reading_config(
+    settings: KafkaSettings, *, client_id: str, group_id: str | None = None, isolation: Isolation = "read_committed"
+) -> dict[str, Any]:
+    """
+    The arguments of every consumer of ours: nothing is committed but by us, and nothing old is passed over unasked.
+    """
+    return connection_config(settings) | {
+        "client_id": client_id,
+        "group_id": group_id,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "isolation_level": isolation,
+        "allow_auto_create_topics": False,
+    }
+
+
+def partitions_of(consumer: Any, topic: str) -> list[TopicPartition]:  # noqa: ANN401 - kafka-python is untyped
+    """
+    The partitions of a topic, in order. Raises ``CannotStart`` where none is known: nothing is not the whole topic.
+    """
+    numbers = sorted(consumer.partitions_for_topic(topic) or ())
+    if not numbers:
+        raise CannotStart(f"Kafka knows topic {topic} and none of its partitions; look after its leaders")
+    return [TopicPartition(topic, number) for number in numbers]
+
+
+def commit_offsets(
+    consumer: Any,  # noqa: ANN401 - kafka-python is untyped
+    offsets: Mapping[Partition, int],
+    *,
+    topic: str,
+    refusals: tuple[type[Exception], ...] = (),
+) -> bool:
+    """
+    Store under the consumer's group what is to be read next; False when Kafka did not take it, or with a refusal.
+
+    Raises ``WorkerCrashed`` when it never will: no permission, or our instance id given away.
+    """
+    stored = {TopicPartition(at.topic, at.number): OffsetAndMetadata(next_, "", -1) for at, next_ in offsets.items()}
+    try:
+        consumer.commit(stored, timeout_ms=COMMIT_TIMEOUT_S * 1000)
+    except refusals:
+        return False
+    except kafka_errors.KafkaError as error:
+        if error.retriable:
+            # It may have been stored all the same; storing it again does no harm.
+            return False
+        raise crashed(error, f"to commit offsets of {topic}") from error
+    return True
+
+
+def leave(consumer: Any) -> None:  # noqa: ANN401 - kafka-python is untyped
+    """
+    Release the connections, and leave the group if there is one. Commits nothing.
+    """
+    # A broker that does not hear us leave notices when the session has run out.
+    with suppress(kafka_errors.KafkaError):
+        consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_S * 1000)
 
 
 @contextmanager

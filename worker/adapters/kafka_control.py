@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import kafka.errors as kafka_errors
 import structlog
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer
 from pydantic import ValidationError
 
 from schemas.bank_control import BankControlV1
@@ -18,6 +18,9 @@ from worker.adapters.kafka_client import (
     CLOSE_TIMEOUT_S,
     START_TIMEOUT_S,
     connection_config,
+    leave,
+    partitions_of,
+    reading_config,
     require_crc32c,
     require_topics,
     starting,
@@ -75,18 +78,11 @@ class ControlReader:
         require_topics(settings, [self._topic])
         with starting(settings, START_TIMEOUT_S):
             self._consumer: Any = KafkaConsumer(
-                **connection_config(settings),
-                client_id="touchstone-bank",
-                group_id=None,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                allow_auto_create_topics=False,
+                **reading_config(settings, client_id="touchstone-bank"),
                 bootstrap_timeout_ms=round(START_TIMEOUT_S * 1000),
             )
             try:
-                numbers = self._consumer.partitions_for_topic(self._topic) or ()
-                self._partitions = [TopicPartition(self._topic, number) for number in sorted(numbers)]
+                self._partitions = partitions_of(self._consumer, self._topic)
                 self._consumer.assign(self._partitions)
             except BaseException:
                 self._consumer.close()
@@ -139,5 +135,4 @@ class ControlReader:
         """
         Release the consumer.
         """
-        with contextlib.suppress(kafka_errors.KafkaError):
-            self._consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_S * 1000)
+        leave(self._consumer)

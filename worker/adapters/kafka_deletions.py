@@ -6,18 +6,18 @@ What is to be forgotten, and from where, is the business of ``worker.operation.f
 
 import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Any, Final
 
 import kafka.errors as kafka_errors
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.structs import OffsetAndMetadata
 
 from worker.adapters.kafka_client import (
-    CLOSE_TIMEOUT_S,
     START_TIMEOUT_S,
-    connection_config,
+    commit_offsets,
     crashed,
+    leave,
+    reading_config,
     require_crc32c,
     require_topics,
     starting,
@@ -31,8 +31,6 @@ from worker.settings.tree import KafkaSettings
 
 LOOK_AGAIN_S: Final = 60.0
 """How often partitions that were added to the topic are looked for."""
-
-COMMIT_TIMEOUT_S: Final = 5.0
 
 
 class KafkaDeletions:
@@ -50,15 +48,10 @@ class KafkaDeletions:
         self._topic = settings.topics.deletions
         self._stores = instance_id is not None
         require_topics(settings, [self._topic])
+        group_id = None if instance_id is None else f"{settings.group_id}.deletions.{instance_id}"
         with starting(settings, START_TIMEOUT_S):
             self._consumer: Any = KafkaConsumer(
-                **connection_config(settings),
-                client_id=f"{client_id}-deletions",
-                group_id=None if instance_id is None else f"{settings.group_id}.deletions.{instance_id}",
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                allow_auto_create_topics=False,
+                **reading_config(settings, client_id=f"{client_id}-deletions", group_id=group_id),
                 bootstrap_timeout_ms=round(START_TIMEOUT_S * 1000),
             )
             self._assigned: frozenset[TopicPartition] = frozenset()
@@ -87,24 +80,15 @@ class KafkaDeletions:
 
         Raises ``WorkerCrashed`` when the group will never take it.
         """
-        if not (self._stores and done):
-            return
-        offsets = {
-            TopicPartition(event.partition.topic, event.partition.number): OffsetAndMetadata(event.offset + 1, "", -1)
-            for event in done
-        }
-        try:
-            self._consumer.commit(offsets, timeout_ms=COMMIT_TIMEOUT_S * 1000)
-        except kafka_errors.KafkaError as error:
-            if not error.retriable:
-                raise crashed(error, f"to commit offsets of {self._topic}") from error
+        if self._stores and done:
+            offsets = {event.partition: event.offset + 1 for event in done}
+            commit_offsets(self._consumer, offsets, topic=self._topic)
 
     def close(self) -> None:
         """
         Release the connection. Commits nothing.
         """
-        with suppress(kafka_errors.KafkaError):  # nothing is owed to the broker
-            self._consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_S * 1000)
+        leave(self._consumer)
 
     def _assign(self) -> None:
         numbers = self._consumer.partitions_for_topic(self._topic) or ()

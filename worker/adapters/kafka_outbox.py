@@ -154,21 +154,21 @@ class KafkaOutbox:
         # The broker would take the offsets of a consumer that is no member, from anybody and without fencing (KIP-447).
         return place.generation_id >= 0 and bool(place.member_id)
 
-    def _positions(self, offsets: Mapping[Partition, int]) -> dict[TopicPartition, OffsetAndMetadata]:
-        return {
-            TopicPartition(partition.topic, partition.number): OffsetAndMetadata(offset, "", -1)
-            for partition, offset in offsets.items()
-        }
+    def _add_offsets(self, offsets: Mapping[Partition, int], place: ConsumerGroupMetadata) -> None:
+        """
+        Make the offsets a part of the transaction that is open.
+        """
+        positions = {TopicPartition(at.topic, at.number): OffsetAndMetadata(to, "", -1) for at, to in offsets.items()}
+        self._producer.send_offsets_to_transaction(positions, place)
 
     def _transact(
         self, releases: Sequence[Release], offsets: Mapping[Partition, int], place: ConsumerGroupMetadata
     ) -> bool:
-        positions = self._positions(offsets)
         sent: list[tuple[Release, Any]] = []
         try:
             self._producer.begin_transaction()
             sent += ((release, self._send(release)) for release in releases)
-            self._producer.send_offsets_to_transaction(positions, place)
+            self._add_offsets(offsets, place)
             # Before the commit: kafka-python 3.0.12 commits a transaction without the messages whose time ran out.
             self._producer.flush(self._settings.publish_timeout_s)
             for _, future in sent:

@@ -1,38 +1,40 @@
 """
 A replay run whose verdicts go to a topic: each transaction holds verdicts, the next offsets to read and the totals.
 
-Progress is committed under the run's own consumer group, with the totals as the offsets' metadata. The plan lies in a
-second group (the same name and ``.plan``): per partition its start as offset, and its end with all else as metadata. So
-any machine can take a run over, for as long as the brokers keep the offsets of idle groups (a week by default).
+All that is kept of the run is written by its transactional producer, so that a process whose run was taken over can
+change nothing any more. How it is kept is in ``kafka_run_state.py``. Any machine can take a run over, for as long as
+the brokers keep the offsets of groups without members (a week by default, from the run's last commit).
 """
 
-import json
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
-import kafka.errors as kafka_errors
-from kafka import TopicPartition
-from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
-from pydantic import ValidationError
+from kafka.structs import ConsumerGroupMetadata
 
-from worker.adapters.kafka_client import START_TIMEOUT_S, admin_client, starting, told
 from worker.adapters.kafka_outbox import KafkaOutbox
+from worker.adapters.kafka_run_state import (
+    PLAN_SUFFIX,
+    find_run,
+    kept_of,
+    plan_offsets,
+    progress_offsets,
+    run_group,
+    state_of,
+)
 from worker.domain import Partition, Release
 from worker.errors import CannotStart, PublishFailed
-from worker.flow.replay_run import PLANS, TOTALS, RunPlan, RunState, RunTotals, Stretch
-from worker.ports import GroupMembership, Recorder
+from worker.flow.replay_run import RunPlan, RunState, RunTotals
+from worker.ports import Clock, GroupMembership, Recorder
 from worker.settings.tree import KafkaSettings
 
-PLAN_SUFFIX: Final = ".plan"
-ASK_AGAIN_S: Final = 0.1
+RENEW_EVERY_S: Final = 3_600.0
+"""
+How old what the brokers keep of a run may become while it is written.
 
-
-def run_group(settings: KafkaSettings, run_id: str) -> str:
-    """
-    The consumer group under which a run's progress is committed, which is its transactional id as well.
-    """
-    return f"{settings.group_id}.replay.{run_id}"
+They drop each partition's offset when it was committed longer than offsets.retention.minutes ago (a week by default):
+the plan, which never changes, and the progress of a partition that was read to its end. An hour is far below any
+retention in use, and one more request in an hour costs nothing.
+"""
 
 
 class KafkaRun:
@@ -42,123 +44,90 @@ class KafkaRun:
     ``settings.topics.verdicts`` is the topic to write to.
     """
 
-    def __init__(self, settings: KafkaSettings, run_id: str, recorder: Recorder) -> None:
+    def __init__(self, settings: KafkaSettings, run_id: str, recorder: Recorder, clock: Clock) -> None:
         self._settings = settings
+        self._run_id = run_id
         self._group = run_group(settings, run_id)
         self._recorder = recorder
+        self._clock = clock
         self._outbox: _RunOutbox | None = None
-        self._plan: RunPlan | None = None
+        self._positions: dict[int, int] = {}
+        self._renewed_s: float | None = None
 
     def find(self, run_id: str | None) -> RunState | None:  # noqa: ARG002 - the group is the run's already
         """
-        What the brokers keep of this run; None where they know nothing. Raises ``CannotStart`` when they do not answer.
-        """
-        plan = self._plan_of(self._committed(self._group + PLAN_SUFFIX))
-        reached = self._committed(self._group)
-        if plan is None and reached:
-            raise CannotStart(
-                f"Group {self._group} has come some way, but its plan ({self._group}{PLAN_SUFFIX}) is gone: brokers "
-                "keep it for offsets.retention.minutes. Replay to another --out under another --run-id"
-            )
-        return None if plan is None else _state_of(plan, reached)
+        What the brokers keep of this run; None where they know nothing.
 
-    def _plan_of(self, kept: Mapping[TopicPartition, Any]) -> RunPlan | None:
-        if not kept:
-            return None
-        stretches: dict[int, Stretch] = {}
-        documents = []
-        try:
-            for at, stored in kept.items():
-                document = json.loads(stored.metadata)
-                stretches[at.partition] = Stretch(stored.offset, int(document.pop("end")))
-                documents.append(document)
-            plan = PLANS.validate_python(documents[0] | {"stretches": stretches})
-        except (ValueError, KeyError, TypeError, ValidationError) as error:
-            raise CannotStart(
-                f"Group {self._group}{PLAN_SUFFIX} holds no plan of a replay ({type(error).__name__}): another release "
-                "or another program committed there. Take another --run-id"
-            ) from error
-        return plan
+        Raises ``CannotStart`` when they do not answer, or have dropped a part of it.
+        """
+        return find_run(self._settings, self._run_id)
 
     def begin(self, plan: RunPlan) -> RunState:
         """
-        Take the transactional id, then commit the plan.
+        Take the transactional id, then commit the plan with every partition's start.
+
+        Raises ``CannotStart`` where another process has begun the run meanwhile.
         """
-        self._start(plan)
-        common = PLANS.dump_python(plan, mode="json", exclude={"stretches"})
-        self._store(
-            self._group + PLAN_SUFFIX,
-            {
-                TopicPartition(plan.topic, number): OffsetAndMetadata(
-                    stretch.start, json.dumps(common | {"end": stretch.end}), -1
-                )
-                for number, stretch in plan.stretches.items()
-            },
-        )
-        return RunState.new(plan)
+        state = RunState.new(plan)
+        self._start(state)
+        # Looked at again now that nobody else can write: the model was loaded since ``find``.
+        if any(kept_of(self._settings, self._group)):
+            raise CannotStart(
+                f"Run {self._run_id} was begun by another replay a moment ago, which is stopped by this one. Go on "
+                "with it by the same command, or take another --run-id"
+            )
+        self._commit((), self._positions, RunTotals())
+        return state
 
     def resume(self, found: RunState) -> RunState:
         """
         Fence whoever had the run, and ask how far it had come once its last transaction is decided.
         """
-        self._start(found.plan)
-        return _state_of(found.plan, self._committed(self._group))
+        self._start(found)
+        _, reached = kept_of(self._settings, self._group)
+        state = state_of(self._group, found.plan, reached)
+        self._positions = dict(state.positions)
+        return state
 
-    def _start(self, plan: RunPlan) -> None:
-        self._plan = plan
-        self._outbox = _RunOutbox(
-            self._settings, self._recorder, client_id=f"touchstone-replay-{plan.run_id}", transactional_id=self._group
-        )
+    def _start(self, state: RunState) -> None:
+        self._positions = {number: stretch.start for number, stretch in state.plan.stretches.items()}
+        self._outbox = _RunOutbox(self._settings, self._recorder, state.plan, transactional_id=self._group)
 
     def write(self, releases: Sequence[Release], offsets: Mapping[Partition, int], totals: RunTotals) -> None:
         """
         One transaction. Raises ``ProducerFenced`` once another process has taken the run over, or ``PublishFailed``.
         """
-        if self._outbox is None:
-            raise RuntimeError("begin or resume comes before write")
-        self._outbox.metadata = TOTALS.dump_json(totals).decode()
+        self._commit(releases, {partition.number: offset for partition, offset in offsets.items()}, totals)
+
+    def finish(self, totals: RunTotals) -> None:
+        """
+        Commit the ends: behind the last upload there may be marks of transactions. Raises as ``write`` does.
+        """
+        # Renewed, so that a finished run is known to be finished for the whole of the brokers' retention.
+        self._renewed_s = None
+        self._commit((), self._opened().ends, totals)
+
+    def _commit(self, releases: Sequence[Release], moved: Mapping[int, int], totals: RunTotals) -> None:
+        outbox, now_s = self._opened(), self._clock.monotonic_s()
+        positions = {**self._positions, **moved}
+        outbox.totals = totals
+        outbox.renews = self._renewed_s is None or now_s - self._renewed_s >= RENEW_EVERY_S
+        told = positions if outbox.renews else moved
         # The transactional id fences: whoever takes the run over starts under the same one, before it reads progress.
         place = GroupMembership(ConsumerGroupMetadata(self._group, -1, "", None))
-        if not self._outbox.transact(releases, offsets, place):
+        if not outbox.transact(releases, outbox.offsets(told), place):
             raise PublishFailed(
                 f"Kafka refused the offsets of group {self._group}: a consumer has joined it. Stop that consumer, and "
                 "go on with --run-id"
             )
+        self._positions = positions
+        if outbox.renews:
+            self._renewed_s = now_s
 
-    def finish(self, totals: RunTotals) -> None:
-        """
-        Commit the ends: behind the last upload there may be marks of transactions.
-        """
-        if self._plan is None:
-            raise RuntimeError("begin or resume comes before finish")
-        kept = TOTALS.dump_json(totals).decode()
-        ends = {
-            TopicPartition(self._plan.topic, number): OffsetAndMetadata(stretch.end, kept, -1)
-            for number, stretch in self._plan.stretches.items()
-        }
-        self._store(self._group, ends)
-
-    def _store(self, group: str, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
-        answers = self._asked(lambda admin: _stored(admin, group, offsets))
-        refused = {at: error for at, error in answers.items() if error is not kafka_errors.NoError}
-        for at, error in refused.items():
-            raise CannotStart(f"Kafka refused to keep the run's state of {at.topic}-{at.partition}: {told(error())}")
-
-    def _committed(self, group: str) -> dict[TopicPartition, Any]:
-        found: Mapping[TopicPartition, Any] = self._asked(lambda admin: admin.list_group_offsets(group)).get(group, {})
-        return {at: stored for at, stored in found.items() if stored.offset >= 0}
-
-    def _asked(self, question: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - kafka-python is untyped
-        # A cluster's first group waits for the topic of offsets to be made; kafka-python does not wait for that.
-        give_up_s = time.monotonic() + START_TIMEOUT_S
-        with starting(self._settings, START_TIMEOUT_S), admin_client(self._settings) as admin:
-            while True:
-                try:
-                    return question(admin)
-                except kafka_errors.KafkaError as error:
-                    if not error.retriable or time.monotonic() > give_up_s:
-                        raise
-                    time.sleep(ASK_AGAIN_S)
+    def _opened(self) -> "_RunOutbox":
+        if self._outbox is None:
+            raise RuntimeError("begin or resume comes before write and finish")
+        return self._outbox
 
     def close(self) -> None:
         """
@@ -170,34 +139,37 @@ class KafkaRun:
 
 class _RunOutbox(KafkaOutbox):
     """
-    An outbox whose transactions are a run's: of no member of a group, with metadata beside each offset.
+    An outbox whose transactions are a run's: of no member of a group, with the totals beside each offset.
+
+    While ``renews``, they hold the plan as well.
     """
 
-    metadata = ""
+    def __init__(self, settings: KafkaSettings, recorder: Recorder, plan: RunPlan, *, transactional_id: str) -> None:
+        self.totals = RunTotals()
+        self.renews = False
+        self._plan = plan
+        client_id = f"touchstone-replay-{plan.run_id}"
+        super().__init__(settings, recorder, client_id=client_id, transactional_id=transactional_id)
+
+    @property
+    def ends(self) -> dict[int, int]:
+        """
+        Where each partition of the run ends.
+        """
+        return {number: stretch.end for number, stretch in self._plan.stretches.items()}
+
+    def offsets(self, positions: Mapping[int, int]) -> dict[Partition, int]:
+        """
+        Positions, of partitions of the run's topic.
+        """
+        return {Partition(self._plan.topic, number): offset for number, offset in positions.items()}
 
     def _may_commit(self, place: ConsumerGroupMetadata) -> bool:  # noqa: ARG002 - nobody else knows this group
         return True
 
-    def _positions(self, offsets: Mapping[Partition, int]) -> dict[TopicPartition, OffsetAndMetadata]:
-        positions = super()._positions(offsets)
-        return {at: stored._replace(metadata=self.metadata) for at, stored in positions.items()}
-
-
-def _stored(admin: Any, group: str, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> Any:  # noqa: ANN401 - kafka-python is untyped
-    answers = admin.alter_group_offsets(group, dict(offsets))
-    for error in answers.values():
-        if getattr(error, "retriable", False):
-            raise error
-    return answers
-
-
-def _state_of(plan: RunPlan, kept: Mapping[TopicPartition, Any]) -> RunState:
-    positions = {at.partition: stored.offset for at, stored in kept.items() if at.topic == plan.topic}
-    # Totals only rise, and each transaction writes them to the partitions that it moves.
-    totals = max((TOTALS.validate_json(stored.metadata) for stored in kept.values()), key=_size, default=RunTotals())
-    ended = all(positions.get(number) == stretch.end for number, stretch in plan.stretches.items())
-    return RunState(plan, positions, totals, finished=ended)
-
-
-def _size(totals: RunTotals) -> int:
-    return totals.replayed + totals.dead_letters
+    def _add_offsets(self, offsets: Mapping[Partition, int], place: ConsumerGroupMetadata) -> None:
+        positions = {at.number: offset for at, offset in offsets.items()}
+        self._producer.send_offsets_to_transaction(progress_offsets(self._plan.topic, positions, self.totals), place)
+        if self.renews:
+            of_plan = ConsumerGroupMetadata(place.group_id + PLAN_SUFFIX, -1, "", None)
+            self._producer.send_offsets_to_transaction(plan_offsets(self._plan), of_plan)

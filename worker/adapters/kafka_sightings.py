@@ -6,31 +6,27 @@ know no encoder; its partition follows from the hash, so that a tombstone comes 
 """
 
 import struct
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import kafka.errors as kafka_errors
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer
 
 from worker.adapters.kafka_client import (
     CLOSE_TIMEOUT_S,
     START_TIMEOUT_S,
-    connection_config,
     require_crc32c,
     require_topics,
     starting,
     told,
 )
 from worker.adapters.kafka_outbox import producer_config
+from worker.adapters.kafka_stretches import Reading, ReadSoFar, whole_topic
 from worker.adapters.sighting_codec import SightingScope, pack_facts, pack_measured, scope_digest
-from worker.adapters.sighting_file import SightingFile
+from worker.adapters.sighting_file import recall_from
 from worker.adapters.sighting_rows import Row, SightingRows
-from worker.adapters.system_clock import SystemClock
 from worker.domain import ContentHash, Sighting
 from worker.errors import ArchiveUnavailable, CannotStart
 from worker.ports import Recorder
@@ -38,23 +34,22 @@ from worker.settings.tree import KafkaSettings
 
 RECORD_MAGIC: Final = b"TSa1"
 SHIFTED: Final = b":shift"
-POLL_MS: Final = 500
-SILENCE_S: Final = 60.0
-"""How long a topic may give nothing, while its end is not reached, before reading it is given up."""
 
 _HEAD: Final = struct.Struct("<4s16sI")
 _HASH_DIGITS: Final = 64
 
-ReadSoFar = Callable[[int, int], None]
-"""Told how many records of how many are read."""
+# Also what is not committed. We write without transactions; of another's open one the brokers let nobody see past its
+# beginning who asks for committed records, and a tombstone that lay behind would not be heeded.
+_READING: Final = Reading("touchstone-embeddings", ArchiveUnavailable, isolation="read_uncommitted")
 
 
 class KafkaSightings:
     """
     The ``SightingArchive`` over ``kafka.topics.embeddings``. Any thread may call any method; one waits for the other.
 
-    The first ``recall`` reads the whole topic, up to the end that it had then, into a temporary file; what is kept
-    later is not seen. Retention is the topic's. Raises ``CannotStart`` when Kafka or the topic is not there.
+    The first ``recall`` reads the whole topic, up to the end that it had then, into a file without a name, of which
+    nothing is left when the process ends; what is kept or forgotten later is not seen. Retention is the topic's.
+    Raises ``CannotStart`` when Kafka or the topic is not there.
     """
 
     def __init__(
@@ -72,8 +67,7 @@ class KafkaSightings:
         self._progress = progress
         self._lock = threading.Lock()
         self._publisher = SightingPublisher(settings, client_id=client_id)
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._read: SightingFile | None = None
+        self._read: SightingRows | None = None
 
     def recall(self, hashes: Sequence[ContentHash]) -> Mapping[ContentHash, Sighting]:
         """
@@ -82,7 +76,7 @@ class KafkaSightings:
         with self._lock:
             if self._read is None:
                 self._read = self._load()
-        return self._read.recall(hashes)
+        return recall_from(self._read, hashes, self._scope, recorder=self._recorder)
 
     def keep(self, sightings: Mapping[ContentHash, Sighting]) -> None:
         """
@@ -101,23 +95,27 @@ class KafkaSightings:
 
     def close(self) -> None:
         """
-        Release the producer and the temporary file.
+        Release the producer and what was read.
         """
         self._publisher.close()
         with self._lock:
             if self._read is not None:
                 self._read.close()
-            if self._folder is not None:
-                self._folder.cleanup()
 
-    def _load(self) -> SightingFile:
-        self._folder = tempfile.TemporaryDirectory(prefix="touchstone-embeddings-")
-        path = Path(self._folder.name) / "embeddings.sqlite"
-        digest = scope_digest(self._scope)
-        with closing(SightingRows(path)) as rows:
-            for records in _whole_topic(self._settings, self._progress or (lambda _read, _total: None)):
-                _take(rows, records, digest)
-        return SightingFile(path, self._scope, recorder=self._recorder, clock=SystemClock(), retention_s=None)
+    def _load(self) -> SightingRows:
+        topic, digest = self._settings.topics.embeddings, scope_digest(self._scope)
+        progress = self._progress or (lambda _read, _total: None)
+        try:
+            rows = SightingRows(None)
+            try:
+                for records in whole_topic(self._settings, topic, _READING, progress=progress):
+                    _take(rows, records, digest)
+            except BaseException:
+                rows.close()
+                raise
+        except CannotStart as error:
+            raise ArchiveUnavailable(str(error)) from error
+        return rows
 
 
 class SightingPublisher:
@@ -253,54 +251,3 @@ def _take(rows: SightingRows, records: Sequence[Any], digest: bytes) -> None:
             waiting = [row for row in waiting if row.content_hash != name]
             rows.remove([name])
     rows.put(waiting)
-
-
-def _whole_topic(settings: KafkaSettings, progress: ReadSoFar) -> Iterator[Sequence[Any]]:
-    """
-    All records up to the end that the topic has now, in order within each partition.
-    """
-    topic = settings.topics.embeddings
-    with starting(settings, START_TIMEOUT_S):
-        consumer = KafkaConsumer(
-            **connection_config(settings),
-            client_id="touchstone-embeddings",
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            allow_auto_create_topics=False,
-            bootstrap_timeout_ms=round(START_TIMEOUT_S * 1000),
-        )
-    with closing(consumer):
-        with starting(settings, START_TIMEOUT_S):
-            partitions = [
-                TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())
-            ]
-            starts, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
-            consumer.assign(partitions)
-            consumer.seek_to_beginning(*partitions)
-        total, at, news_s = sum(ends.values()) - sum(starts.values()), dict(starts), time.monotonic()
-        progress(0, total)
-        while any(at[partition] < ends[partition] for partition in partitions):
-            for partition, records in _polled(consumer).items():
-                yield [record for record in records if record.offset < ends[partition]]
-            # The position and not the last record's offset: what was compacted away has offsets too.
-            now_at = {partition: min(consumer.position(partition), ends[partition]) for partition in partitions}
-            news_s = time.monotonic() if now_at != at else news_s
-            if time.monotonic() - news_s > SILENCE_S:
-                raise ArchiveUnavailable(
-                    f"Kafka gave nothing of topic {topic} for {SILENCE_S:g} s before its end; look after the brokers "
-                    "that lead it, and start again"
-                )
-            at = now_at
-            progress(sum(at.values()) - sum(starts.values()), total)
-
-
-def _polled(consumer: Any) -> Mapping[TopicPartition, Any]:  # noqa: ANN401 - kafka-python is untyped
-    try:
-        records: Mapping[TopicPartition, Any] = consumer.poll(timeout_ms=POLL_MS, max_records=1_000)
-    except kafka_errors.KafkaError as error:
-        if not error.retriable:
-            raise ArchiveUnavailable(f"Kafka refused to give kept embeddings: {told(error)}") from error
-        # A broker that is away is waited for, as long as a silence may last.
-        return {}
-    return records

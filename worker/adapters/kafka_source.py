@@ -10,13 +10,14 @@ from typing import Any, Final, Literal
 
 import kafka.errors as kafka_errors
 from kafka import KafkaConsumer, TopicPartition
-from kafka.structs import MemberState, OffsetAndMetadata
+from kafka.structs import MemberState
 
 from worker.adapters.kafka_client import (
-    CLOSE_TIMEOUT_S,
     START_TIMEOUT_S,
-    connection_config,
+    commit_offsets,
     crashed,
+    leave,
+    reading_config,
     require_crc32c,
     require_topics,
     starting,
@@ -36,7 +37,6 @@ When a join is answered between two polls, kafka-python 3.0.12 throws the answer
 every member join again: with polls shorter than a round trip the group would never settle.
 """
 
-COMMIT_TIMEOUT_S: Final = 5.0
 HEARTBEATS_PER_SESSION: Final = 15
 
 # An upload that was written in a transaction and aborted is no upload, whatever is promised about our own output. Also
@@ -183,26 +183,16 @@ class KafkaEventSource:
         """
         assigned = self._consumer.assignment()
         ours = {
-            TopicPartition(partition.topic, partition.number): OffsetAndMetadata(offset, "", -1)
+            partition: offset
             for partition, offset in offsets.items()
             if TopicPartition(partition.topic, partition.number) in assigned
         }
-        stored = self._store(ours) and len(ours) == len(offsets)
+        stored = commit_offsets(self._consumer, ours, topic=self._topic, refusals=_REFUSALS) and len(ours) == len(
+            offsets
+        )
         result: Literal["ok", "refused"] = "ok" if stored else "refused"
         self._recorder.count("commits_total", result=result)
         return stored
-
-    def _store(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> bool:
-        try:
-            self._consumer.commit(offsets, timeout_ms=COMMIT_TIMEOUT_S * 1000)
-        except _REFUSALS:
-            return False
-        except kafka_errors.KafkaError as error:
-            if error.retriable:
-                # It may have been stored all the same; storing it again does no harm.
-                return False
-            raise crashed(error, f"to commit offsets of {self._topic}") from error
-        return True
 
     @property
     def exhausted(self) -> bool:
@@ -215,11 +205,7 @@ class KafkaEventSource:
         """
         Leave the group, within ``CLOSE_TIMEOUT_S`` for each step that needs the broker. Commits nothing.
         """
-        try:
-            self._consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_S * 1000)
-        except kafka_errors.KafkaError:
-            # The broker did not hear us leave; the group notices when the session has run out.
-            return
+        leave(self._consumer)
 
 
 def consumer_config(settings: KafkaSettings, *, client_id: str, instance_id: str | None) -> dict[str, Any]:
@@ -229,19 +215,21 @@ def consumer_config(settings: KafkaSettings, *, client_id: str, instance_id: str
     if settings.static_membership and instance_id is None:
         raise CannotStart("kafka.static_membership needs an instance id; set service.instance_id")
     session_ms = round(settings.session_timeout_s * 1000)
-    return connection_config(settings) | {
-        "client_id": client_id,
-        "group_id": settings.group_id,
+    config = reading_config(settings, client_id=client_id, group_id=settings.group_id, isolation=_ISOLATION)
+    return config | {
         "group_instance_id": instance_id if settings.static_membership else None,
-        "enable_auto_commit": False,
-        "auto_offset_reset": "earliest",
-        "isolation_level": _ISOLATION,
-        "allow_auto_create_topics": False,
         "session_timeout_ms": session_ms,
         "heartbeat_interval_ms": max(1, session_ms // HEARTBEATS_PER_SESSION),
         "max_poll_interval_ms": round(settings.max_poll_interval_s * 1000),
-        "max_partition_fetch_bytes": max(1_048_576, settings.max_event_bytes),
+        "max_partition_fetch_bytes": fetch_bytes(settings),
     }
+
+
+def fetch_bytes(settings: KafkaSettings) -> int:
+    """
+    How much a consumer of uploads fetches of a partition at once: the largest upload, or kafka-python's own choice.
+    """
+    return max(1_048_576, settings.max_event_bytes)
 
 
 def raw_event(record: Any, now_s: float) -> RawEvent:  # noqa: ANN401 - kafka-python is untyped

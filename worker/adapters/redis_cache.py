@@ -6,6 +6,8 @@ lies in a value is in ``sighting_codec.py``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Final
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -32,6 +34,12 @@ from worker.settings.tree import RedisSettings
 JITTER = 10
 """Times to live are longer by up to one part in so many, lest what was written together expires together."""
 
+SEEN_LIMIT: Final = 10_000
+"""Marks of forgotten bytes that are remembered from recalling them; of more, the oldest bytes are not written."""
+
+UNSURE_LIMIT: Final = 1000
+"""Writes of which it is not known whether they arrived that are asked after with the next one."""
+
 
 class RedisCache:
     """
@@ -47,6 +55,10 @@ class RedisCache:
         self._recorder = recorder
         self._breaker = CircuitBreaker(clock, failures=settings.breaker_failures, open_s=settings.breaker_open_s)
         self._redis = open_redis(settings)
+        # Written by the recall thread, read by the remember thread.
+        self._marks_seen: dict[ContentHash, bytes] = {}
+        # The remember thread's own.
+        self._unsure: dict[ContentHash, None] = {}
 
     def recall(self, hashes: Sequence[ContentHash]) -> Mapping[ContentHash, Sighting] | None:
         """
@@ -59,7 +71,7 @@ class RedisCache:
         if not self._breaker.allows():
             self._count_requests(len(hashes), "skipped")
             return None
-        keys = [key for content_hash in hashes for key in self._keys(content_hash)]
+        keys = [key for content_hash in hashes for key in (*self._keys(content_hash), self._mark(content_hash))]
         try:
             values = self._values(keys)
         except (RedisError, OSError):
@@ -67,27 +79,36 @@ class RedisCache:
             self._count_requests(len(hashes), "error")
             return None
         self._breaker.succeeded()
+        self._see(hashes, values[2::3])
         return self._understood(hashes, values)
 
-    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> None:
+    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> frozenset[ContentHash]:
         """
-        Keep these sightings, in one round trip; what is there already stays, so that twins agree.
+        Keep these sightings, in one round trip; what is there already stays, so that twins agree. Never raises.
 
-        Only a sighting with its shift takes the place of another, which may lack it. Never raises.
+        Only a sighting with its shift takes the place of another, which may lack it. What was forgotten by anybody
+        since it was recalled here is told, and removed again in a second round trip: its mark is asked for behind the
+        writes, and whoever forgets marks before removing, so that one of the two sees the other. A write that timed out
+        may have arrived; it is asked after with the next write.
         """
         if not sightings:
-            return
+            return frozenset()
         if not self._breaker.allows():
             self._recorder.count("cache_writes_total", len(sightings), result="skipped")
-            return
+            return frozenset()
         try:
-            self._write(sightings)
+            gone = self._write(sightings)
         except (RedisError, OSError):
             self._breaker.failed()
             self._recorder.count("cache_writes_total", len(sightings), result="error")
-        else:
-            self._breaker.succeeded()
-            self._recorder.count("cache_writes_total", len(sightings), result="stored")
+            self._unsure = dict.fromkeys(islice(chain(sightings, self._unsure), UNSURE_LIMIT))
+            return frozenset()
+        self._breaker.succeeded()
+        self._recorder.count("cache_writes_total", len(sightings), result="stored")
+        self._unsure.clear()
+        if gone:
+            self._remove([key for content_hash in gone for key in self._keys(content_hash)])
+        return gone
 
     def close(self) -> None:
         """
@@ -102,20 +123,28 @@ class RedisCache:
             facts_key(content_hash, self._scope, namespace=namespace),
         )
 
+    def _mark(self, content_hash: ContentHash) -> str:
+        return mark_key(content_hash, namespace=self._settings.namespace)
+
+    def _see(self, hashes: Sequence[ContentHash], marks: Sequence[bytes | None]) -> None:
+        for content_hash, mark in zip(hashes, marks, strict=True):
+            self._marks_seen.pop(content_hash, None)
+            if mark is not None:
+                self._marks_seen[content_hash] = mark
+        while len(self._marks_seen) > SEEN_LIMIT:
+            del self._marks_seen[next(iter(self._marks_seen))]
+
     def _values(self, keys: Sequence[str]) -> Sequence[bytes | None]:
         """
         What lies under these keys, in order. Raises ``RedisError`` also for an answer that is none to this question.
         """
-        values: object = self._redis.mget(keys)  # whatever the server sends
-        if not isinstance(values, list) or len(values) != len(keys):
-            raise RedisError(f"MGET of {len(keys)} keys was answered with {type(values).__name__}")
-        return [value if isinstance(value, bytes) else None for value in values]
+        return _answers(self._redis.mget(keys), len(keys))
 
     def _understood(
         self, hashes: Sequence[ContentHash], values: Sequence[bytes | None]
     ) -> Mapping[ContentHash, Sighting]:
         """
-        The sightings among the values of an MGET, two for each hash. Counts, and removes what is invalid.
+        The sightings among the values of an MGET, three for each hash. Counts, and removes what is invalid.
         """
         known: dict[ContentHash, Sighting] = {}
         invalid: list[str] = []
@@ -139,7 +168,10 @@ class RedisCache:
             self._remove(invalid)
         return known
 
-    def _write(self, sightings: Mapping[ContentHash, Sighting]) -> None:
+    def _write(self, sightings: Mapping[ContentHash, Sighting]) -> frozenset[ContentHash]:
+        """
+        Write these, and tell which of them, or of those before, carry a mark that they had not when recalled.
+        """
         pipeline = self._redis.pipeline(transaction=False)
         # First, so that nothing lies in a scope that whoever forgets bytes would not know of.
         at_scopes = scopes_key(namespace=self._settings.namespace)
@@ -151,7 +183,14 @@ class RedisCache:
             measured = pack_measured(sighting, content_hash, self._scope)
             pipeline.set(at_measured, measured, ex=ttl_s, nx=sighting.shift is None)
             pipeline.set(at_facts, pack_facts(sighting.facts, content_hash, self._scope), ex=ttl_s)
-        pipeline.execute()
+        written = list(dict.fromkeys([*sightings, *self._unsure]))
+        pipeline.mget([self._mark(content_hash) for content_hash in written])
+        marks = _answers(pipeline.execute()[-1], len(written))
+        return frozenset(
+            content_hash
+            for content_hash, mark in zip(written, marks, strict=True)
+            if mark is not None and mark != self._marks_seen.get(content_hash)
+        )
 
     def _remove(self, keys: Sequence[str]) -> None:
         try:
@@ -175,10 +214,26 @@ def longest_ttl_s(ttl_s: int) -> int:
     return ttl_s + ttl_s // JITTER + 1
 
 
+def _answers(values: object, asked: int) -> Sequence[bytes | None]:
+    """
+    What a server sent to an MGET. Raises ``RedisError`` for whatever is no answer to this question.
+    """
+    if not isinstance(values, list) or len(values) != asked:
+        raise RedisError(f"MGET of {asked} keys was answered with {type(values).__name__}")
+    return [value if isinstance(value, bytes) else None for value in values]
+
+
 def _pairs(
     hashes: Sequence[ContentHash], values: Sequence[bytes | None]
 ) -> Iterator[tuple[ContentHash, bytes | None, bytes | None]]:
-    return zip(hashes, values[0::2], values[1::2], strict=True)
+    return zip(hashes, values[0::3], values[1::3], strict=True)
+
+
+def mark_key(content_hash: ContentHash, *, namespace: str) -> str:
+    """
+    Where it is marked that these bytes were forgotten lately; each forgetting writes a mark of its own.
+    """
+    return f"touchstone:{namespace}:g1:{content_hash}"
 
 
 def open_redis(settings: RedisSettings) -> Redis:

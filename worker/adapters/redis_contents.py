@@ -3,6 +3,7 @@ Which bytes a content had, and forgetting bytes, in Redis. Recalling and remembe
 
 A set per content, ``touchstone:{namespace}:u1:{tenant}:{sha256 of the content id}``, holds the hashes of its bytes. The
 id does not stand there in the clear, which keeps it from whoever looks through keys; whoever guesses it can find it.
+That a content is gone is marked under ``g2`` in the same way, that bytes were forgotten under ``g1`` and their hash.
 """
 
 import re
@@ -11,11 +12,12 @@ from functools import partial
 from hashlib import sha256
 from itertools import islice
 from typing import Final, TypeVar
+from uuid import uuid4
 
 from redis import Redis
 from redis.exceptions import RedisError
 
-from worker.adapters.redis_cache import longest_ttl_s, open_redis
+from worker.adapters.redis_cache import longest_ttl_s, mark_key, open_redis
 from worker.adapters.sighting_codec import scoped_key, scopes_key
 from worker.contents import ContentName
 from worker.domain import ContentHash
@@ -27,6 +29,9 @@ AT_ONCE: Final = 500
 
 LINGER_S: Final = 24 * 3600
 """How long a name that was let go is still known: for workers that hear of its deletion later than others."""
+
+MARKED_S: Final = 3600
+"""How long bytes are marked as forgotten: longer than any upload takes from being recalled to being remembered."""
 
 PATIENCE_S: Final = 5.0
 """Time-outs: nobody waits for a verdict here."""
@@ -43,26 +48,39 @@ class RedisContents:
     Names are kept for ``keep_s`` after a content was last seen. The keys of some bytes are found through the names of
     all scopes that were ever written to, a handful in a set of its own: no set per image, which would take as much
     memory as the facts, and no walk over all keys for each deletion. ``scan`` walks all the same, once for each call:
-    it also finds keys of earlier releases of Touchstone, and those whose scope Redis has evicted.
+    it also finds keys of earlier releases of Touchstone, and those whose scope Redis has evicted. Without ``marks`` it
+    tells nobody what it forgets: for what others have marked already.
     """
 
-    def __init__(self, settings: RedisSettings, *, keep_s: int, scan: bool = False) -> None:
+    def __init__(self, settings: RedisSettings, *, keep_s: int, scan: bool = False, marks: bool = True) -> None:
         patient = {"connect_timeout_s": PATIENCE_S, "timeout_s": PATIENCE_S}
         self._namespace = settings.namespace
         self._ttl_s = longest_ttl_s(max(settings.ttl_s, keep_s))
         self._scan = scan
+        self._marks = marks
         self._redis: Redis = open_redis(settings.model_copy(update=patient))
 
-    def note(self, found: Sequence[tuple[ContentName, ContentHash]]) -> None:
+    def note(self, found: Sequence[tuple[ContentName, ContentHash]]) -> frozenset[ContentName]:
         """
-        Add the bytes to what these contents had, in one round trip. Raises ``StoreUnavailable``.
+        Add the bytes to what these contents had, in one round trip; which of them are gone.
+
+        Raises ``StoreUnavailable``.
         """
         pipeline = self._redis.pipeline(transaction=False)
         for content, content_hash in found:
             key = self._key(content)
             pipeline.sadd(key, content_hash)
             pipeline.expire(key, self._ttl_s)
-        _asked(pipeline.execute)
+            pipeline.exists(self._gone_key(content))  # behind the note: see ContentIndex.mark_gone
+        answers = _asked(pipeline.execute)[2::3]
+        return frozenset(content for (content, _), is_gone in zip(found, answers, strict=True) if is_gone)
+
+    def mark_gone(self, contents: Sequence[ContentName]) -> None:
+        """
+        Mark these contents for ``LINGER_S``. Raises ``StoreUnavailable``.
+        """
+        if self._marks:
+            self._set({self._gone_key(content): b"" for content in contents}, ttl_s=LINGER_S)
 
     def bytes_of(self, contents: Sequence[ContentName]) -> Mapping[ContentName, frozenset[ContentHash]]:
         """
@@ -91,10 +109,14 @@ class RedisContents:
         """
         Remove the values of these bytes in all scopes of the namespace; how many there were.
 
-        Raises ``StoreUnavailable``; what was removed before stays removed.
+        They are marked before, so that workers which have them in flight do not bring them back. Raises
+        ``StoreUnavailable``; what was removed before stays removed.
         """
         if not hashes:
             return 0
+        if self._marks:
+            mark = uuid4().bytes
+            self._set({mark_key(one, namespace=self._namespace): mark for one in hashes}, ttl_s=MARKED_S)
         scopes = sorted(name.decode() for name in _asked(lambda: _members(self._redis, self._at_scopes)))
         removed = self._remove(
             scoped_key(scope, content_hash, namespace=self._namespace)
@@ -119,6 +141,13 @@ class RedisContents:
         keys = _asked(lambda: [key for key in walk if key.rpartition(b":")[2].decode() in hashes])
         return self._remove(keys)
 
+    def _set(self, values: Mapping[str, bytes], *, ttl_s: int) -> None:
+        for some in _batched(values.items()):
+            pipeline = self._redis.pipeline(transaction=False)
+            for key, value in some:
+                pipeline.set(key, value, ex=ttl_s)
+            _asked(pipeline.execute)
+
     def _remove(self, keys: Iterable[_Key]) -> int:
         removed = 0
         for some in _batched(keys):
@@ -126,8 +155,14 @@ class RedisContents:
         return removed
 
     def _key(self, content: ContentName) -> str:
+        return self._named("u1", content)
+
+    def _gone_key(self, content: ContentName) -> str:
+        return self._named("g2", content)
+
+    def _named(self, kind: str, content: ContentName) -> str:
         hashed = sha256(content.content_id.encode()).hexdigest()
-        return f"touchstone:{self._namespace}:u1:{content.tenant_id or ''}:{hashed}"
+        return f"touchstone:{self._namespace}:{kind}:{content.tenant_id or ''}:{hashed}"
 
 
 def _unlink(redis: Redis, keys: Sequence[_Key]) -> int:

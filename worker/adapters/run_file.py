@@ -27,6 +27,28 @@ def state_path(path: Path) -> Path:
     return path.with_name(path.name + STATE_SUFFIX)
 
 
+def kept_state(path: Path) -> tuple[RunState, int] | None:
+    """
+    The state of the run with this output, and how many bytes it has written; None where there is none beside it.
+
+    Raises ``CannotStart`` for what cannot be read or is no state.
+    """
+    beside = state_path(path)
+    try:
+        text = beside.read_text()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CannotStart(f"{beside} cannot be read: {error.strerror}") from error
+    try:
+        document = json.loads(text)
+        length_bytes = int(document["length_bytes"])
+        state = state_from_json(json.dumps(document["state"]), where=str(beside))
+    except (ValueError, KeyError, TypeError):
+        raise CannotStart(f"{beside} holds no state of a replay run; it was damaged. Replay to another --out") from None
+    return state, length_bytes
+
+
 class RunFile:
     """
     Implements ``worker.flow.replay_run.RunOutput``. One process at a time: the file is locked while it is written.
@@ -43,7 +65,7 @@ class RunFile:
         """
         The state beside the file. Raises ``CannotStart`` for a file of something else or of another run.
         """
-        kept = self._kept()
+        kept = kept_state(self._path)
         if kept is None:
             if self._path.exists() and self._path.stat().st_size > 0:
                 raise CannotStart(
@@ -57,30 +79,13 @@ class RunFile:
             raise CannotStart(f"{self._path} holds run {state.plan.run_id}, which {how}; name another --out")
         return state
 
-    def _kept(self) -> tuple[RunState, int] | None:
-        try:
-            text = self._state_path.read_text()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise CannotStart(f"{self._state_path} cannot be read: {error.strerror}") from error
-        try:
-            document = json.loads(text)
-            length_bytes = int(document["length_bytes"])
-            state = state_from_json(json.dumps(document["state"]), where=str(self._state_path))
-        except (ValueError, KeyError, TypeError):
-            raise CannotStart(
-                f"{self._state_path} holds no state of a replay run; it was damaged. Replay to another --out"
-            ) from None
-        return state, length_bytes
-
     def begin(self, plan: RunPlan) -> RunState:
         """
         The file, empty, and its state. Raises ``CannotStart`` where another replay has written it meanwhile.
         """
         self._open()
         # Looked at again under the lock: the model was loaded since ``find``, and another may have come and gone.
-        if self._kept() is not None or self._path.stat().st_size > 0:
+        if kept_state(self._path) is not None or self._path.stat().st_size > 0:
             raise CannotStart(f"{self._path} was written by another replay a moment ago; name another --out")
         self._length_bytes = 0
         self._cut()
@@ -91,7 +96,7 @@ class RunFile:
         Cut off what the process before had not finished. Raises ``CannotStart`` for a file shorter than it was.
         """
         self._open()
-        kept = self._kept()
+        kept = kept_state(self._path)
         if kept is None:
             raise CannotStart(f"{self._state_path} was removed a moment ago; start the replay anew")
         state, self._length_bytes = kept

@@ -48,19 +48,7 @@ class SightingFile:
         """
         What is kept of these bytes; damaged rows are absent, and counted. Raises ``ArchiveUnavailable``.
         """
-        wanted = list(dict.fromkeys(hashes))
-        found = self._rows.get(wanted, self._digest)
-        known: dict[ContentHash, Sighting] = {}
-        for content_hash, (packed, text) in found.items():
-            measured = unpack_measured(packed, content_hash, self._scope)
-            facts = unpack_facts(text, content_hash, self._scope)
-            if measured is not None and facts is not None:
-                known[content_hash] = measured.with_facts(facts)
-        tally = {"hit": len(known), "miss": len(wanted) - len(found), "invalid": len(found) - len(known)}
-        for result, number in tally.items():
-            if number:
-                self._recorder.count("archive_reads_total", number, result=result)
-        return known
+        return recall_from(self._rows, hashes, self._scope, recorder=self._recorder)
 
     def keep(self, sightings: Mapping[ContentHash, Sighting]) -> None:
         """
@@ -97,3 +85,24 @@ class SightingFile:
         self._purge_at_s = self._clock.monotonic_s() + PURGE_EVERY_S
         if self._retention_s is not None:
             self._rows.purge(before_s=self._clock.wall_s() - self._retention_s)
+
+
+def recall_from(
+    rows: SightingRows, hashes: Sequence[ContentHash], scope: SightingScope, *, recorder: Recorder
+) -> Mapping[ContentHash, Sighting]:
+    """
+    What these rows have of these bytes; damaged rows are absent, and counted. Raises ``ArchiveUnavailable``.
+    """
+    wanted = list(dict.fromkeys(hashes))
+    found = rows.get(wanted, scope_digest(scope))
+    known: dict[ContentHash, Sighting] = {}
+    for content_hash, (packed, text) in found.items():
+        measured = unpack_measured(packed, content_hash, scope)
+        facts = unpack_facts(text, content_hash, scope)
+        if measured is not None and facts is not None:
+            known[content_hash] = measured.with_facts(facts)
+    tally = {"hit": len(known), "miss": len(wanted) - len(found), "invalid": len(found) - len(known)}
+    for result, number in tally.items():
+        if number:
+            recorder.count("archive_reads_total", number, result=result)
+    return known

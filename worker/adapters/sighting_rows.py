@@ -1,7 +1,8 @@
 """
 Packed sightings as rows of one SQLite file that several processes may use at once, and forget from for good.
 
-Nothing here knows what the values mean: that is in ``sighting_file.py``. Only the standard library is needed.
+Or of a file without a name, which is gone with its process. What the values mean is known to ``sighting_file.py``, and
+not here. Only the standard library is needed.
 """
 
 import contextlib
@@ -72,44 +73,22 @@ class SightingRows:
     """
     The table. Any thread may call any method; one waits for the other.
 
-    Raises ``CannotStart`` where the file cannot be made or is another program's. Every method raises
+    Without a ``path`` the rows lie where temporary files go, under no name, and are gone with the process however it
+    ends. Raises ``CannotStart`` where the file cannot be made or is another program's. Every method raises
     ``ArchiveUnavailable`` when the disk is full, the file is damaged, or another process writes for too long.
     """
 
-    def __init__(self, path: Path, *, busy_s: float = BUSY_S) -> None:
+    def __init__(self, path: Path | None, *, busy_s: float = BUSY_S) -> None:
         self._path = path
         self._busy_s = busy_s
         self._lock = threading.Lock()
         try:
-            self._connection = self._open()
+            self._connection = _unnamed() if path is None else _opened(path, busy_s)
         except (OSError, sqlite3.Error) as error:
             raise CannotStart(
                 f"the file of kept embeddings {path} cannot be used ({type(error).__name__}: {error}); name a file "
                 "of its own in a folder that exists and may be written to (embeddings.path)"
             ) from error
-
-    def _open(self) -> sqlite3.Connection:
-        # Personal data: made for its owner only. What SQLite puts beside it gets the same rights.
-        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
-        connection = sqlite3.connect(
-            self._path, timeout=self._busy_s, isolation_level=None, check_same_thread=False, cached_statements=32
-        )
-        try:
-            _require_ours(connection)
-            _write_ahead(connection, self._busy_s)
-            # A crash of the machine may cost what was kept last; the file stays whole.
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA secure_delete = ON")
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute(_TABLE)
-            connection.execute(_BY_AGE)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {LAYOUT}")
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
     def put(self, rows: Iterable[Row]) -> None:
         """
@@ -195,6 +174,8 @@ class SightingRows:
         """
         Bring the overwritten pages into the file, and cut off the log that still has the old ones.
         """
+        if self._path is None:
+            return
         with self._using() as connection:
             busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
@@ -209,10 +190,19 @@ class SightingRows:
             try:
                 yield self._connection
             except sqlite3.Error as error:
-                raise ArchiveUnavailable(
-                    f"the file of kept embeddings {self._path} failed: {type(error).__name__}: {error}; look at the "
-                    "disk's free space, or move the file away if it is damaged: a new one is made"
-                ) from error
+                raise ArchiveUnavailable(self._told(error)) from error
+
+    def _told(self, error: sqlite3.Error) -> str:
+        found = f"{type(error).__name__}: {error}"
+        if self._path is None:
+            return (
+                f"embeddings could not be laid down in the folder for temporary files while they are read: {found}; "
+                "make room there, or name another folder in the environment (SQLITE_TMPDIR)"
+            )
+        return (
+            f"the file of kept embeddings {self._path} failed: {found}; look at the disk's free space, or move the "
+            "file away if it is damaged: a new one is made"
+        )
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -225,6 +215,40 @@ class SightingRows:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+
+def _opened(path: Path, busy_s: float) -> sqlite3.Connection:
+    # Personal data: made for its owner only. What SQLite puts beside it gets the same rights.
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    connection = sqlite3.connect(
+        path, timeout=busy_s, isolation_level=None, check_same_thread=False, cached_statements=32
+    )
+    try:
+        _require_ours(connection)
+        _write_ahead(connection, busy_s)
+        # A crash of the machine may cost what was kept last; the file stays whole.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(_TABLE)
+        connection.execute(_BY_AGE)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {LAYOUT}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _unnamed() -> sqlite3.Connection:
+    # A file without a name: SQLite makes it where temporary files go when the rows outgrow its cache, and unlinks it
+    # before the first of them is written. So the disk is given back when the process ends, be it by SIGKILL, which
+    # no clearing up afterwards could promise. Only one connection can see it. The journal would be a second such file.
+    connection = sqlite3.connect("", isolation_level=None, check_same_thread=False, cached_statements=32)
+    connection.execute("PRAGMA journal_mode = MEMORY")
+    connection.execute(_TABLE)  # no index by age: nothing in it grows old
+    return connection
 
 
 def _require_ours(connection: sqlite3.Connection) -> None:

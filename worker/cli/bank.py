@@ -24,11 +24,11 @@ from worker.cli.bank_options import (
     views,
 )
 from worker.cli.bank_releases import activate, disable, publish, releases, rollback
+from worker.cli.embedders import open_embedder
 from worker.cli.options import settings_options
 from worker.cli.progress_bars import progress_bars
 from worker.errors import EXIT_FOUND, EXIT_OK, ConfigInvalid
 from worker.settings.load import LoadedSettings
-from worker.settings.tree import Settings
 
 if TYPE_CHECKING:
     from worker.bank.assemble import BuildReport
@@ -79,7 +79,7 @@ def build(source: Path, out: Path, *, loaded: LoadedSettings, as_json: bool, **o
         restart=options["restart"],
     )
     listing = list_source(source, asked, label_map(options["label_map"]))
-    embedder = _open_embedder(loaded.settings, views(options))
+    embedder = open_embedder(loaded.settings, views(options))
     return _make(partial(build_bank, listing, out, embedder=embedder, plan=plan), as_json=as_json)
 
 
@@ -117,7 +117,7 @@ def add(path: Path, sources: tuple[Path, ...], *, loaded: LoadedSettings, as_jso
     )
     manifest = read_manifest(path)
     listing = _listing(sources, manifest.question, options)
-    embedder = _open_embedder(loaded.settings, manifest.views.spec())
+    embedder = open_embedder(loaded.settings, manifest.views.spec())
     calibration = options["calibration"]
     refits = options["fit"] and manifest.judgement is not None
     if calibration is not None and not refits:
@@ -188,7 +188,7 @@ def verify(path: Path, *, no_encoder: bool, as_json: bool, loaded: LoadedSetting
     from worker.cli.bank_views import show_verification, verification_object  # noqa: PLC0415 - likewise
 
     def open_encoder(spec: "ViewSpec") -> "tuple[Encoder, PictureDecoder]":
-        embedder = _open_embedder(loaded.settings, spec)
+        embedder = open_embedder(loaded.settings, spec)
         return embedder.encoder, embedder.decoder
 
     with progress_bars(shown=not as_json) as progress:
@@ -237,22 +237,6 @@ def _make(make: "Callable[..., BuildReport]", *, as_json: bool, teacher: "Teache
         lost = [f"calibration, left out: {one.name}: {one.code}: {one.detail}" for one in unusable]
         show_report(report, description, (*lost, *(() if taught is None else taught.lines())))
     return EXIT_OK
-
-
-def _open_embedder(settings: Settings, spec: "ViewSpec") -> "ReferenceEmbedder":
-    """
-    The configured encoder, and the decoder of these views; no perceptual hash or credentials: a bank keeps none.
-    """
-    from worker.adapters.clip_encoder import load_encoder  # noqa: PLC0415 - torch takes seconds to import
-    from worker.adapters.realism_statistics import statistics  # noqa: PLC0415 - likewise OpenCV
-    from worker.bank.embedding import ReferenceEmbedder  # noqa: PLC0415 - likewise
-    from worker.stages.decode import DecodeLimits, PillowDecoder  # noqa: PLC0415 - likewise
-    from worker.telemetry.metrics import InMemoryRecorder  # noqa: PLC0415 - likewise
-
-    encoder = load_encoder(settings.encoder, InMemoryRecorder())
-    limits = DecodeLimits(formats=settings.decode.formats, max_pixels=settings.decode.max_pixels)
-    decoder = PillowDecoder(encoder.fingerprint.preprocess, limits, None, views=spec, statistics=statistics)
-    return ReferenceEmbedder(encoder, decoder, settings.batch.size, settings.decode.threads, spec)
 
 
 def _teacher(path: Path, calibration: Path | None, embedder: "ReferenceEmbedder") -> "Teacher":

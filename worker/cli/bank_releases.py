@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.cli.embedders import open_embedder
 from worker.cli.options import settings_options
 from worker.cli.progress_bars import progress_bars
 from worker.errors import EXIT_FOUND, EXIT_OK, ConfigInvalid
@@ -208,11 +209,10 @@ def _canaries(bank: Path, source: Path, folder: Path, settings: Settings, *, sho
     from worker.bank.files import load_bank  # noqa: PLC0415 - likewise
     from worker.bank.fit import check_fit  # noqa: PLC0415 - likewise
     from worker.bank.sources import list_source  # noqa: PLC0415 - likewise
-    from worker.cli import bank as bank_command  # noqa: PLC0415 - which imports this file
 
     stored = load_bank(bank)
     listing = list_source(source, stored.manifest.question)
-    embedder = bank_command._open_embedder(settings, stored.views)  # noqa: SLF001 - the same encoder as for building
+    embedder = open_embedder(settings, stored.views)
     check_fit(stored, embedder.encoder, embedder.decoder)
     with progress_bars(shown=shown) as progress:
         canaries = embed_canaries(listing, embedder, progress)

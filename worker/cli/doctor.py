@@ -28,7 +28,7 @@ COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": 
 @settings_options
 def doctor(loaded: LoadedSettings, *, as_json: bool) -> int:
     """
-    Check servers, topics, weights, bank, calibration, codecs and this machine; change nothing.
+    Check servers, topics, weights, bank, canaries, calibration, codecs and this machine; change nothing.
 
     One line per check: ok, warning, failed or skipped, and what to do. Exit code 1 when a check failed, else 0.
     """

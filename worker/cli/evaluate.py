@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
+from worker.cli.embedders import embedder_opener
 from worker.cli.options import settings_options
 from worker.cli.progress_bars import Report, progress_bars
 from worker.errors import EXIT_OK, ConfigInvalid
@@ -167,7 +168,7 @@ def _evaluate(
     if out is not None and not out.absolute().parent.is_dir():
         raise ConfigInvalid(f"--out {out}: there is no folder {out.absolute().parent}; make it first")
     policy = load_policy(policy_path(settings.policy))
-    open_embedder = _opener(settings)
+    open_embedder = embedder_opener(settings)
     ready = _ready(options["legacy_probe"], open_embedder)
     fit = FitFold(policy.rule, policy.for_surface(None)[1], FitPlan(seed=options["seed"], ready=ready))
     plan, bank = _plan(options), None
@@ -212,7 +213,7 @@ def _ufd(
     if options["bank_path"] is None:
         raise ConfigInvalid("--layout ufd asks a bank by the paper's rule: name it with --bank DIR")
     bank = load_bank(options["bank_path"])
-    open_embedder = _opener(settings)
+    open_embedder = embedder_opener(settings)
     probing = open_embedder(bank.views)
     check_fit(bank, probing.encoder, probing.decoder)
     # Of the bank's views only the middle crop is asked; size limit and re-encoding must be the bank's.
@@ -310,26 +311,6 @@ def _plan(options: dict[str, Any]) -> "EvaluationPlan":
         draws=options["draws"],
         seed=options["seed"],
     )
-
-
-def _opener(settings: Settings) -> "Callable[[ViewSpec], ReferenceEmbedder]":
-    """
-    The configured encoder, loaded once, and a decoder for the views that are asked for.
-    """
-    from worker.adapters.clip_encoder import load_encoder  # noqa: PLC0415 - torch takes seconds to import
-    from worker.adapters.realism_statistics import statistics  # noqa: PLC0415 - likewise OpenCV
-    from worker.bank.embedding import ReferenceEmbedder  # noqa: PLC0415 - likewise
-    from worker.stages.decode import DecodeLimits, PillowDecoder  # noqa: PLC0415 - likewise
-    from worker.telemetry.metrics import InMemoryRecorder  # noqa: PLC0415 - likewise
-
-    encoder = load_encoder(settings.encoder, InMemoryRecorder())
-    limits = DecodeLimits(formats=settings.decode.formats, max_pixels=settings.decode.max_pixels)
-
-    def opened(views: "ViewSpec") -> "ReferenceEmbedder":
-        decoder = PillowDecoder(encoder.fingerprint.preprocess, limits, None, views=views, statistics=statistics)
-        return ReferenceEmbedder(encoder, decoder, settings.batch.size, settings.decode.threads, views)
-
-    return opened
 
 
 def _cache_folder() -> Path:

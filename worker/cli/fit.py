@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from worker.cli.embedders import open_embedder
 from worker.cli.options import settings_options
 from worker.cli.progress_bars import progress_bars
 from worker.errors import EXIT_OK, ConfigInvalid
@@ -59,7 +60,8 @@ def fit(path: Path, *, loaded: LoadedSettings, as_json: bool, **options: Any) ->
 
     Without --calibration the bank's own references say what a score means, each judged by heads that had not seen its
     generator or source; no encoder is needed then. A worker that runs keeps the bank it loaded; restart it to use the
-    new one.
+    new one. What --out leaves may first judge beside the live heads, over the live bank: name it with
+    shadow.judgement_path.
     """
     from worker.fitting.bank_fit import Release, fit_bank  # noqa: PLC0415 - scikit-learn takes its time to import
     from worker.fitting.fit import FitPlan  # noqa: PLC0415 - likewise
@@ -101,13 +103,12 @@ def calibration_set(path: Path, source: Path | None, loaded: LoadedSettings) -> 
         return None
     from worker.bank.files import read_manifest  # noqa: PLC0415 - pydantic models; --help needs none
     from worker.bank.sources import list_source  # noqa: PLC0415 - likewise
-    from worker.cli.bank import _open_embedder  # noqa: PLC0415 - the encoder that banks are built with
     from worker.fitting.bank_fit import CalibrationSet, check_question  # noqa: PLC0415 - scikit-learn
 
     manifest = read_manifest(path)
     check_question(manifest)
     listing = list_source(source, manifest.question)
-    return CalibrationSet(listing, _open_embedder(loaded.settings, manifest.views.spec()))
+    return CalibrationSet(listing, open_embedder(loaded.settings, manifest.views.spec()))
 
 
 def fit_object(done: "BankFit", path: Path) -> dict[str, Any]:

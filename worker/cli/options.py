@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
+import structlog
 
 from worker.settings.load import load_settings
 from worker.telemetry.log import configure_logging
+
+log = structlog.get_logger(__name__)
 
 Returned = TypeVar("Returned")
 
@@ -50,6 +53,8 @@ def settings_options(command: Callable[..., Returned]) -> Callable[..., Returned
     ) -> Returned:
         loaded = load_settings(config=config_path, overlay=overlay_path, environ=os.environ, sets=sets)
         configure_logging(loaded.settings.log, service=loaded.settings.service.name)
+        for doubt in loaded.doubts:
+            log.warning("settings.not_read", problem=doubt)
         return command(*args, loaded=loaded, **kwargs)
 
     return with_settings

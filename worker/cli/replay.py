@@ -6,36 +6,32 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from worker.adapters.system_clock import SystemClock
 from worker.cli.draining import drained_by_signals
 from worker.cli.options import settings_options
+from worker.cli.progress_lines import Estimates, ProgressLines
 from worker.errors import EXIT_FOUND
 from worker.settings.load import LoadedSettings
 from worker.telemetry.log import configure_logging
 
 if TYPE_CHECKING:
-    from rich.progress import Task
-
     from worker.replay.order import Progress as Report
     from worker.replay.order import ReplayOrder, ReplayReport
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+_WHOLE: Final = 100
+"""From so many a second on, a rate is told without decimals."""
 
 
 @click.command()
@@ -73,8 +69,13 @@ def replay(
     with --run-id goes on where it was. SIGTERM and SIGINT stop it in order.
 
     A file's run is kept beside it (FILE.run.json). A topic's is kept by the brokers, in the consumer groups
-    GROUP.replay.RUN_ID and GROUP.replay.RUN_ID.plan, as long as they keep idle groups' offsets (a week by default). A
-    topic that does not exist is made.
+    GROUP.replay.RUN_ID and GROUP.replay.RUN_ID.plan, until offsets.retention.minutes (a week by default) after it was
+    stopped, however long it runs. A topic that does not exist is made.
+
+    flow.max_in_flight holds as for the worker. With --no-fetch, which holds no image, at least 4,096 are under way.
+
+    Progress with rate and time left is drawn on a terminal; without one, or with --json, it is a line on stderr every
+    10 s: what is done, of how many, how many a second, and the seconds left.
 
     Exit code 0 when the whole range was replayed, whatever the verdicts are; 1 when it was stopped before the end; 2
     when the command contradicts itself or the run is finished; 3 when something is missing or the run's versions are
@@ -91,7 +92,7 @@ def replay(
     def on_run(run_id: str, resumed: bool) -> None:
         click.echo(f"run {run_id} {'goes on' if resumed else 'begins'}; to resume it: --run-id {run_id}", err=True)
 
-    with drained_by_signals(settings.flow.drain_timeout_s) as on_loop, _bars(shown=not as_json) as progress:
+    with drained_by_signals(settings.flow.drain_timeout_s) as on_loop, _told(bars=not as_json) as progress:
         report = replay_uploads(settings, order, ReplayWatch(on_loop, progress, on_run))
     if as_json:
         click.echo(json.dumps(as_object(report)))
@@ -143,39 +144,43 @@ def _show(report: "ReplayReport") -> None:
     Console().print(table)
 
 
-class _Rate(TextColumn):
+@contextmanager
+def _told(*, bars: bool) -> Iterator["Report"]:
     """
-    How many in a second, lately.
+    On a terminal, and unless the output is for a machine, bars; else lines on stderr.
     """
-
-    def render(self, task: "Task") -> Text:
-        """
-        The rate, once there is one.
-        """
-        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
+    console = Console(stderr=True)
+    if bars and console.is_terminal:
+        with progress_with_rate(console) as report:
+            yield report
+    else:
+        yield ProgressLines(partial(click.echo, err=True), SystemClock())
 
 
 @contextmanager
-def _bars(*, shown: bool) -> Iterator["Report"]:
+def progress_with_rate(console: Console) -> Iterator["Report"]:
     """
-    A bar with rate and time left per kind of work, on stderr and only on a terminal.
+    A bar with rate and time left per kind of work.
     """
-    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        _Rate(""),
+        TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
     )
-    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bars:
+    estimates = Estimates(SystemClock())
+    with Progress(*columns, console=console) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                # What an earlier process did is no speed of this one.
-                tasks[what] = bars.add_task(what, total=total, completed=done)
-            bars.update(tasks[what], completed=done, total=total)
+                tasks[what] = bars.add_task(what, total=total, completed=done, rate="", left="")
+            estimate = estimates.note(what, done)
+            per_s, eta_s = estimate.per_s, estimate.eta_s(total)
+            rate = "" if per_s is None else f"{per_s:,.3g}/s" if per_s < _WHOLE else f"{per_s:,.0f}/s"
+            left = "" if eta_s is None else f"{timedelta(seconds=round(eta_s))} left"
+            bars.update(tasks[what], completed=done, total=total, rate=rate, left=left)
 
         yield report

@@ -4,6 +4,7 @@ The Kafka and the Redis to work with: those that the environment names, else rea
 Start reading here. What a server of our own is lives in ``kafka_server.py``, ``redis_server.py`` and ``embedded.py``.
 """
 
+import json
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -82,31 +83,50 @@ def redis_for(environ: Mapping[str, str]) -> Iterator[RedisAt]:
         yield RedisAt(redis.url, "embedded", redis.version)
 
 
-def run_in_foreground(say: Callable[[str], None]) -> None:
+def run_in_foreground(say: Callable[[str], None], *, as_json: bool = False) -> None:
     """
     Servers of our own run until SIGINT or SIGTERM; ``say`` is given what to tell the developer, line by line.
 
-    What to export is said in lines that a shell can evaluate; all else is said as shell comments. Only for the main
-    thread. Raises ``CannotStart`` if a server does not come up, or (``ServerEnded``) ends by itself later.
+    What to export is said in lines that a shell can evaluate; all else is said as shell comments. With ``as_json`` one
+    line is said, once both answer: an object with their addresses and versions. Only for the main thread. Raises
+    ``CannotStart`` if a server does not come up, or (``ServerEnded``) ends by itself later.
     """
     # SIGINT too: a process that a script starts in the background is born ignoring it.
+    comment = _unsaid if as_json else say
     previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        say("# Starting Kafka and Redis ...")
+        comment("# Starting Kafka and Redis ...")
         with EmbeddedKafka() as kafka, EmbeddedRedis() as redis:
-            say(f"# Apache Kafka {kafka.version} and Redis {redis.version} answer; what they hold ends with them.")
-            say(f"export {KAFKA_VARIABLE}={kafka.bootstrap_servers}")
-            say(f"export {REDIS_VARIABLE}={redis.url}")
-            say("# Ctrl-C stops both.")
+            if as_json:
+                say(_as_json(kafka, redis))
+            else:
+                say(f"# Apache Kafka {kafka.version} and Redis {redis.version} answer; what they hold ends with them.")
+                say(f"export {KAFKA_VARIABLE}={kafka.bootstrap_servers}")
+                say(f"export {REDIS_VARIABLE}={redis.url}")
+                say("# Ctrl-C stops both.")
             pause = threading.Event()
             while not pause.wait(CHECK_EVERY_S):
                 kafka.check()
                 redis.check()
     except KeyboardInterrupt:
-        say("# Both are stopped.")
+        comment("# Both are stopped.")
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _as_json(kafka: EmbeddedKafka, redis: EmbeddedRedis) -> str:
+    facts = {
+        KAFKA_VARIABLE: kafka.bootstrap_servers,
+        REDIS_VARIABLE: redis.url,
+        "kafka_version": kafka.version,
+        "redis_version": redis.version,
+    }
+    return json.dumps(facts)
+
+
+def _unsaid(_line: str) -> None:
+    return None
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

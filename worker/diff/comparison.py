@@ -78,23 +78,29 @@ class Side:
     """
     What was found of one side: how many events, how many more verdicts on the same events, and decided how.
 
-    ``versions`` counts events by the number that their verdict's versions have in ``Comparison.versions``.
+    ``versions`` counts events by the number that their verdict's versions have in ``Comparison.versions``. Of the
+    further verdicts, ``repeats`` are on an upload that the same replay had judged already; the first is named.
     """
 
     name: str
     events: int = 0
     duplicates: int = 0
+    repeats: int = 0
+    first_repeat: tuple[EventKey, str] | None = None
     decisions: Counter[str] = field(default_factory=Counter)
     versions: Counter[int] = field(default_factory=Counter)
     alone: int = 0
     listed_alone: list[tuple[EventKey, Seen]] = field(default_factory=list)
 
-    def count(self, taken: Taken) -> None:
+    def count(self, event: EventKey, taken: Taken) -> None:
         """
         One event of this side.
         """
         self.events += 1
         self.duplicates += taken.verdicts - 1
+        self.repeats += len(taken.repeats)
+        if taken.repeats and self.first_repeat is None:
+            self.first_repeat = (event, taken.repeats[0])
         self.decisions[taken.seen.compared.decision] += 1
         self.versions[taken.versions] += 1
 
@@ -180,7 +186,7 @@ def compare(
 def _count(found: Comparison, pair: Pair, tolerance: float) -> Change | None:
     for side, taken, other in ((found.a, pair.a, pair.b), (found.b, pair.b, pair.a)):
         if taken is not None:
-            side.count(taken)
+            side.count(pair.event, taken)
             if other is None:
                 side.count_alone(pair.event, taken)
     if pair.a is None or pair.b is None:

@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from worker.diff.comparison import Comparison
+from worker.diff.comparison import Comparison, Side
 from worker.diff.shifts import ABSOLUTE_LEVELS, quantile
 from worker.errors import ConfigInvalid
 
@@ -106,16 +106,34 @@ class GateResult:
     passed: bool
 
 
-def judge_gates(gates: Gates, found: Comparison) -> list[GateResult]:
+def judge_gates(gates: Gates, found: Comparison, unfinished: Sequence[str] = ()) -> list[GateResult]:
     """
-    Each gate in its turn. Without an event in common there is one more, which fails: nothing was compared.
+    Each gate in its turn, and before them what lets none pass, where it is found.
+
+    That is: no event in common, for nothing was compared; an upload that one replay judged twice; and ``unfinished``,
+    which says of each replay that is not known to have finished why not.
     """
-    return list(_results(gates, found)) if gates.asked else []
+    return [*_obstacles(found, unfinished), *_results(gates, found)] if gates.asked else []
+
+
+def _obstacles(found: Comparison, unfinished: Sequence[str]) -> Iterator[GateResult]:
+    if found.compared == 0:
+        yield GateResult("compared", "at least 1 event", "0 events in both A and B", passed=False)
+    if found.a.repeats or found.b.repeats:
+        told = f"{_repeated('A', found.a)}, {_repeated('B', found.b)}"
+        yield GateResult("once", "one verdict of a replay on an upload", told, passed=False)
+    for one in unfinished:
+        yield GateResult("finished", "finished replays", one, passed=False)
+
+
+def _repeated(word: str, side: Side) -> str:
+    if side.first_repeat is None:
+        return f"none more in {word}"
+    event, run_id = side.first_repeat
+    return f"{side.repeats} more in {word} (the first on event {event.id}, by run {run_id})"
 
 
 def _results(gates: Gates, found: Comparison) -> Iterator[GateResult]:
-    if found.compared == 0:
-        yield GateResult("compared", "at least 1 event", "0 events in both A and B", passed=False)
     if gates.flips is not None:
         yield _counted("max-flips", gates.flips, found.flips, found.compared)
     for label, bound in gates.flips_to:

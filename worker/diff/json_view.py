@@ -57,6 +57,7 @@ def _side(side: Side) -> dict[str, Any]:
         "name": side.name,
         "events": side.events,
         "duplicates": side.duplicates,
+        "repeats": side.repeats,
         "decisions": dict(sorted(side.decisions.items())),
     }
 

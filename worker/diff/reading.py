@@ -13,7 +13,7 @@ from typing import Final, Literal, get_args
 
 from schemas.verdict import ImageVerdictV1, Mode
 from worker.adapters.verdict_lines import ReadSoFar, read_verdict_lines
-from worker.diff.joining import Joined, SideName
+from worker.diff.joining import Joined, SideName, replay_of
 from worker.errors import CannotStart, ConfigInvalid
 
 Kind = Literal["file", "topic", "run"]
@@ -93,9 +93,9 @@ def read_sides(
     *,
     read_topic: ReadTopic,
     report: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
-) -> None:
+) -> dict[SideName, set[str]]:
     """
-    Put the verdicts of both sides into ``store``.
+    Put the verdicts of both sides into ``store``; of which replays each side has verdicts.
 
     Raises ``CannotStart`` for what cannot be read, and for a side that has no verdict at all.
     """
@@ -104,6 +104,7 @@ def read_sides(
         for source in spec.sources(run_topics):
             wanted.setdefault(source, []).append(side)
     taken: Counter[SideName] = Counter()
+    replays: dict[SideName, set[str]] = {side: set() for side in sides}
     met: dict[Source, Counter[tuple[str, str | None]]] = {}
     for source, of_sides in wanted.items():
         met[source] = Counter()
@@ -113,9 +114,11 @@ def read_sides(
                 if sides[side].takes(verdict):
                     store.add(side, verdict)
                     taken[side] += 1
+                    replays[side] |= {run_id} if (run_id := replay_of(verdict)) is not None else set()
     for side, spec in sides.items():
         if not taken[side]:
             raise CannotStart(_empty(side, spec, {source: met[source] for source in spec.sources(run_topics)}))
+    return replays
 
 
 def _verdicts(

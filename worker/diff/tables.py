@@ -54,9 +54,10 @@ def _heading(found: Comparison) -> str:
 
 
 def _sides(found: Comparison) -> Table:
-    table = _table("", "verdicts of", "events", "further verdicts", "decisions")
+    table = _table("", "verdicts of", "events", "further verdicts", "twice in a replay", "decisions")
     for word, side in (("A", found.a), ("B", found.b)):
-        table.add_row(word, plain(side.name), str(side.events), str(side.duplicates), plain(_decisions(side)))
+        counts = (str(side.events), str(side.duplicates), str(side.repeats))
+        table.add_row(word, plain(side.name), *counts, plain(_decisions(side)))
     return table
 
 

@@ -1,11 +1,9 @@
 """
-The checks of this machine: does it decode what may be uploaded, is there room, is the port free.
+The checks of this machine: does it decode what may be uploaded, is there room; the port's is in ``port.py``.
 """
 
-import errno
 import os
 import shutil
-import socket
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +12,7 @@ from PIL import __version__ as pillow_version
 
 from worker.adapters.perceptual_hash import pdq
 from worker.doctor.finding import Check, Finding, failed, ok, skipped, warning
+from worker.doctor.port import http
 from worker.doctor.samples import HEIGHT, SAMPLES, WIDTH
 from worker.domain import ContentHash, Pixels, PreprocessSpec
 from worker.errors import CannotStart, UploadFailed
@@ -111,30 +110,3 @@ def disk(settings: Settings) -> Finding:
 
 def _writable(path: Path) -> bool:
     return os.access(path, os.W_OK)
-
-
-def http(settings: Settings) -> Finding:
-    """
-    The port of the endpoints can be listened on; it is let go at once.
-    """
-    wanted = settings.http
-    if not wanted.enabled:
-        return skipped("http.enabled is false: neither health nor metrics are served")
-    if wanted.port == 0:
-        return ok(f"{wanted.host}: a free port is taken at each start")
-    family = socket.AF_INET6 if ":" in wanted.host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind((wanted.host, wanted.port))
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return failed(
-                f"{wanted.host}:{wanted.port} is taken",
-                "a worker may be running here already; otherwise give this one another http.port",
-            )
-        return failed(
-            f"{wanted.host}:{wanted.port} cannot be listened on: {error.strerror or error}",
-            "set http.host to an address of this machine, and http.port to one that this user may open",
-        )
-    return ok(f"{wanted.host}:{wanted.port} is free")

@@ -1,5 +1,5 @@
 """
-The checks of what is judged with: weights, device, policy, bank, calibration, and the shadow's candidate.
+The checks of what is judged with: weights, device, policy, bank, canaries, calibration, and the shadow's candidate.
 """
 
 import os
@@ -7,15 +7,21 @@ from typing import Final
 
 from worker.adapters.clip_device import survey_device
 from worker.adapters.faiss_bank import FaissBank
+from worker.adapters.system_clock import SystemClock
+from worker.bank.canary_files import read_canaries
 from worker.bank.fit import check_fit
+from worker.bank.leaving_out import Without
 from worker.doctor.finding import Check, Finding, Unanswerable, failed, ok, skipped, warning
 from worker.doctor.parts import Parts
-from worker.instruments import Instruments, WholeBank, buckets_of, open_decoder
+from worker.flow.bank_judge import BankJudge
+from worker.instruments import Beside, Instruments, WholeBank, buckets_of, open_decoder, open_release
 from worker.judgement.conformal import reals_needed
+from worker.operation.canaries import NAMED, canary_misses, require_agreement
 from worker.operation.shadowing import open_candidate
 from worker.policy import Policy, applied_rule, check_policy_fits
 from worker.settings.tree import Settings
 from worker.stages.assess import flag_thresholds
+from worker.telemetry.metrics import InMemoryRecorder
 
 LOADING_S: Final = 180.0
 """Weights may have to be downloaded, and hashed on a slow disk."""
@@ -43,11 +49,17 @@ def model_checks(settings: Settings, parts: Parts) -> list[Check]:
             "run `touchstone bank verify BANK`; build it anew with this encoder, or activate another release",
             LOADING_S,
         ),
+        Check(
+            "canaries",
+            lambda: canaries(settings, parts),
+            "run `touchstone bank rollback PLACE`, or publish the release again with canaries that are right",
+            LOADING_S,
+        ),
         Check("calibration", lambda: calibration(parts), _FIT, LOADING_S),
         Check(
             "shadow",
             lambda: shadow(settings, parts),
-            "correct shadow.bank_path and shadow.policy_path, or set shadow.enabled = false",
+            "correct shadow.bank_path, shadow.judgement_path and shadow.policy_path, or set shadow.enabled = false",
             LOADING_S,
         ),
     ]
@@ -103,6 +115,52 @@ def bank(settings: Settings, parts: Parts) -> Finding:
         return ok(f"{text}; whether it fits the encoder is not known")
     cosine = check_fit(stored, encoder, open_decoder(settings, encoder, stored.views))
     return ok(f"{text}; probe cosine {cosine:.6f}")
+
+
+def canaries(settings: Settings, parts: Parts) -> Finding:
+    """
+    The canaries of the active release are judged as expected, by the judge that a worker would start with.
+    """
+    active = parts.release.borrowed()
+    if active is None:
+        return skipped("bank.releases is not set: a bank has canaries only as a release")
+    control = active.control
+    if control.canaries_sha256 is None:
+        return skipped(f"release {control.release} was published without --canaries, which would try it first")
+    whole = parts.bank.borrowed()
+    found = read_canaries(active.folder, whole.stored.manifest)
+    misses = canary_misses(_judge_of(settings, parts), found)
+    text = f"release {control.release}: {len(found) - len(misses)} of {len(found)} judged as expected"
+    if not misses:
+        return ok(text)
+    named = f"{text}. The worst: {'; '.join(miss.told() for miss in misses[:NAMED])}"
+    if control.disabled_entries or control.disabled_generators:
+        # The worker starts with such a bank, see ``worker.operation.bank_watch``.
+        advice = "publish a release without these references, with canaries"
+        return warning(f"{named}; references of it are disabled", advice)
+    require_agreement(misses, len(found), agreement=settings.bank.canary_agreement)
+    return warning(
+        f"{named}; bank.canary_agreement is {settings.bank.canary_agreement:g}",
+        "look at what changed in this bank, or correct the canaries and publish it again",
+    )
+
+
+def _judge_of(settings: Settings, parts: Parts) -> BankJudge:
+    """
+    The judge over the bank of the parts, which has been left out of already what is disabled.
+    """
+    whole, encoder = parts.bank.borrowed(), parts.encoder.borrowed()
+    views = whole.stored.views
+    beside = Beside(encoder, open_decoder(settings, encoder, views), parts.policy.borrowed(), views)
+    opened = open_release(beside, settings, whole, Without())
+    return BankJudge(
+        opened.bank,
+        opened.policy,
+        opened.versions("live"),
+        SystemClock(),
+        InMemoryRecorder(),
+        fitted=opened.fitted,
+    )
 
 
 def calibration(parts: Parts) -> Finding:

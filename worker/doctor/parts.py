@@ -16,7 +16,7 @@ from worker.adapters.redis_survey import RedisFacts, survey_redis
 from worker.bank.leaving_out import Without
 from worker.doctor.finding import Unanswerable
 from worker.instruments import WholeBank, bank_path, left_out, policy_path, read_bank
-from worker.operation.active_release import active_release
+from worker.operation.active_release import ActiveRelease, active_release
 from worker.policy import Policy, load_policy
 from worker.ports import Encoder
 from worker.settings.tree import Settings
@@ -37,7 +37,7 @@ class Part(Generic[T]):
         self._check = check
         self._open = open_it
         self._turn = threading.Lock()
-        self._opened: T | None = None
+        self._opened: tuple[T] | None = None
         self._fault: Exception | None = None
 
     def own(self) -> T:
@@ -49,11 +49,12 @@ class Part(Generic[T]):
                 raise self._fault
             if self._opened is None:
                 try:
-                    self._opened = self._open()
+                    # Within a tuple, since a part may be None.
+                    self._opened = (self._open(),)
                 except Exception as fault:
                     self._fault = fault
                     raise
-            return self._opened
+            return self._opened[0]
 
     def borrowed(self) -> T:
         """
@@ -71,13 +72,14 @@ class Part(Generic[T]):
 @dataclass(frozen=True, slots=True)
 class Parts:
     """
-    The parts of one deployment.
+    The parts of one deployment; ``release`` is the one that holds, None where no place of releases is configured.
     """
 
     cluster: Part[ClusterFacts]
     redis: Part[RedisFacts]
     encoder: Part[Encoder]
     policy: Part[Policy]
+    release: Part[ActiveRelease | None]
     bank: Part[WholeBank]
 
 
@@ -85,20 +87,21 @@ def parts_of(settings: Settings) -> Parts:
     """
     The parts that the settings name; nothing is opened yet.
     """
+    release = Part("bank", partial(active_release, settings))
     return Parts(
         cluster=Part("kafka", partial(survey_cluster, settings.kafka, timeout_s=ASK_TIMEOUT_S)),
         redis=Part("redis", partial(survey_redis, settings.redis, timeout_s=ASK_TIMEOUT_S)),
         encoder=Part("weights", lambda: load_encoder(settings.encoder, recorder=InMemoryRecorder())),
         policy=Part("policy", lambda: load_policy(policy_path(settings.policy))),
-        bank=Part("bank", lambda: _bank_of(settings)),
+        release=release,
+        bank=Part("bank", lambda: _bank_of(settings, release.own())),
     )
 
 
-def _bank_of(settings: Settings) -> WholeBank:
+def _bank_of(settings: Settings, active: ActiveRelease | None) -> WholeBank:
     """
     The bank that a worker would start with; of a place of releases, the active one without what is disabled.
     """
-    active = active_release(settings)
     if active is None:
         return read_bank(bank_path(settings))
     return left_out(read_bank(active.folder), Without.of(active.control))

@@ -48,14 +48,15 @@ def recalled(cache: EmbeddingCache, hashes: Sequence[ContentHash]) -> Mapping[Co
         return None
 
 
-def remembered(cache: EmbeddingCache, sightings: Mapping[ContentHash, Sighting]) -> None:
+def remembered(cache: EmbeddingCache, sightings: Mapping[ContentHash, Sighting]) -> frozenset[ContentHash]:
     """
     Tell the cache, at best effort: one that raises, which it promises not to, costs an embedding later.
     """
     try:
-        cache.remember(sightings)
+        return cache.remember(sightings)
     except Exception:
         log.exception("cache.unexpected_fault", told=len(sightings))
+        return frozenset()
 
 
 def wanted_shift(judge: Judge, sightings: Sequence[Sighting]) -> list[bool]:

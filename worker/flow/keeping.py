@@ -7,12 +7,15 @@ Where they are kept is behind ``worker.ports.SightingArchive``.
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import structlog
 
 from worker.domain import ContentHash, Sighting
 from worker.errors import ArchiveUnavailable
 from worker.flow.crew import Crew
+from worker.flow.forgotten import WRITE_ENDS_S, ForgottenLately
+from worker.flow.remembering import Measured
 from worker.ports import Recorder, SightingArchive
 
 log = structlog.get_logger(__name__)
@@ -28,15 +31,24 @@ class Keeper:
     """
     Keeps what it is offered, at best effort: what does not fit, or cannot be written, is counted and let go.
 
-    Of the same bytes waiting twice the latest offer is written. Without an archive it does nothing.
+    Of the same bytes waiting twice the latest offer is written, of what was forgotten meanwhile none. Without an
+    archive it does nothing.
     """
 
-    def __init__(self, archive: SightingArchive | None, recorder: Recorder, *, waiting: int = KEEP_WAITING) -> None:
+    def __init__(
+        self,
+        archive: SightingArchive | None,
+        recorder: Recorder,
+        forgotten: ForgottenLately | None = None,
+        *,
+        waiting: int = KEEP_WAITING,
+    ) -> None:
         self._archive = archive
         self._recorder = recorder
         self._limit = waiting
-        self._waiting: deque[tuple[ContentHash, Sighting]] = deque()
-        self._writing = 0
+        self._forgotten = forgotten or ForgottenLately()
+        self._waiting: deque[Measured] = deque()
+        self._writing: AbstractSet[ContentHash] = frozenset()
         self._closing = False
         self._failing = False
         self._changed = threading.Condition()
@@ -49,7 +61,7 @@ class Keeper:
         if self._archive is not None:
             self._crew.start("keep", self._keep_all)
 
-    def offer(self, content_hash: ContentHash, sighting: Sighting) -> None:
+    def offer(self, measured: Measured) -> None:
         """
         Add one to what is kept later; never blocks. Any thread may call.
         """
@@ -58,8 +70,8 @@ class Keeper:
         with self._changed:
             fits = len(self._waiting) < self._limit and not self._closing
             if fits:
-                self._waiting.append((content_hash, sighting))
-                self._changed.notify()
+                self._waiting.append(measured)
+                self._changed.notify_all()
         if not fits:
             self._recorder.count("archive_writes_total", result="skipped")
 
@@ -79,25 +91,33 @@ class Keeper:
             if self._closing:
                 return
             self._closing = True
-            self._changed.notify()
+            self._changed.notify_all()
         if not self._crew.join(timeout_s):
             return
         with self._changed:
             # What is being written now may arrive all the same; it is not relied on.
-            left = len(self._waiting) + self._writing
+            left = len(self._waiting) + len(self._writing)
             self._waiting.clear()
         self._recorder.count("archive_writes_total", left, result="skipped")
         log.warning("archive.left_unwritten", sightings=left, waited_s=timeout_s)
 
     def forget(self, hashes: Sequence[ContentHash]) -> int:
         """
-        Let go of these bytes where they wait; how many did. What is being written now is the archive's already.
+        Let go of these bytes where they wait; how many did. What is being written now is waited for.
+
+        The archive can then remove it. Raises ``ArchiveUnavailable`` when that write does not end.
         """
         gone = set(hashes)
         with self._changed:
             before = len(self._waiting)
-            self._waiting = deque(one for one in self._waiting if one[0] not in gone)
-            return before - len(self._waiting)
+            self._waiting = deque(one for one in self._waiting if one.content_hash not in gone)
+            dropped = before - len(self._waiting)
+            if not self._changed.wait_for(lambda: self._writing.isdisjoint(gone), WRITE_ENDS_S):
+                raise ArchiveUnavailable(
+                    f"a write to the archive that began earlier has not ended within {WRITE_ENDS_S:g} s, and may still "
+                    "arrive"
+                )
+            return dropped
 
     def _keep_all(self) -> None:
         while batch := self._next():
@@ -108,10 +128,21 @@ class Keeper:
         What is waiting, at most ``KEEP_LIMIT``; nothing when all is written and the keeper is closing.
         """
         with self._changed:
-            self._writing = 0
-            self._changed.wait_for(lambda: self._waiting or self._closing)
-            batch = dict(self._waiting.popleft() for _ in range(min(KEEP_LIMIT, len(self._waiting))))
-            self._writing = len(batch)
+            self._writing = frozenset()
+            self._changed.notify_all()
+            batch: dict[ContentHash, Sighting] = {}
+            while not batch:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    break
+                taken = [self._waiting.popleft() for _ in range(min(KEEP_LIMIT, len(self._waiting)))]
+                # Asked under the lock for which whoever forgets waits after telling.
+                batch = {
+                    one.content_hash: one.sighting
+                    for one in taken
+                    if not self._forgotten.since(one.content_hash, one.turn)
+                }
+            self._writing = batch.keys()
             return batch
 
     def _keep(self, batch: Mapping[ContentHash, Sighting]) -> None:

@@ -18,17 +18,18 @@ from schemas.errors import Stage
 from worker.domain import ContentHash, Outcome, Provenance, Sighting, Upload
 from worker.errors import UploadFailed
 from worker.flow.byte_budget import ByteBudget
-from worker.flow.containment import as_failure, as_unreadable, remembered
+from worker.flow.containment import as_failure, as_unreadable
 from worker.flow.crew import Crew
 from worker.flow.encoding import SightingMaker
 from worker.flow.inbox import Inbox
-from worker.flow.keeping import Keeper
+from worker.flow.kept import Kept
 from worker.flow.lines import Slot
 from worker.flow.micro_batch import MicroBatcher
 from worker.flow.progress import PipelineLoad
 from worker.flow.queues import Queues
 from worker.flow.recalling import Memory
-from worker.flow.single_flight import Boarding, SingleFlight
+from worker.flow.remembering import Measured
+from worker.flow.single_flight import Boarding
 from worker.flow.stage_set import PipelineLimits, StageSet
 from worker.flow.travellers import Decoded, Failed, Fetched, Known, Passenger, Unfetched, Unknown
 from worker.flow.upload_spans import EVENT_ID
@@ -44,7 +45,7 @@ RECALL_LIMIT = 128
 """Hashes asked of the cache in one round trip."""
 
 JUDGE_LIMIT = 256
-"""Embeddings searched together."""
+"""Micro-batches, and recalled sightings, that are searched together."""
 
 
 class Pipeline:
@@ -70,9 +71,7 @@ class Pipeline:
             clock=clock,
             recorder=recorder,
         )
-        self._flights: SingleFlight[Passenger] = SingleFlight(recent=limits.recent_embeddings)
         self._memory = Memory(stages.cache, stages.archive, self._sightings, tracer)
-        self._keeper = Keeper(stages.keep, recorder)
         self._queues = Queues(clock=clock, recorder=recorder)
         self._to_fetch: Inbox[Slot | Unfetched] = self._queues.inbox("fetch", readers=limits.fetch_threads)
         self._to_recall: Inbox[Fetched | Passenger] = self._queues.inbox("recall")
@@ -80,8 +79,9 @@ class Pipeline:
         self._to_encode: MicroBatcher[Decoded] = self._queues.batcher(
             "encode", size=limits.batch_size, deadline_s=limits.batch_deadline_s
         )
-        self._to_judge: Inbox[Known] = self._queues.inbox("judge")
-        self._to_remember: Inbox[tuple[ContentHash, Sighting]] = self._queues.inbox("remember")
+        self._to_judge: Inbox[Sequence[Known]] = self._queues.inbox("judge")
+        self._kept = Kept(stages, self._queues.inbox("remember"), recorder, recent=limits.recent_embeddings)
+        self._flights = self._kept.flights
         self._settled: SimpleQueue[tuple[Slot, Outcome]] = SimpleQueue()
 
     def start(self) -> None:
@@ -95,8 +95,7 @@ class Pipeline:
         self._crew.start("recall", self._recall_all)
         self._crew.start("encode", self._encode_all)
         self._crew.start("judge", self._judge_all)
-        self._crew.start("remember", self._remember_all)
-        self._keeper.start()
+        self._kept.start(self._crew)
 
     def submit(self, slot: Slot) -> None:
         """
@@ -130,16 +129,22 @@ class Pipeline:
 
     def forget(self, hashes: Sequence[ContentHash]) -> int:
         """
-        Drop what this process remembers of these bytes, or would still keep: a ``worker.ports.Forgetter``.
+        Drop what this process remembers of these bytes, or would still keep: see ``Kept.forget``, also what it raises.
         """
-        return self._flights.forget(hashes) + self._keeper.forget(hashes)
+        return self._kept.forget(hashes)
+
+    def forgotten_elsewhere(self) -> Sequence[ContentHash]:
+        """
+        Bytes that others forgot while they were in flight here, since the last call: they are to be forgotten here too.
+        """
+        return self._kept.forgotten_elsewhere()
 
     def check(self) -> None:
         """
         Raise if a thread has died.
         """
         self._crew.check()
-        self._keeper.check()
+        self._kept.keeper.check()
 
     def close(self, timeout_s: float) -> None:
         """
@@ -156,7 +161,7 @@ class Pipeline:
         """
         Write what is still to be kept, within ``timeout_s``; what comes later is skipped.
         """
-        self._keeper.close(timeout_s)
+        self._kept.keeper.close(timeout_s)
 
     # fetch: one upload at a time, in many threads
 
@@ -168,12 +173,13 @@ class Pipeline:
                 self._depart(task, upload)
 
     def _depart(self, slot: Slot, upload: Upload) -> None:
+        turn = self._kept.turn
         past = None if self._stages.past is None else self._stages.past.of(upload)
         if past is None or past.content_hash is None:
             self._fetch(Unfetched(slot, upload, None if past is None else past.verdict_id))
         else:
             self._to_recall.put(
-                Passenger(slot, upload, past.content_hash, past.byte_length, None, supersedes=past.verdict_id)
+                Passenger(slot, upload, past.content_hash, past.byte_length, None, past.verdict_id, turn)
             )
 
     def _read(self, slot: Slot) -> Upload | None:
@@ -190,6 +196,7 @@ class Pipeline:
         self._budget.pass_door()
         if slot.forgotten:
             return
+        turn = self._kept.turn
         try:
             with self._tracer.start("fetch", slot.span):
                 fetched = self._stages.fetch(upload)
@@ -197,7 +204,7 @@ class Pipeline:
             self._fail(Failed(slot, upload, as_failure(fault, Stage.FETCH), supersedes=supersedes))
             return
         self._budget.hold(len(fetched.data))
-        passenger = Passenger(slot, upload, fetched.content_hash, len(fetched.data), fetched.fetch_ms, supersedes)
+        passenger = Passenger(slot, upload, fetched.content_hash, len(fetched.data), fetched.fetch_ms, supersedes, turn)
         asked = unfetched.asked if fetched.content_hash == unfetched.expected else None
         self._to_recall.put(Fetched(passenger, fetched.data, asked))
 
@@ -241,7 +248,7 @@ class Pipeline:
                 self._to_decode.put(Unknown(fetched, fetched.asked or answer.otherwise))
                 continue
             self._budget.free(passenger.byte_length)
-            self._keeper.offer(passenger.content_hash, found[0])
+            self._kept.keeper.offer(Measured(passenger.content_hash, found[0], passenger.turn))
             self._reuse(passenger, found[0], Provenance("hit", found[1]))
             self._land(passenger, found[0])
 
@@ -284,6 +291,7 @@ class Pipeline:
             for decoded in batch:
                 self._crash_land(decoded.passenger, failure)
             return
+        together: list[Known] = []
         for decoded, sighting in zip(batch, encoded.results, strict=True):
             if isinstance(sighting, UploadFailed):
                 self._crash_land(decoded.passenger, sighting)
@@ -291,17 +299,18 @@ class Pipeline:
             picture = decoded.picture
             provenance = Provenance(decoded.status, None, picture.decode_ms, encoded.encode_s * 1000, len(batch))
             # Remembered first: once the last upload is judged the worker may leave, and what is queued is still kept.
-            if self._stages.cache is not None:
-                self._to_remember.put((picture.content_hash, sighting))
-            self._keeper.offer(picture.content_hash, sighting)
-            self._to_judge.put(Known(decoded.passenger, sighting, provenance))
-            self._land(decoded.passenger, sighting)
+            self._kept.offer(Measured(picture.content_hash, sighting, decoded.passenger.turn))
+            together.append(Known(decoded.passenger, sighting, provenance))
+        # As one item: what was encoded together is judged in one call, so that no bank is exchanged in between.
+        self._to_judge.put(together)
+        for known in together:
+            self._land(known.passenger, known.sighting)
 
-    # judge and remember: all that is waiting, together
+    # judge: all that is waiting, together
 
     def _judge_all(self) -> None:
-        for batch in self._to_judge.batches(JUDGE_LIMIT):
-            wanted = [known for known in batch if not known.passenger.slot.forgotten]
+        for batches in self._to_judge.batches(JUDGE_LIMIT):
+            wanted = [known for batch in batches for known in batch if not known.passenger.slot.forgotten]
             if wanted:
                 self._judge(wanted)
 
@@ -320,19 +329,14 @@ class Pipeline:
         for known, outcome in zip(batch, outcomes, strict=True):
             self._settle(known.passenger.slot, outcome)
 
-    def _remember_all(self) -> None:
-        for batch in self._to_remember.batches(RECALL_LIMIT):
-            if self._stages.cache is not None:
-                remembered(self._stages.cache, dict(batch))
-
     # endings
 
     def _reuse(self, passenger: Passenger, sighting: Sighting, provenance: Provenance) -> None:
         self._recorder.count("embeddings_reused_total", tier=provenance.tier or "coalesced")
-        self._to_judge.put(Known(passenger, sighting, provenance))
+        self._to_judge.put([Known(passenger, sighting, provenance)])
 
     def _land(self, leader: Passenger, sighting: Sighting) -> None:
-        for follower in self._flights.land(leader.content_hash, sighting):
+        for follower in self._flights.land(leader.content_hash, sighting, turn=leader.turn):
             self._reuse(follower, sighting, Provenance("coalesced"))
 
     def _crash_land(self, leader: Passenger, failure: UploadFailed) -> None:

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from worker.domain import ContentHash, Sighting
+from worker.flow.forgotten import ForgottenLately
 
 P = TypeVar("P")
 
@@ -30,8 +31,9 @@ class SingleFlight(Generic[P]):
     landing and the cache's write is not embedded again, with or without a cache.
     """
 
-    def __init__(self, *, recent: int) -> None:
+    def __init__(self, *, recent: int, forgotten: ForgottenLately | None = None) -> None:
         self._recent = recent
+        self._forgotten = forgotten or ForgottenLately()
         self._landed: OrderedDict[ContentHash, Sighting] = OrderedDict()
         self._flights: dict[ContentHash, list[P]] = {}
         self._lock = threading.Lock()
@@ -61,19 +63,23 @@ class SingleFlight(Generic[P]):
 
     def forget(self, hashes: Sequence[ContentHash]) -> int:
         """
-        Drop what landed of these bytes; how many were there. A flight under way lands as if they had not been told.
+        Drop what landed of these bytes; how many were there.
+
+        A flight under way serves its passengers, and is not known to twins after that where ``ForgottenLately`` was
+        told before this.
         """
         with self._lock:
             return sum(self._landed.pop(content_hash, None) is not None for content_hash in set(hashes))
 
-    def land(self, content_hash: ContentHash, sighting: Sighting | None) -> list[P]:
+    def land(self, content_hash: ContentHash, sighting: Sighting | None, *, turn: int = 0) -> list[P]:
         """
         End the flight; the followers, in the order in which they boarded, are now the caller's to serve.
 
-        With a sighting it is kept for twins to come; None means that the leader failed.
+        With a sighting it is kept for twins to come, unless it was forgotten after ``turn``; None means that the leader
+        failed.
         """
         with self._lock:
-            if sighting is not None:
+            if sighting is not None and not self._forgotten.since(content_hash, turn):
                 self._landed[content_hash] = sighting
                 if len(self._landed) > self._recent:
                     self._landed.popitem(last=False)

@@ -34,7 +34,8 @@ class Passenger:
     """
     An upload whose bytes are known by name: all that travels on once they are decoded, or recalled.
 
-    ``fetch_ms`` is None where nothing was fetched.
+    ``fetch_ms`` is None where nothing was fetched. ``turn`` is when the bytes were asked for, as ``ForgottenLately``
+    counts: what is forgotten later must not be kept of them.
     """
 
     slot: Slot
@@ -43,6 +44,7 @@ class Passenger:
     byte_length: int
     fetch_ms: float | None
     supersedes: UUID | None = None
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)

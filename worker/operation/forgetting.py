@@ -76,8 +76,8 @@ class Forgotten:
         if self.unknown:
             raise NotForgotten(
                 f"Of {self.unknown} contents no bytes are known: never seen, forgotten before, or their names are gone "
-                "with Redis or with time. If anything of them was kept it is there still: name the bytes with --sha256 "
-                "(`image.sha256` of their verdicts)."
+                "with Redis or with time. If anything of them was kept it is there still: find the bytes in their "
+                "verdicts with `touchstone forget --search-verdicts`, or name them with --sha256."
             )
 
 
@@ -92,13 +92,16 @@ def forget(deletions: Sequence[Deletion], stores: Stores, recorder: Recorder) ->
     """
     Remove what is kept of these; every store is tried, whatever becomes of the others. Raises nothing for a store.
 
-    The names are let go last and only after all else: whoever repeats this after a failure finds the bytes by them.
+    The names are marked as gone first, so that whoever notes bytes of theirs meanwhile hears of it, and let go last and
+    only after all else: whoever repeats this after a failure finds the bytes by them.
     """
     names = [deletion.content for deletion in deletions if deletion.content is not None]
     removed: dict[str, int] = {}
     failed: dict[str, str] = {}
     known: Mapping[ContentName | None, frozenset[ContentHash]] = {}
     try:
+        if stores.index is not None and names:
+            stores.index.mark_gone(names)
         known = known_bytes(deletions, stores)
     except StoreUnavailable as fault:
         failed[INDEX] = str(fault)

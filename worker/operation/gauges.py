@@ -54,11 +54,11 @@ class Watched:
     unacknowledged_s: Callable[[], float] = float
 
 
-def build_readings() -> Iterator[Reading]:
+def build_readings(*, group: str) -> Iterator[Reading]:
     """
-    Which program this is.
+    Which program this is, and the consumer group that it works for.
     """
-    yield Reading("build_info", 1, {"version": __version__, "schema": SCHEMA_VERSION})
+    yield Reading("build_info", 1, {"group": group, "version": __version__, "schema": SCHEMA_VERSION})
 
 
 def worker_readings(watched: Watched, *, now_s: float) -> Iterator[Reading]:
@@ -82,13 +82,13 @@ def worker_readings(watched: Watched, *, now_s: float) -> Iterator[Reading]:
         yield Reading("oldest_uncommitted_seconds", age_s, _names(partition))
 
 
-def bank_readings(bank: BankInUse, drift: Iterable[Drift], *, now_s: float) -> Iterator[Reading]:
+def bank_readings(bank: BankInUse, drift: Iterable[Drift], *, group: str, now_s: float) -> Iterator[Reading]:
     """
-    Which bank judges, how old it is, and how far the uploads are from its calibration.
+    Which bank judges for a group, how old it is, and how far the uploads are from its calibration.
     """
     identity = bank.identity
     names = {"bank": identity.id, "version": identity.version, "manifest": identity.manifest_sha256}
-    yield Reading("bank_info", 1, names)
+    yield Reading("bank_info", 1, {"group": group, **names})
     if identity.made_s is not None:
         yield Reading("bank_age_seconds", max(0.0, now_s - identity.made_s))
     for quantile, score in bank.score_quantiles:

@@ -7,7 +7,8 @@ The live pipeline writes there through ``worker/flow/keeping.py``; a replay read
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from worker.adapters.kafka_sightings import KafkaSightings, ReadSoFar, SightingPublisher
+from worker.adapters.kafka_sightings import KafkaSightings, SightingPublisher
+from worker.adapters.kafka_stretches import ReadSoFar
 from worker.adapters.sighting_codec import SightingScope
 from worker.adapters.sighting_file import SightingFile
 from worker.adapters.sighting_rows import SightingRows

@@ -1,21 +1,25 @@
 """
 A live worker listens for deletions on a thread beside its pipeline, and forgets what they name.
 
-What forgetting is, is in ``forgetting.py``. Each worker hears every deletion, for its own memory's sake.
+What forgetting is, is in ``forgetting.py``. Each worker hears every deletion, for its own memory's sake. Also where
+none are announced to it, it follows those that it notices: of contents that were gone when they were judged, and of
+bytes that others forgot while they were in flight here.
 """
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
 
 from worker.adapters.kafka_deletions import KafkaDeletions
-from worker.domain import RawEvent
+from worker.domain import ContentHash, RawEvent
 from worker.errors import EventUnreadable
 from worker.flow.crew import Crew
 from worker.operation.forgetting import Deletion, Stores, forget, read_deletion
+from worker.operation.noting import Noticed, Noting
 from worker.operation.stores import open_stores
 from worker.ports import Forgetter, Recorder
 from worker.settings.tree import Settings
@@ -38,22 +42,42 @@ def unwatched() -> None:
     """
 
 
-@contextmanager
-def listening(settings: Settings, memory: Forgetter, recorder: Recorder, *, client_id: str) -> Iterator[Check]:
+class Memory(Forgetter, Protocol):
     """
-    Deletions are heard and followed while inside, where the settings say so; ``memory`` is this process's own.
+    What this process remembers, and has in flight.
+    """
 
-    Raises ``CannotStart`` when Kafka or the topic of deletions is not there.
+    def forgotten_elsewhere(self) -> Sequence[ContentHash]:
+        """
+        Bytes that others forgot while they were in flight here, since the last call.
+        """
+
+
+@contextmanager
+def listening(
+    settings: Settings, memory: Memory, recorder: Recorder, noting: Noting, *, client_id: str
+) -> Iterator[Check]:
     """
-    if not settings.deletions.enabled:
+    Deletions are heard, where the settings say so, and followed while inside; ``memory`` is this process's own.
+
+    Those that are noticed are followed in any case where there is a Redis by which to notice them. Raises
+    ``CannotStart`` when Kafka or the topic of deletions is not there.
+    """
+    if not (settings.deletions.enabled or settings.redis.enabled):
         yield unwatched
         return
-    source = KafkaDeletions(settings.kafka, client_id=client_id, instance_id=settings.service.instance_id)
-    with closing(source), open_stores(settings, memory=memory) as stores:
-        listener = DeletionListener(source, stores, recorder)
+    with ExitStack() as opened:
+        source = None
+        if settings.deletions.enabled:
+            source = KafkaDeletions(settings.kafka, client_id=client_id, instance_id=settings.service.instance_id)
+            opened.callback(source.close)
+        stores = opened.enter_context(open_stores(settings, memory=memory))
+        silent = opened.enter_context(open_stores(settings, memory=memory, marks=False))
+        listener = DeletionListener(source, stores, recorder, Overlooked(noting.noticed, memory, silent))
         crew = Crew()
         crew.start("forget", listener.work)
-        log.info("deletions.listening", topic=settings.kafka.topics.deletions, stores=sorted(stores.forgetters))
+        if source is not None:
+            log.info("deletions.listening", topic=settings.kafka.topics.deletions, stores=sorted(stores.forgetters))
         try:
             yield crew.check
         finally:
@@ -83,17 +107,54 @@ class DeletionSource(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Overlooked:
+    """
+    Deletions that were noticed rather than heard: by the name of a content, or by bytes that others forgot.
+
+    ``stores`` mark nothing as forgotten. The deletion itself did, and workers that answered each other's marks with
+    marks of their own would never end.
+    """
+
+    noticed: Noticed
+    memory: Memory
+    stores: Stores
+
+    def take(self) -> Sequence[Deletion]:
+        """
+        Those since the last call.
+        """
+        elsewhere = [Deletion(None, (content_hash,)) for content_hash in self.memory.forgotten_elsewhere()]
+        return [*self.noticed.take(), *elsewhere]
+
+    def add_again(self, deletions: Sequence[Deletion]) -> None:
+        """
+        These could not be followed.
+        """
+        self.noticed.add(deletions)
+
+
 class DeletionListener:
     """
     Forgets what the deletions say, in their order, and commits them afterwards: at least once.
 
-    While a store cannot be reached the same deletions are tried again every ``retry_s``, and none after them.
+    While a store cannot be reached the same deletions are tried again every ``retry_s``, and none after them. Without a
+    ``source`` only what was ``overlooked`` is followed.
     """
 
-    def __init__(self, source: DeletionSource, stores: Stores, recorder: Recorder, *, retry_s: float = RETRY_S) -> None:
+    def __init__(
+        self,
+        source: DeletionSource | None,
+        stores: Stores,
+        recorder: Recorder,
+        overlooked: Overlooked | None = None,
+        *,
+        retry_s: float = RETRY_S,
+    ) -> None:
         self._source = source
         self._stores = stores
         self._recorder = recorder
+        self._overlooked = overlooked
         self._retry_s = retry_s
         self._ending = threading.Event()
 
@@ -102,15 +163,28 @@ class DeletionListener:
         Listen until told to end; raises what ends the worker.
         """
         while not self._ending.is_set():
-            events = self._source.poll(wait_s=POLL_S)
-            if events and self._forgotten([found for event in events if (found := self._read(event))]):
-                self._source.commit(events)
+            if self._source is None:
+                self._ending.wait(POLL_S)
+            else:
+                self._follow_announced(self._source)
+            if self._overlooked is not None:
+                self._follow_overlooked(self._overlooked)
 
     def end(self) -> None:
         """
         Let ``work`` return at its next turn; what it could not forget stays uncommitted.
         """
         self._ending.set()
+
+    def _follow_announced(self, source: DeletionSource) -> None:
+        events = source.poll(wait_s=POLL_S)
+        if events and self._forgotten([found for event in events if (found := self._read(event))], self._stores):
+            source.commit(events)
+
+    def _follow_overlooked(self, overlooked: Overlooked) -> None:
+        found = overlooked.take()
+        if not self._forgotten(found, overlooked.stores):
+            overlooked.add_again(found)
 
     def _read(self, event: RawEvent) -> Deletion | None:
         try:
@@ -129,13 +203,13 @@ class DeletionListener:
             )
             return None
 
-    def _forgotten(self, deletions: Sequence[Deletion]) -> bool:
+    def _forgotten(self, deletions: Sequence[Deletion], stores: Stores) -> bool:
         """
         Forget these, however long it takes; False when told to end before that.
         """
         told = False
         while deletions:
-            forgotten = forget(deletions, self._stores, self._recorder)
+            forgotten = forget(deletions, stores, self._recorder)
             if not forgotten.failed:
                 log.info(
                     "contents.forgotten",

@@ -1,13 +1,14 @@
 """
 A live worker notes which bytes each content had, so that a content can be forgotten by its name.
 
-Forgetting is in ``forgetting.py``; the index itself is behind ``worker.contents.ContentIndex``.
+A content that is gone by then is noticed here, and forgotten by ``listening.py``. The index itself is behind
+``worker.contents.ContentIndex``.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -20,7 +21,8 @@ from worker.flow.crew import Crew
 from worker.flow.inbox import Inbox
 from worker.flow.judging import Judge
 from worker.flow.travellers import Failed, Known
-from worker.operation.stores import noted_for_s
+from worker.operation.forgetting import Deletion, forget
+from worker.operation.stores import noted_for_s, open_stores
 from worker.ports import Recorder
 from worker.settings.tree import Settings
 
@@ -36,17 +38,46 @@ THREAD_ENDS_S: Final = 1.0
 """How long the thread may go on when the worker leaves; what is not noted by then is not."""
 
 
+class Noticed:
+    """
+    Deletions that nobody announced here, and that are to be followed all the same; any thread may call.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[Deletion] = []
+        self._lock = threading.Lock()
+
+    def add(self, deletions: Iterable[Deletion]) -> None:
+        """
+        To be followed, again where it was tried in vain.
+        """
+        with self._lock:
+            self._found += deletions
+
+    def take(self) -> Sequence[Deletion]:
+        """
+        Those that were added since the last call; the caller follows them, or adds them again.
+        """
+        with self._lock:
+            found, self._found = self._found, []
+        return list(dict.fromkeys(found))
+
+
 class ContentNotes:
     """
     Writes to the index on a thread of its own, at best effort: no verdict waits for it.
 
     While Redis is away contents go by without a note, counted as ``error`` or ``skipped``: these can later be forgotten
-    by their hashes only.
+    by their hashes only. A content that turns out to be gone, because its deletion overtook its upload, is told to
+    ``noticed`` with the bytes that were just noted.
     """
 
-    def __init__(self, index: ContentIndex, recorder: Recorder, *, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self, index: ContentIndex, recorder: Recorder, noticed: Noticed | None = None, *, max_waiting: int = MAX_WAITING
+    ) -> None:
         self._index = index
         self._recorder = recorder
+        self._noticed = noticed or Noticed()
         self._waiting: Inbox[tuple[ContentName, ContentHash]] = Inbox()
         self._room = threading.Semaphore(max_waiting)
 
@@ -66,7 +97,8 @@ class ContentNotes:
         for batch in self._waiting.batches(NOTE_LIMIT):
             result = "stored"
             try:
-                self._index.note(batch)
+                gone = self._index.note(batch)
+                self._noticed.add(Deletion(content, (found,)) for content, found in batch if content in gone)
             except StoreUnavailable:
                 result = "error"
             self._room.release(len(batch))
@@ -123,27 +155,51 @@ class NotingJudge:
 class Noting:
     """
     How a worker notes: ``around`` puts the noting around a judge, ``check`` raises when its thread has died.
+
+    Whoever may forget meanwhile takes what is ``noticed``.
     """
 
     around: Callable[[Judge], Judge]
     check: Callable[[], None]
+    noticed: Noticed = field(default_factory=Noticed)
 
 
 @contextmanager
 def noting_contents(settings: Settings, recorder: Recorder) -> Iterator[Noting]:
     """
     Contents are noted while inside, where there is a Redis to note them in.
+
+    What is noticed and taken by nobody is forgotten when this is left, by which time its pipeline must have ended.
     """
     if not settings.redis.enabled:
         yield Noting(lambda judge: judge, lambda: None)
         return
     with closing(RedisContents(settings.redis, keep_s=noted_for_s(settings))) as index:
-        notes = ContentNotes(index, recorder)
+        noticed = Noticed()
+        notes = ContentNotes(index, recorder, noticed)
         crew = Crew()
         crew.start("note", notes.work)
         try:
-            yield Noting(lambda judge: NotingJudge(judge, notes), crew.check)
+            yield Noting(lambda judge: NotingJudge(judge, notes), crew.check, noticed)
         finally:
             notes.close()
             if crew.join(THREAD_ENDS_S):
                 log.warning("contents.left_unnoted", waited_s=THREAD_ENDS_S)
+            _forget_the_rest(settings, recorder, noticed.take())
+
+
+def _forget_the_rest(settings: Settings, recorder: Recorder, left: Sequence[Deletion]) -> None:
+    """
+    Forget these, and name those of which it failed: nobody else will try.
+    """
+    if not left:
+        return
+    with open_stores(settings, marks=False) as stores:
+        forgotten = forget(left, stores, recorder)
+    if forgotten.failed:
+        log.error(
+            "contents.left_unforgotten",
+            failed=dict(forgotten.failed),
+            sha256=sorted({content_hash for deletion in left for content_hash in deletion.hashes}),
+            advice="touchstone forget --sha256 HEX, once for each, when these can be reached",
+        )

@@ -49,6 +49,7 @@ class Serving:
 
     def __init__(self, settings: Settings, *, clock: Clock, drift: DriftWatch | None = None) -> None:
         self._http = settings.http
+        self._group = settings.kafka.group_id
         self._clock = clock
         self._config_sha256 = config_sha256(settings)
         self._memory = InMemoryRecorder()
@@ -124,13 +125,13 @@ class Serving:
         return Answer(HTTPStatus.OK, body, content_type)
 
     def _readings(self) -> Iterator[Reading]:
-        yield from build_readings()
+        yield from build_readings(group=self._group)
         yield Reading("ready", float(self._ready().ok))
         now_s = self._clock.wall_s()
         if self._watched is not None:
             yield from worker_readings(self._watched, now_s=now_s)
         if self._bank is not None:
-            yield from bank_readings(self._bank, self._drift.drift(), now_s=now_s)
+            yield from bank_readings(self._bank, self._drift.drift(), group=self._group, now_s=now_s)
 
     def _info(self) -> Mapping[str, object]:
         bank, watched = self._bank, self._watched

@@ -19,7 +19,8 @@ from worker.errors import CannotStart, ConfigInvalid, TouchstoneError
 from worker.flow.bank_judge import BankJudge
 from worker.flow.judging import Judge
 from worker.flow.shadow import Candidate, Shadow, ShadowingJudge, ShadowLimits, ShadowOutbox
-from worker.instruments import Instruments, bank_path, open_beside, open_release, policy_path
+from worker.instruments import Instruments, bank_path, open_beside, policy_path, read_bank
+from worker.operation.other_judgement import judged_by, require_asked
 from worker.policy import load_policy
 from worker.ports import Recorder
 from worker.settings.tree import Settings
@@ -68,30 +69,43 @@ def around(live: Judge, shadow: Shadow | None) -> Judge:
 
 def open_candidate(settings: Settings, live: Instruments) -> Instruments:
     """
-    The candidate bank and policy over the live encoder and decoder; what is not set is as in the live worker.
+    The candidate bank, judgement and policy over the live encoder and decoder; what is not set is the live worker's.
 
     A bank is opened for the candidate alone, also where it is the live one: the live judge must not wait for its turn.
-    A candidate policy alone keeps the bank that is live at the start, also when the worker changes to another release;
-    its verdicts name it. Raises ``CannotStart`` that names the setting.
+    A candidate judgement or policy keeps the bank that is live at the start, with what was disabled of it then, also
+    when the worker changes to another release; its verdicts name it. A judgement could not follow, for it is fitted to
+    these very references. Raises ``CannotStart`` or ``ConfigInvalid`` that names the setting.
     """
     wanted = settings.shadow
     try:
-        policy = wanted.policy_path or policy_path(settings.policy)
-        if wanted.bank_path is None and live.release is not None:
-            beside = replace(live.beside, policy=load_policy(policy))
-            return open_release(beside, settings, live.release.whole, Without.of(live.release.control))
-        return open_beside(live, settings, bank=wanted.bank_path or bank_path(settings), policy=policy)
+        return _candidate(settings, live)
     except TouchstoneError as error:
-        named = [
-            f"shadow.{name} = {path}"
-            for name, path in (("bank_path", wanted.bank_path), ("policy_path", wanted.policy_path))
-            if path is not None
-        ]
+        paths = {
+            "bank_path": wanted.bank_path,
+            "judgement_path": wanted.judgement_path,
+            "policy_path": wanted.policy_path,
+        }
+        named = [f"shadow.{name} = {path}" for name, path in paths.items() if path is not None]
         text = (
             f"The shadow's candidate ({', '.join(named)}) does not fit the live worker: {str(error).rstrip(chr(46))}. "
             "Correct it, or set shadow.enabled = false to start without"
         )
         raise (ConfigInvalid(text) if isinstance(error, ConfigInvalid) else CannotStart(text)) from error
+
+
+def _candidate(settings: Settings, live: Instruments) -> Instruments:
+    wanted = settings.shadow
+    beside = replace(live.beside, policy=load_policy(wanted.policy_path or policy_path(settings.policy)))
+    left = None
+    if wanted.bank_path is None and live.release is not None:
+        whole, left = live.release.whole, Without.of(live.release.control)
+    else:
+        whole = read_bank(wanted.bank_path or bank_path(settings))
+    if wanted.judgement_path is None:
+        return open_beside(beside, settings, whole=whole, left=left)
+    candidate = open_beside(beside, settings, whole=judged_by(whole, wanted.judgement_path), left=left)
+    require_asked(candidate)
+    return candidate
 
 
 def build_shadow(settings: Settings, candidate: Instruments, outbox: ShadowOutbox, *, recorder: Recorder) -> Shadow:
@@ -132,6 +146,7 @@ def _tell(settings: Settings, candidate: Instruments) -> None:
         "shadow.started",
         run_id=settings.shadow.name,
         bank=f"{bank.id} {bank.version}",
+        judgement=candidate.judgement_id,
         policy=f"{policy.id} {policy.version}",
         topic=settings.kafka.topics.shadow_verdicts,
         sample_rate=limits.sample_rate,

@@ -50,11 +50,14 @@ class ArchiveForgetter:
 
 
 @contextmanager
-def open_stores(settings: Settings, *, memory: Forgetter | None = None, scan: bool = False) -> Iterator[Stores]:
+def open_stores(
+    settings: Settings, *, memory: Forgetter | None = None, scan: bool = False, marks: bool = True
+) -> Iterator[Stores]:
     """
     The stores that the settings name, and the memory of this process where it has one; none of them is asked yet.
 
-    With ``scan`` all keys of Redis are walked. Raises ``ConfigInvalid`` for a Redis address that is none.
+    With ``scan`` all keys of Redis are walked; without ``marks`` no other worker is told. Raises ``ConfigInvalid`` for
+    a Redis address that is none.
     """
     forgetters: dict[str, Forgetter] = {} if memory is None else {"process": memory}
     if settings.embeddings.keep != "none":
@@ -62,5 +65,5 @@ def open_stores(settings: Settings, *, memory: Forgetter | None = None, scan: bo
     if not settings.redis.enabled:
         yield Stores(None, forgetters)
         return
-    with closing(RedisContents(settings.redis, keep_s=noted_for_s(settings), scan=scan)) as redis:
+    with closing(RedisContents(settings.redis, keep_s=noted_for_s(settings), scan=scan, marks=marks)) as redis:
         yield Stores(redis, {**forgetters, "redis": redis})

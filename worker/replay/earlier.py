@@ -9,11 +9,11 @@ from typing import Final
 
 import structlog
 
-from worker.adapters.kafka_range_source import KafkaRangeSource
+from worker.adapters.kafka_collection import collect
 from worker.adapters.past_upload_index import PastUploadIndex
 from worker.adapters.system_clock import SystemClock
 from worker.app import Memories, open_cache, scope_of
-from worker.flow.replay_run import Bound, RunPlan
+from worker.flow.replay_run import RunPlan
 from worker.instruments import Instruments
 from worker.operation.keeping import kept_embeddings
 from worker.replay.bounds import parse_bound
@@ -24,8 +24,6 @@ from worker.telemetry.metrics import InMemoryRecorder
 
 CLOCKS_DIFFER_MS: Final = 3_600_000
 """A verdict is younger than its upload, by clocks that may differ so much."""
-
-_TOLD_EVERY: Final = 1_000
 
 log = structlog.get_logger(__name__)
 
@@ -58,22 +56,10 @@ def _read_past(settings: Settings, plan: RunPlan, past: PastUploadIndex, *, prog
     """
     topic = settings.kafka.topics.verdicts
     since = parse_bound(plan.since, "from")
-    early = Bound("beginning")
+    early_ms = None
     if since.kind == "time" and since.value is not None:
-        early = Bound("time", max(0, since.value - CLOCKS_DIFFER_MS))
-    source = KafkaRangeSource(settings.kafka, topic, group_id=None, client_id=f"touchstone-past-{plan.run_id}")
-    with closing(source):
-        stretches = source.stretches(early, Bound("end"))
-        source.read(stretches)
-        total = sum(stretch.end - stretch.start for stretch in stretches.values())
-        past.add(_told(source, total, progress))
-    progress("reading past verdicts", total, total)
+        early_ms = max(0, since.value - CLOCKS_DIFFER_MS)
+    reading = partial(progress, "reading past verdicts")
+    past.add(record.value for record in collect(settings.kafka, topic, since_ms=early_ms, progress=reading))
     if past.unreadable:
         log.warning("past.unreadable", topic=topic, records=past.unreadable, advice="their uploads are fetched again")
-
-
-def _told(source: KafkaRangeSource, total: int, progress: Progress) -> Iterator[bytes | None]:
-    for done, event in enumerate(source.every()):
-        if done % _TOLD_EVERY == 0:
-            progress("reading past verdicts", done, total)
-        yield event.value

@@ -5,6 +5,7 @@ What an operator asks of a replay, and what it comes to.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -13,6 +14,9 @@ from worker.flow.loop import Loop
 from worker.flow.replay_run import RunTotals
 from worker.replay.destination import Destination
 from worker.settings.tree import BankSettings, EncoderSettings, PolicySettings, Settings
+
+IN_FLIGHT_UNFETCHED: Final = 4096
+"""Uploads under way at once where none is fetched: without images they are small, and batches are larger."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how much, of how much."""
@@ -66,6 +70,13 @@ class ReplayReport:
     totals: RunTotals
     per_s: float
     positions_left: int
+
+
+def in_flight_limit(configured: int, *, fetch: bool) -> int:
+    """
+    How many uploads may be under way: as ``flow.max_in_flight`` says, or more where no image is ever held.
+    """
+    return configured if fetch else max(configured, IN_FLIGHT_UNFETCHED)
 
 
 def revised(settings: Settings, *, bank: Path | None, policy: Path | None, model: str | None) -> Settings:

@@ -5,7 +5,6 @@ The composition of it; what a run is stands in ``worker/flow/replay_run.py``, wh
 """
 
 import gc
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,7 +17,8 @@ import structlog
 
 from worker.adapters.image_store import build_image_store
 from worker.adapters.kafka_range_source import KafkaRangeSource
-from worker.adapters.kafka_run import KafkaRun, run_group
+from worker.adapters.kafka_run import KafkaRun
+from worker.adapters.kafka_run_state import run_group
 from worker.adapters.kafka_topics import topics_of
 from worker.adapters.run_file import RunFile
 from worker.adapters.system_clock import SystemClock
@@ -38,8 +38,9 @@ from worker.ports import Clock, Recorder
 from worker.replay.bounds import parse_bound
 from worker.replay.destination import require_apart
 from worker.replay.earlier import memories_of
-from worker.replay.order import ReplayOrder, ReplayReport, ReplayWatch
+from worker.replay.order import ReplayOrder, ReplayReport, ReplayWatch, in_flight_limit
 from worker.replay.pace import Pace, PacedSource
+from worker.replay.reached import Reached
 from worker.replay.run_outbox import RunOutbox
 from worker.replay.untouched import NoStore
 from worker.settings.tree import KafkaSettings, Settings
@@ -47,11 +48,7 @@ from worker.stages.report import RunVersions
 from worker.stages.serialise import Route, source_of
 from worker.telemetry.metrics import InMemoryRecorder
 
-IN_FLIGHT: Final = 4096
-"""Uploads under way at once: without image bytes they are small, and the stages work in larger batches."""
-
 MESSAGES_AT_ONCE: Final = 1_000
-COMMIT_EVERY_S: Final = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -76,9 +73,8 @@ def replay_uploads(settings: Settings, order: ReplayOrder, watch: ReplayWatch) -
             raise ConfigInvalid(f"run {run_id} is finished, with {found.totals.replayed} verdicts; leave out --run-id")
         instruments = open_instruments(settings, recorder)
         versions = replace(instruments.versions("replay"), run_id=run_id)
-        source = KafkaRangeSource(
-            settings.kafka, order.topic, group_id=run_group(settings.kafka, run_id), client_id=f"replay-{run_id}"
-        )
+        lag_group = _lag_group(settings.kafka, order, run_id)
+        source = KafkaRangeSource(settings.kafka, order.topic, group_id=lag_group, client_id=f"replay-{run_id}")
         stack.callback(source.close)
         plan = _plan(order, found, source, run_id, _names_of(versions))
         state = output.begin(plan) if found is None else output.resume(found)
@@ -126,7 +122,14 @@ def _output(settings: KafkaSettings, order: ReplayOrder, run_id: str, recorder: 
     topics = settings.topics.model_copy(update={"verdicts": name, "dead_letters": name})
     written = settings.model_copy(update={"topics": topics})
     _ensure_topic(written, like=order.topic)
-    return KafkaRun(written, run_id, recorder)
+    return KafkaRun(written, run_id, recorder, SystemClock())
+
+
+def _lag_group(settings: KafkaSettings, order: ReplayOrder, run_id: str) -> str:
+    """
+    The group that shows how far the reading is. A file's is not the one in which a topic's run of that name is kept.
+    """
+    return f"{run_group(settings, run_id)}{'' if order.destination.path is None else '.file'}"
 
 
 def _ensure_topic(settings: KafkaSettings, *, like: str) -> None:
@@ -187,7 +190,7 @@ class _Run:
         Read what is left, to the end or until it is drained.
         """
         clock = SystemClock()
-        reached = _Reached(self.state, watch)
+        reached = Reached(self.state, watch.progress, clock)
         outbox = RunOutbox(self.output, self._route(), self.state.totals, on_written=partial(self._written, reached))
         self.source.read(self.state.left())
         # The model and the bank stay for good; without this each full collection walks over all of them again.
@@ -204,6 +207,7 @@ class _Run:
         finished = self.source.exhausted and report.abandoned == 0
         if finished:
             self.output.finish(outbox.totals)
+            reached.end()
         log.info("replay.stopped", finished=finished, seconds=round(elapsed_s, 3), released=report.released)
         plan = self.state.plan
         return ReplayReport(
@@ -216,14 +220,17 @@ class _Run:
             finished=finished,
             totals=outbox.totals,
             per_s=(outbox.totals.replayed - self.state.totals.replayed) / elapsed_s,
-            positions_left=0 if finished else reached.left,
+            positions_left=reached.left,
         )
 
     def _loop(self, pipeline: Pipeline, outbox: RunOutbox, clock: Clock, recorder: Recorder) -> Loop:
         per_s, flow, kafka = self.order.per_s, self.settings.flow, self.settings.kafka
         source = self.source if per_s is None else PacedSource(self.source, Pace(per_s, clock))
-        limits = LoopLimits(max(flow.max_in_flight, IN_FLIGHT), flow.resume_below, flow.drain_timeout_s)
-        delivery = ExactlyOnce(source, outbox, interval_s=kafka.transaction_interval_s, max_messages=MESSAGES_AT_ONCE)
+        in_flight = in_flight_limit(flow.max_in_flight, fetch=self.order.fetch)
+        limits = LoopLimits(in_flight, flow.resume_below, flow.drain_timeout_s)
+        # What waits to be written is under way as well: at half of the limit the stages still have something to do.
+        at_once = max(1, min(MESSAGES_AT_ONCE, in_flight // 2))
+        delivery = ExactlyOnce(source, outbox, interval_s=kafka.transaction_interval_s, max_messages=at_once)
         return Loop(
             source, pipeline, delivery, serialise=outbox.serialise, limits=limits, clock=clock, recorder=recorder
         )
@@ -233,46 +240,8 @@ class _Run:
         name = self.order.destination.topic or "replay"
         return Route(name, f"{name} dead letters", source_of(self.settings.service.name))
 
-    def _written(self, reached: "_Reached", offsets: Mapping[Partition, int]) -> None:
+    def _written(self, reached: Reached, offsets: Mapping[Partition, int]) -> None:
         if self.order.destination.path is not None and reached.commit_is_due():
             # The file's state is what counts; this is for whoever watches the group's lag.
             self.source.commit(offsets)
         reached.advance(offsets)
-
-
-class _Reached:
-    """
-    How many positions of a run are behind it, told as it grows.
-    """
-
-    def __init__(self, state: RunState, watch: ReplayWatch) -> None:
-        self._watch = watch
-        self._committed_s = time.monotonic()
-        self._left = {number: stretch.end - stretch.start for number, stretch in state.left().items()}
-        self._ends = {number: stretch.end for number, stretch in state.plan.stretches.items()}
-        self._total = sum(stretch.end - stretch.start for stretch in state.plan.stretches.values())
-        self.advance({})
-
-    def commit_is_due(self) -> bool:
-        """
-        Whether the group's offsets were stored so long ago that it is worth a round trip.
-        """
-        now_s = time.monotonic()
-        due = now_s - self._committed_s >= COMMIT_EVERY_S
-        if due:
-            self._committed_s = now_s
-        return due
-
-    @property
-    def left(self) -> int:
-        """
-        Positions that are not behind it.
-        """
-        return sum(self._left.values())
-
-    def advance(self, offsets: Mapping[Partition, int]) -> None:
-        """
-        These are the next offsets to read.
-        """
-        self._left |= {at.number: self._ends[at.number] - offset for at, offset in offsets.items()}
-        self._watch.progress("replaying", self._total - self.left, self._total)

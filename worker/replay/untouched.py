@@ -25,10 +25,11 @@ class ReadOnlyCache:
         """
         return self._cache.recall(hashes)
 
-    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> None:
+    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> frozenset[ContentHash]:  # noqa: ARG002 - the port's
         """
-        Nothing is written.
+        Nothing is written, so nothing can have been forgotten meanwhile.
         """
+        return frozenset()
 
     def close(self) -> None:
         """

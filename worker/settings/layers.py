@@ -7,14 +7,19 @@ Here keys are checked and values are read; whether a value is in its bounds is a
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from worker.settings.keys import Branch, KeyPath, Leaf, dotted, nearest, node_at
+from worker.settings.keys import Branch, KeyPath, Leaf, dotted, leaves, nearest, node_at, root
 from worker.telemetry.redaction import MASK, mask_url, one_line, redact_text
 
 PREFIX: Final = "TOUCHSTONE__"
+ALMOST: Final = "TOUCHSTONE_"
+"""What a variable begins with that may have been meant as a setting, and would be passed over without a word."""
+
+ALIKE: Final = 0.9
 CONVENTIONAL: Final[Mapping[str, KeyPath]] = {
     "KAFKA_BOOTSTRAP_SERVERS": ("kafka", "bootstrap_servers"),
     "REDIS_URL": ("redis", "url"),
@@ -37,11 +42,12 @@ class Given:
 @dataclass(frozen=True, slots=True)
 class Layer:
     """
-    What one layer gives, and one line for each thing in it that cannot be meant.
+    What one layer gives, and one line for each thing in it that cannot be meant, or that may have been meant otherwise.
     """
 
     values: Mapping[KeyPath, Given] = field(default_factory=dict)
     problems: Sequence[str] = ()
+    doubts: Sequence[str] = ()
 
 
 def file_layer(path: Path) -> Layer:
@@ -66,8 +72,13 @@ def environment_layer(environ: Mapping[str, str], declared: Sequence[KeyPath]) -
 
     A variable's name is in capitals and has no hyphens: one that names an S3 profile means the profile among those
     ``declared`` by the files which reads the same but for case and punctuation, else a new one in lower case.
+
+    Of variables that begin with ``TOUCHSTONE_`` alone, one that names a section as only a setting does is a problem.
+    One that reads like a setting otherwise is a doubt: Kubernetes sets such names for every service. Others are not
+    ours.
     """
     found: list[tuple[KeyPath, Given | str]] = []
+    doubts: list[str] = []
     for variable, path in CONVENTIONAL.items():
         if environ.get(variable):
             found += _place_text(path, environ[variable], f"environment {variable}")
@@ -75,7 +86,13 @@ def environment_layer(environ: Mapping[str, str], declared: Sequence[KeyPath]) -
         if variable.startswith(PREFIX):
             names = tuple(variable.removeprefix(PREFIX).lower().split("__"))
             found += _place_text(_as_declared(names, declared), environ[variable], f"environment {variable}")
-    return _collect(found)
+        elif meant := _meant(variable):
+            text = f"environment {variable}: is no setting and is not read; settings begin with {PREFIX}, as {meant}"
+            if "__" in variable:
+                found.append(((), text))
+            else:
+                doubts.append(text)
+    return replace(_collect(found), doubts=doubts)
 
 
 def sets_layer(sets: Sequence[str]) -> Layer:
@@ -189,6 +206,25 @@ def _as_declared(names: KeyPath, declared: Sequence[KeyPath]) -> KeyPath:
         by_operator = isinstance(node, Branch) and node.named is not None
         path = (*path, alike[0] if by_operator and alike and name not in alike else name)
     return path
+
+
+def _meant(variable: str) -> str | None:
+    """
+    The setting's variable that one of almost our prefix most likely meant; None where it means none.
+    """
+    if not variable.startswith(ALMOST):
+        return None
+    name = variable.removeprefix(ALMOST).lower()
+    path = tuple(name.split("__"))
+    if len(path) > 1 and isinstance(node_at(path[:1]), Branch):
+        return _variable_of(path if node_at(path) is not None else tuple(nearest(path).split(".")))
+    known = {"_".join(key): key for key, _ in leaves(root())}
+    alike = get_close_matches(name, known, n=1, cutoff=ALIKE)
+    return _variable_of(known[alike[0]]) if alike else None
+
+
+def _variable_of(path: KeyPath) -> str:
+    return PREFIX + "__".join(path).upper()
 
 
 def _as_variable(name: str) -> str:

@@ -33,11 +33,13 @@ class LoadedSettings:
 
     ``digest`` is the sha256 of what ``config show --json`` prints as settings: equal digests mean equal settings, but
     for the secrets. These are left out, since a weak password could be guessed from a digest that is logged.
+    ``doubts``: one line for each thing that was not read and may have been meant as a setting.
     """
 
     settings: Settings
     origins: Mapping[str, str]
     digest: str
+    doubts: Sequence[str] = ()
 
 
 def load_settings(
@@ -63,7 +65,8 @@ def load_settings(
         raise ConfigInvalid("\n".join([f"{len(lines)} error{'s' * (len(lines) > 1)} in the configuration:", *lines]))
     canonical = json.dumps(redacted_tree(settings), sort_keys=True, separators=(",", ":"))
     origins = {dotted(path): given[path].origin if path in given else DEFAULT for path in flat_values(settings)}
-    return LoadedSettings(settings, origins, sha256(canonical.encode()).hexdigest())
+    doubts = tuple(doubt for layer in layers for doubt in layer.doubts)
+    return LoadedSettings(settings, origins, sha256(canonical.encode()).hexdigest(), doubts)
 
 
 def _merged(layers: Sequence[Layer]) -> dict[KeyPath, Given]:

@@ -26,19 +26,22 @@ class EmbeddingsSettings(Section):
 
 class ShadowSettings(Section):
     """
-    A candidate bank or policy that judges a share of the uploads beside the live one, to a topic of its own.
+    A candidate bank, judgement or policy that judges a share of the uploads beside the live one, to a topic of its own.
     """
 
     enabled: bool = False
     name: Name = "shadow"
     bank_path: FilePath | None = None
+    judgement_path: FilePath | None = None
     policy_path: FilePath | None = None
     sample_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
     max_waiting: Annotated[int, Field(ge=1, le=100_000)] = 1024
 
     def _contradictions(self) -> Iterator[str]:
-        if self.enabled and self.bank_path is None and self.policy_path is None:
-            yield "enabled needs a candidate: bank_path, policy_path, or both"
+        if self.enabled and self.bank_path is None and self.judgement_path is None and self.policy_path is None:
+            yield "enabled needs a candidate: bank_path, judgement_path or policy_path"
+        if self.bank_path is not None and self.judgement_path is not None:
+            yield "bank_path brings its own judgement, judgement_path is one over the live bank: give one of the two"
 
 
 class DeletionsSettings(Section):

@@ -1,40 +1,24 @@
 """
 The first stage: a record of the upload topic becomes an upload, or a dead letter that says why it could not.
 
-Pure functions. ``schemas.envelope`` knows how a record is wrapped, ``schemas.strict_json`` what counts as JSON.
+Pure functions. How an event is got out of its record is in ``enveloped.py``, for events of every kind.
 """
 
 import hashlib
 import json
 from base64 import b64encode
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from pydantic import ValidationError
-
 from schemas import SCHEMA_VERSION
 from schemas.dead_letter import DeadLetterError, ImageDeadLetterV1, Original, OriginalHeader
-from schemas.envelope import (
-    EnvelopeInvalid,
-    EventAttributes,
-    envelope_of,
-    index_headers,
-    read_bare,
-    read_binary,
-    read_structured,
-    require_json,
-    structured_data,
-    trace_of,
-)
+from schemas.envelope import trace_of
 from schemas.errors import ErrorCode, Stage, class_of
-from schemas.explain import explain
-from schemas.strict_json import JsonInvalid, JsonObject, parse_object
+from schemas.strict_json import JsonObject
 from schemas.uploaded import TYPE, ImageUploadedV1
-from schemas.verdict import Envelope
-from schemas.wire import Incoming
 from worker.domain import DeadLettered, EventIdentity, RawEvent, Upload
 from worker.errors import EventUnreadable
+from worker.stages.enveloped import unwrapped
 
 MAX_KEY_BYTES: Final = 4096
 """A longer key would make every message about the upload too large to publish."""
@@ -52,27 +36,17 @@ def read_event(raw: RawEvent, *, max_event_bytes: int) -> Upload:
 
     Raises ``EventUnreadable``, and nothing else, whatever the record holds.
     """
-    value = _value_of(raw, max_event_bytes)
-    try:
-        index = index_headers(raw.headers)
-        envelope = envelope_of(index)
-        if envelope == "binary":
-            attributes, data = _read_binary(index, value)
-        else:
-            envelope, attributes, data = _read_document(raw, envelope, value)
-    except (EnvelopeInvalid, JsonInvalid) as invalid:
-        raise EventUnreadable(ErrorCode.EVENT_INVALID, str(invalid)) from None
-    except ValidationError as invalid:
-        raise EventUnreadable(ErrorCode.EVENT_INVALID, explain(invalid)) from None
+    event = unwrapped(raw, _value_of(raw, max_event_bytes), TYPE, ImageUploadedV1)
+    attributes = event.attributes
     identity = EventIdentity(
         id=attributes.id,
         source=attributes.source,
         time=attributes.time,
-        envelope=envelope,
+        envelope=event.envelope,
         correlation_id=attributes.correlation_id,
-        trace=trace_of(index),
+        trace=event.trace,
     )
-    return Upload(raw, identity, data)
+    return Upload(raw, identity, event.data)
 
 
 def dead_letter_of(
@@ -112,10 +86,6 @@ def trace_of_record(raw: RawEvent) -> tuple[tuple[str, bytes], ...]:
     return trace_of({name.lower(): value for name, value in raw.headers if value is not None})
 
 
-class _StructuredUpload(Incoming):
-    data: ImageUploadedV1
-
-
 def _value_of(raw: RawEvent, max_event_bytes: int) -> bytes:
     if not raw.value:
         raise EventUnreadable(ErrorCode.EVENT_EMPTY, "value: found nothing, expected an upload event as JSON")
@@ -128,41 +98,6 @@ def _value_of(raw: RawEvent, max_event_bytes: int) -> bytes:
             ErrorCode.EVENT_TOO_LARGE, f"key: found {len(raw.key)} bytes, expected at most {MAX_KEY_BYTES}"
         )
     return raw.value
-
-
-def _read_binary(index: Mapping[str, bytes], value: bytes) -> tuple[EventAttributes, ImageUploadedV1]:
-    attributes = read_binary(index)
-    _require_upload(attributes)  # before the value is looked at: events of other types may have other formats
-    require_json(index.get("content-type"), where="header content-type")
-    return attributes, _data(value)
-
-
-def _read_document(
-    raw: RawEvent, envelope: Envelope, value: bytes
-) -> tuple[Envelope, EventAttributes, ImageUploadedV1]:
-    document = parse_object(value)
-    # A structured event whose producer could not set headers says so by its own version.
-    if envelope == "bare" and "specversion" not in document:
-        attributes = read_bare(raw.partition.topic, raw.partition.number, raw.offset, event_type=TYPE)
-        return "bare", attributes, ImageUploadedV1.model_validate_json(value)
-    attributes = read_structured(document)
-    _require_upload(attributes)
-    require_json(document.get("datacontenttype"), where="datacontenttype")
-    encoded = structured_data(document)
-    data = _StructuredUpload.model_validate_json(value).data if encoded is None else _data(encoded)
-    return "structured", attributes, data
-
-
-def _data(value: bytes) -> ImageUploadedV1:
-    parse_object(value)
-    return ImageUploadedV1.model_validate_json(value)
-
-
-def _require_upload(attributes: EventAttributes) -> None:
-    if attributes.type != TYPE:
-        raise EventUnreadable(
-            ErrorCode.EVENT_TYPE_UNSUPPORTED, f"type: found {attributes.type[:80]!r}, expected {TYPE!r}"
-        )
 
 
 def _original(raw: RawEvent, keep_bytes: int) -> Original:

@@ -111,9 +111,10 @@ MEASURED: Final[Mapping[MetricName, Metric]] = {
     "shadow_seconds": _histogram("In the candidate's judge, for a batch of sampled uploads.", _FAST),
     "bank_swaps_total": _counter("Banks that were announced.", _of("result", "swapped", "refused", "unreachable")),
     "forgotten_total": _counter(
-        "Values that were told to go because their content was deleted.",
-        Label("store", limit=8),
-        Label("result", limit=8),
+        "Values that were told to go because their content was deleted; unknown is a content whose bytes nobody knows, "
+        "unreadable a record of a deletion that says nothing.",
+        _of("store", "process", "archive", "redis", "index", "event"),
+        _of("result", "removed", "failed", "unknown", "unreadable"),
     ),
     "content_notes_total": _counter(
         "Contents whose bytes were noted, so that they can be forgotten by name.",
@@ -164,7 +165,10 @@ MEASURED: Final[Mapping[MetricName, Metric]] = {
 
 GAUGES: Final[Mapping[GaugeName, Metric]] = {
     "build_info": _gauge(
-        "1, with the versions of the worker and of the contract.", Label("version", limit=1), Label("schema", limit=1)
+        "1, with the consumer group of the worker, its version and that of the contract.",
+        Label("group", limit=1),
+        Label("version", limit=1),
+        Label("schema", limit=1),
     ),
     "ready": _gauge("1 while /readyz answers 200."),
     "paused": _gauge("1 while nothing more is taken for lack of room."),
@@ -178,7 +182,8 @@ GAUGES: Final[Mapping[GaugeName, Metric]] = {
         "Since the oldest upload was taken whose offset is not committed; 0 where there is none.", *_PARTITION
     ),
     "bank_info": _gauge(
-        "1, with the bank that judges now.",
+        "1, with the bank that judges now, and the consumer group that it judges for.",
+        Label("group", limit=1),
         Label("bank", limit=1),
         Label("version", limit=1),
         Label("manifest", limit=1),

@@ -23,7 +23,7 @@ from worker.telemetry.catalogue import Metric as MetricOf
 
 Labels = tuple[tuple[str, str], ...]
 
-AT_ZERO: Final = 16
+AT_ZERO: Final = 20
 """A counter with at most so many sets of labels is told from the start."""
 
 
