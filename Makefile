@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 IMAGES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check run format lock schemas clean
+.PHONY: help setup demo test lint check promtool run format lock schemas clean
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,8 +28,11 @@ $(STAMP): requirements-dev.lock pyproject.toml
 demo: setup ## the main job on real servers, in about a minute (IMAGES=folder for your own pictures)
 	@$(BIN)/touchstone demo $(if $(IMAGES),--images "$(IMAGES)")
 
-test: setup ## all tests, on real Kafka and Redis
+test: setup promtool ## all tests, on real Kafka and Redis
 	$(BIN)/python -m pytest
+
+promtool: ## .tools/promtool for the tests of the alerts, where apt has it; needs no root
+	@docker/prometheus/fetch_promtool.sh
 
 lint: setup ## format, lint, types, drift of the exported schemas
 	$(BIN)/ruff format --check .
@@ -56,5 +59,5 @@ lock: setup ## resolve the dependencies anew; versions and hashes only, no regis
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev --extra test pyproject.toml -o requirements-dev.lock
 
-clean: ## remove the virtual environment and all caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+clean: ## remove the virtual environment, promtool and all caches
+	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
