@@ -1,71 +1,103 @@
 """
-What the README and the model card tell people to type: every command and option is there, and is run by some test.
+What the guide tells people to type: every command has a way to be run, and has the options that are given.
+
+They are run in ``tests/integration/test_guide.py``.
 """
 
 import re
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 import pytest
 
+from tests.guide_lines import SPOKEN, TYPED, spoken, typed
+from tests.guide_story import ADDED, CHAPTERS, DRY, ELSEWHERE, FILLED_IN, LEFT_TO_WORLDS, LINES
 from worker.cli import touchstone
 
-ROOT = Path(__file__).parents[2]
-GUIDES = (ROOT / "README.md", ROOT / "worker" / "shipped" / "starter" / "MODEL_CARD.md")
-TESTS = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py") if path.name != Path(__file__).name)
+RUN = {*LINES, *ELSEWHERE, *DRY}
 
 
-def typed() -> Iterator[str]:
+def resolved(words: list[str]) -> tuple[click.Command, list[str]]:
     """
-    Every line of a console block that begins with ``$ touchstone``, with what it goes on to.
-    """
-    for guide in GUIDES:
-        joined = guide.read_text(encoding="utf-8").replace("\\\n", " ")
-        yield from re.findall(r"^\$ touchstone (.+)$", joined, flags=re.MULTILINE)
-
-
-COMMANDS = sorted(set(typed()))
-
-
-def resolved(words: list[str]) -> tuple[click.Command, list[str], list[str]]:
-    """
-    The command that these words name, its path, and the words that are left.
+    The command that these words name, and the words that are left.
     """
     command: click.Command = touchstone
-    path: list[str] = []
     while isinstance(command, click.Group):
         found = command.get_command(click.Context(command), words[0])
-        assert found is not None, f"`touchstone {' '.join([*path, words[0]])}` is no command"
-        command, path, words = found, [*path, words[0]], words[1:]
-    return command, path, words
+        assert found is not None, f"{words[0]!r} is no command"
+        command, words = found, words[1:]
+    return command, words
 
 
-def test_there_are_commands_to_check() -> None:
+def within(few: list[str], many: list[str]) -> bool:
     """
-    A rule over no lines is not a rule.
+    Whether these words stand in the others, in their order.
     """
-    assert len(COMMANDS) > 20
+    rest: Iterator[str] = iter(many)
+    return all(word in rest for word in few)
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+def test_lines_are_found_as_people_read_them() -> None:
+    """
+    In blocks, continued on the next line, without remarks; in comments of settings; within sentences.
+    """
+    block = "```console\n$ touchstone fit bank \\\n    --seed 1   # all heads\n$ make demo\n$ pip install x\n```\n"
+    comment = "#     touchstone run --set a=1\n# and `touchstone dev\n# now` starts\n#touchstone no\n"
+
+    assert ["touchstone fit bank --seed 1", "make demo"] == typed(block)
+    assert ["touchstone run --set a=1"] == typed(comment, settings=True)
+    assert ["touchstone dev now"] == spoken(comment, settings=True)
+    assert ["touchstone diff a#mode=live b"] == typed("$ touchstone diff a#mode=live b")
+    assert ["make x y"] == spoken("`make x y`, `touchstone`, `remake it` and again `make x\ny`")
+
+
+def test_every_line_of_the_guide_has_a_way_to_be_run() -> None:
+    """
+    A new line must be added to ``tests/guide_story.py``; a line that is gone must be taken out there.
+    """
+    assert len(TYPED) > 30
+    assert set() == set(TYPED) - RUN
+    assert set() == set(LINES) - {*TYPED, *SPOKEN, ADDED}
+    assert set() == set(ELSEWHERE) - {*TYPED, *SPOKEN}
+
+
+@pytest.mark.parametrize("line", SPOKEN)
+def test_a_command_in_a_sentence_is_run_too(line: str) -> None:
+    """
+    As it stands, or with more words between.
+    """
+    assert any(within(line.split(), whole.split()) for whole in RUN)
+
+
+def test_every_placeholder_is_used_and_none_is_left() -> None:
+    """
+    What is filled in stands in some line; words in capitals that nobody fills in would be taken as they stand.
+    """
+    filled_in = {*FILLED_IN, *LEFT_TO_WORLDS}
+    capitals = {word for line in LINES for word in line.split() if re.fullmatch(r"[A-Z_|]{2,}", word)}
+
+    assert set() == capitals - filled_in
+    assert set() == {word for word in filled_in if not any(word in line for line in LINES)}
+
+
+@pytest.mark.parametrize("line", sorted({line for line in TYPED if line.startswith("touchstone ")}))
 def test_a_command_of_the_guide_is_one_that_there_is(line: str) -> None:
     """
-    Its name, and every option that is given.
+    Its name, and every option that is given: told in a moment, also where no server is.
     """
-    command, _, words = resolved(shlex.split(line, comments=True))
+    command, words = resolved(shlex.split(line)[1:])
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     given = {word.partition("=")[0] for word in words if word.startswith("--")}
 
     assert given <= known
 
 
-@pytest.mark.parametrize("path", sorted({tuple(resolved(shlex.split(line, comments=True))[1]) for line in COMMANDS}))
-def test_a_command_of_the_guide_is_run_by_a_test(path: tuple[str, ...]) -> None:
+def test_a_chapter_goes_on_from_one_without_servers() -> None:
     """
-    Its last word stands in a test as an argument, alone or behind the words before it.
+    Which leaves a bank.
     """
-    asked = rf"""["'](?:{" ".join(path[:-1])} ?)?{re.escape(path[-1])}["' ]"""
+    before = {chapter.goes_on_from for chapter in CHAPTERS.values()} - {None}
 
-    assert re.search(asked, TESTS), f"no test runs `touchstone {' '.join(path)}`"
+    assert {"banks"} == before
+    assert not CHAPTERS["banks"].on_servers
