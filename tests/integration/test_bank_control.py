@@ -2,10 +2,7 @@
 A real worker follows bank releases through the control topic: changes over, refuses, rolls back, while uploads flow.
 """
 
-import json
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,13 +10,19 @@ import pytest
 from schemas.bank_control import BankControlV1
 from tests.outcome_reader import OutcomeReader
 from tests.platform_side import Published, inline, small_jpeg, upload_event
+from tests.release_rig import (
+    FromReleases,
+    SteadyLoad,
+    banks_by_partition,
+    following_rig,
+    publish_versions,
+    require_each_once_in_order,
+    told,
+    until_judged_by,
+)
 from tests.servers import eventually
 from tests.worker_rig import Instruments, WorkerProcess, WorkerRig
 from worker.adapters.kafka_control import ControlReader, announce
-from worker.adapters.kafka_topics import topics_of
-from worker.adapters.topic_plan import TopicsFile, plan_topics, wanted_topics
-from worker.bank.files import read_manifest, write_manifest
-from worker.bank.release_place import DirectoryPlace
 from worker.bank.releases import Issuer, Releases
 from worker.dev.servers import KafkaAt, RedisAt
 from worker.errors import CannotStart
@@ -27,28 +30,8 @@ from worker.errors import CannotStart
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(300)]
 
 BY = Issuer("a test")
-STEADY = 240
-
-
-@dataclass(frozen=True, slots=True)
-class FromReleases(Instruments):
-    """
-    The encoder, and a place of releases instead of a bank.
-    """
-
-    place: Path
-
-    def sets(self) -> list[str]:
-        """
-        The settings that name them.
-        """
-        others = [one for one in super(FromReleases, self).sets() if not one.startswith("bank.path=")]
-        return [
-            *others,
-            f"bank.releases={json.dumps(str(self.place))}",
-            "bank.activated_by=topic",
-            "bank.look_every_s=0.2",
-        ]
+PARTITIONS = 2
+PER_S = 50.0
 
 
 @pytest.fixture
@@ -56,13 +39,7 @@ def releases(instruments: Instruments, tmp_path: Path) -> Releases:
     """
     Three releases of the small bank that differ in their version.
     """
-    found = Releases(DirectoryPlace(tmp_path / "place"))
-    for version in ("1", "2", "3"):
-        bank = tmp_path / f"bank-{version}"
-        shutil.copytree(instruments.bank, bank)
-        write_manifest(bank, read_manifest(bank).model_copy(update={"version": version}))
-        found.publish(bank)
-    return found
+    return publish_versions(instruments.bank, tmp_path, 3)
 
 
 @pytest.fixture
@@ -70,19 +47,11 @@ def rig(
     kafka: KafkaAt, redis_server: RedisAt, instruments: Instruments, releases: Releases, tmp_path: Path
 ) -> Iterator[WorkerRig]:
     """
-    A rig whose workers follow the topic, which exists.
+    A rig whose workers follow the topic, which exists, and take the uploads of a partition one after another.
     """
-    followed = FromReleases(
-        instruments.model, instruments.checkpoint_sha256, instruments.bank, Path(releases.place.name)
-    )
-    with WorkerRig(kafka.bootstrap_servers, redis_server.url, followed, tmp_path) as made:
-        settings = made.configure(f"kafka.topics.bank_control={made.name}-control").create_topics(2).settings
-        with topics_of(settings.kafka) as topics:
-            wanted = wanted_topics(settings.kafka, TopicsFile(), brokers=topics.brokers(), roles=("bank_control",))
-            topics.apply(plan_topics(wanted, {}))
-        yield made
-        with topics_of(settings.kafka) as topics:
-            topics.delete([settings.kafka.topics.bank_control])
+    followed = FromReleases.of(instruments, releases)
+    with following_rig((kafka, redis_server), followed, tmp_path, partitions=PARTITIONS) as made:
+        yield made.configure("fetch.threads=1")
 
 
 def some_uploads(rig: WorkerRig, count: int, name: str) -> list[Published]:
@@ -105,44 +74,66 @@ def banks_of(reader: OutcomeReader, published: list[Published]) -> set[str]:
     return {reader.verdict_of(one)["versions"]["bank"]["version"] for one in published}
 
 
-def told(worker: WorkerProcess, event: str, count: int) -> bool:
+def told_times(worker: WorkerProcess, event: str, count: int) -> bool:
     """
     Whether it logs this for the so-manieth time, within the deadline.
     """
-    return eventually(lambda: len(worker.logged(event)) >= count, deadline_s=60)
+    return eventually(lambda: len(told(worker, event)) >= count, deadline_s=60)
 
 
 def test_a_worker_follows_the_control_topic(rig: WorkerRig, releases: Releases) -> None:
     """
-    Changes over, keeps the old bank where a corrupt one is announced, and rolls back while uploads flow.
+    It judges by what was announced last, and changes over without a restart.
     """
     kafka = rig.settings.kafka
     announce(kafka, releases.activate("1", BY))
     worker, reader = rig.start("one"), rig.reader()
     worker.until_started()
-    assert banks_of(reader, some_uploads(rig, 20, "first")) == {"1"}, worker.text()
-
+    before = banks_of(reader, some_uploads(rig, 20, "first"))
     announce(kafka, releases.activate("2", BY))
-    assert told(worker, "bank.swapped", 1), worker.text()
-    assert banks_of(reader, some_uploads(rig, 20, "second")) == {"2"}
+    assert told_times(worker, "bank.swapped", 1), worker.text()
+    after = banks_of(reader, some_uploads(rig, 20, "second"))
 
+    assert ({"1"}, {"2"}) == (before, after)
+    assert worker.stop() == 0
+
+
+def test_a_corrupt_release_and_a_rollback_while_uploads_flow(rig: WorkerRig, releases: Releases) -> None:
+    """
+    The corrupt one changes nothing and is told of once; the rollback changes the bank once in every partition's order.
+    """
+    kafka = rig.settings.kafka
+    announce(kafka, releases.activate("1", BY))
+    announce(kafka, releases.activate("2", BY))
     with (Path(releases.place.name) / "3" / "vectors.safetensors").open("r+b") as file:
         file.write(b"\xff\xff")
-    announce(kafka, releases.activate("3", BY))
-    assert told(worker, "bank.refused", 1), worker.text()
-    assert "damaged" in worker.logged("bank.refused")[0]["why"]
-    assert banks_of(reader, some_uploads(rig, 20, "third")) == {"2"}
+    worker, reader = rig.start("one"), rig.reader()
+    worker.until_started()
+    with SteadyLoad(rig, per_s=PER_S) as load:
+        assert until_judged_by(reader, "2", partitions=PARTITIONS), worker.text()
+        announce(kafka, releases.activate("3", BY))
+        assert told_times(worker, "bank.refused", 1), worker.text()
+        read = len(reader.outcomes)
+        assert reader.until(lambda: len(reader.outcomes) > read + PER_S), worker.text()
+        after_the_corrupt_one = banks_by_partition(reader.outcomes[:])
 
-    announce(kafka, releases.rollback(BY))
-    flowing = some_uploads(rig, STEADY, "flowing")
-    announce(kafka, releases.rollback(BY))
-    flowing += some_uploads(rig, STEADY, "flowing-on")
-    assert told(worker, "bank.swapped", 2), worker.text()
-    assert banks_of(reader, flowing) <= {"1", "2"}
-    assert banks_of(reader, some_uploads(rig, 20, "last")) == {"1"}
-    assert len(reader.verdicts()) == 80 + 2 * STEADY
+        # From the corrupt release back to the one that never ceased to judge, and from that to the one before it.
+        announce(kafka, releases.rollback(BY))
+        assert told_times(worker, "bank.as_announced", 1), worker.text()
+        announce(kafka, releases.rollback(BY))
+        assert until_judged_by(reader, "1", partitions=PARTITIONS), worker.text()
+        published = load.ended()
+    assert reader.until_answered(published), worker.text()
     assert worker.stop() == 0
-    assert worker.logged("worker.stopped")[0]["metrics"]['bank_swaps_total{result="refused"}'] == 1
+    refused, swapped = worker.logged("bank.refused"), worker.logged("bank.swapped")
+    metrics = worker.logged("worker.stopped")[0]["metrics"]
+
+    assert after_the_corrupt_one == {number: ["2"] for number in range(PARTITIONS)}
+    assert banks_by_partition(reader.outcomes) == {number: ["2", "1"] for number in range(PARTITIONS)}
+    assert [("refused", "2", True)] == [(one["result"], one["kept"], "damaged" in one["why"]) for one in refused]
+    assert [("2", "1")] == [(one["before"], one["release"]) for one in swapped]
+    assert metrics['bank_swaps_total{result="refused"}'] == metrics['bank_swaps_total{result="swapped"}'] == 1
+    require_each_once_in_order(published, reader.outcomes)
 
 
 def test_what_the_topic_says(rig: WorkerRig, releases: Releases) -> None:

@@ -2,8 +2,8 @@
 The bank is exchanged while uploads flow: each verdict names one bank, nothing is lost, doubled or out of order.
 """
 
-import os
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -14,16 +14,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.bank_builders import GENERATED, REAL, a_picture, a_stored_bank, unit_rows
+from tests.bank_builders import GENERATED, REAL, a_picture, a_stored_bank
 from tests.brute_force_bank import BruteForceBank
 from tests.fake_encoder import FakeEncoder, fake_decoder
 from tests.loop_rig import KNOWN_GENERATED, KNOWN_REAL, Tuning, Worker, shipped_policy
 from tests.loop_seams import Gate
 from tests.loop_world import World, each, eventually
 from tests.pictures import ANY_HASH
+from tests.release_rig import enlarged, resident_bytes
 from tests.release_worlds import BY, WatchedPlace
-from worker.bank.files import counts_of, load_bank, write_contents, write_manifest
-from worker.bank.vectors import StoredVectors
 from worker.domain import BankIdentity, Embedding, Neighbourhood, Outcome, RawEvent, Sighting, VerdictIssued
 from worker.errors import EventUnreadable
 from worker.flow.bank_judge import BankJudge
@@ -31,7 +30,7 @@ from worker.flow.judging import Judge
 from worker.flow.pipeline import StageSet
 from worker.flow.swapping_judge import SwappingJudge
 from worker.flow.travellers import Failed, Known
-from worker.ports import Bank
+from worker.ports import Bank, Clock
 from worker.stages.report import PolicyIdentity, RunVersions
 
 Delivered = Literal["at_least_once", "exactly_once"]
@@ -65,12 +64,14 @@ class SwappedWorker(Worker):
     """
     A worker whose judge can be exchanged; ``batches`` holds the banks that the verdicts of each batch named.
 
-    The first bank is searched through ``gate``, which is open but where a test closes it.
+    The first bank is searched through ``gate``, and a swap asks for the time through ``halfway``, both closed until a
+    test opens them. ``whole`` tells of each batch whether all that was encoded together was judged in it.
     """
 
     def _surrounded(self, stages: StageSet) -> StageSet:
         self.batches: list[set[str]] = []
-        self.gate = Gate()
+        self.whole: list[bool] = []
+        self.gate, self.halfway = Gate(), Gate()
         clock, recorder, policy = self.world.clock, self.recorder, shipped_policy()
         identity = PolicyIdentity(policy.id, policy.version, policy.sha256)
         self.judges = tuple(
@@ -79,14 +80,37 @@ class SwappedWorker(Worker):
             )
             for bank in (GatedBank(banks()[0], self.gate), banks()[1])
         )
-        self.swapping = SwappingJudge(self.judges[0], clock)
-        return replace(stages, judge=Noting(self.swapping, self.batches))
+        self.swapping = SwappingJudge(self.judges[0], GatedClock(clock, self.halfway))
+        return replace(stages, judge=Noting(self.swapping, self.batches, self.whole))
 
     def has_judged(self, before: int) -> bool:
         """
         Whether there were more batches than so many, or there is nobody left to judge.
         """
         return len(self.batches) > before or self.world.all_answered()
+
+
+class GatedClock:
+    """
+    A clock whose wall time is behind a gate.
+    """
+
+    def __init__(self, clock: Clock, gate: Gate) -> None:
+        self._clock = clock
+        self._gate = gate
+
+    def monotonic_s(self) -> float:
+        """
+        As the clock's.
+        """
+        return self._clock.monotonic_s()
+
+    def wall_s(self) -> float:
+        """
+        As the clock's, once it is let through.
+        """
+        self._gate()
+        return self._clock.wall_s()
 
 
 class GatedBank:
@@ -115,12 +139,13 @@ class GatedBank:
 
 class Noting:
     """
-    Notes which banks the verdicts of each call name.
+    Notes which banks the verdicts of each call name, and whether micro-batches came to it whole.
     """
 
-    def __init__(self, inner: Judge, batches: list[set[str]]) -> None:
+    def __init__(self, inner: Judge, batches: list[set[str]], whole: list[bool]) -> None:
         self._inner = inner
         self._batches = batches
+        self._whole = whole
 
     def judge(self, known: Sequence[Known]) -> list[Outcome]:
         """
@@ -128,6 +153,9 @@ class Noting:
         """
         outcomes = self._inner.judge(known)
         issued = [one for one in outcomes if isinstance(one, VerdictIssued)]
+        # Of micro-batches of n pictures, a multiple of n: none is shared between two calls.
+        encoded = Counter(size for one in known if (size := one.provenance.batch_size) is not None)
+        self._whole.append(not any(count % size for size, count in encoded.items()))
         self._batches.append({one.verdict.versions.bank.manifest_sha256 for one in issued})
         return outcomes
 
@@ -162,10 +190,11 @@ def world() -> Iterator[World]:
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 def test_fifty_swaps_under_load(world: World, delivery: Delivered) -> None:
     """
-    Order and conservation hold, no batch mixes two banks, and both banks have judged.
+    Order and conservation hold, no micro-batch is judged by two banks, and both banks have judged.
     """
     worker = SwappedWorker(world, Tuning(delivery=delivery, max_in_flight=32))
     worker.gate.open()
+    worker.halfway.open()
     names = [f"{number:03d}.png" for number in range(UPLOADS)]
     for number, name in enumerate(names):
         world.publish(name, partition=number % 3)
@@ -181,6 +210,7 @@ def test_fifty_swaps_under_load(world: World, delivery: Delivered) -> None:
     assert world.ends() == each(names, "judged")
     assert [world.judged(number) for number in range(3)] == [names[number::3] for number in range(3)]
     assert max(len(banks) for banks in worker.batches) == 1
+    assert all(worker.whole)
     assert {(one.versions.bank.version, one.versions.bank.entries) for one in verdicts} == {("1", 16), ("2", 12)}
     assert report.released == UPLOADS
 
@@ -190,6 +220,7 @@ def test_a_swap_waits_for_no_batch(world: World) -> None:
     A batch that is being judged ends by the bank it began with; the next one is judged by the new.
     """
     worker = SwappedWorker(world)
+    worker.halfway.open()
     world.publish("slow.png")
     run = worker.start()
     worker.gate.wait_for_arrival()
@@ -202,24 +233,41 @@ def test_a_swap_waits_for_no_batch(world: World) -> None:
     assert {one.content_id: one.versions.bank.version for one in world.verdicts()} == {"slow.png": "1", "next.png": "2"}
 
 
+def test_nobody_waits_for_a_swap(world: World) -> None:
+    """
+    Uploads are judged, by the old bank, while a swap has stopped halfway: it holds no lock, for no time at all.
+    """
+    worker = SwappedWorker(world)
+    worker.gate.open()
+    run = worker.start()
+    swap = threading.Thread(target=worker.swapping.swap, args=(worker.judges[1],), daemon=True)
+    swap.start()
+    worker.halfway.wait_for_arrival()
+    world.publish("meanwhile.png")
+    eventually(world.all_answered)
+    worker.halfway.open()
+    swap.join()
+    world.publish("afterwards.png")
+    eventually(world.all_answered)
+    run.drained()
+
+    assert [(one.content_id, one.versions.bank.version) for one in world.verdicts()] == [
+        ("meanwhile.png", "1"),
+        ("afterwards.png", "2"),
+    ]
+
+
 def test_failed_uploads_name_the_bank_of_their_time(world: World) -> None:
     """
     Also a verdict without a judgement says under which bank it was given.
     """
     worker = SwappedWorker(world)
+    worker.halfway.open()
     worker.swapping.swap(worker.judges[1])
     world.publish("gone.png", picture="missing.png")
     worker.finish()
 
     assert [(one.outcome.status, one.versions.bank.version) for one in world.verdicts()] == [("failed", "2")]
-
-
-def resident_bytes() -> int:
-    """
-    The memory of this process that is in use.
-    """
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.slow
@@ -229,7 +277,7 @@ def test_memory_is_back_at_its_level_after_fifty_swaps(tmp_path: Path, monkeypat
     """
     place = WatchedPlace(tmp_path, monkeypatch)
     for number, bank in enumerate(place.banks):
-        place.releases.publish(enlarged(bank, tmp_path / f"large-{number}"), f"large-{number}")
+        place.releases.publish(enlarged(bank, tmp_path / f"large-{number}", more=LARGE), f"large-{number}")
     watch = place.watch()
     stop = threading.Event()
     searches = threading.Thread(target=search_until, args=(watch._judge, stop), daemon=True)
@@ -246,28 +294,6 @@ def test_memory_is_back_at_its_level_after_fifty_swaps(tmp_path: Path, monkeypat
 
     assert watch.status().swaps == 10 + SWAPS
     assert abs(last / plateau - 1) < 0.05
-
-
-def enlarged(bank: Path, out: Path) -> Path:
-    """
-    The bank with 8,000 references more, each near one that it has.
-    """
-    small = load_bank(bank)
-    rows = np.arange(LARGE, dtype=np.int64) % len(small.entries)
-    near = unit_rows(small.vectors[rows] + 0.05 * np.random.default_rng(1).normal(size=(LARGE, small.vectors.shape[1])))
-    stored = StoredVectors(
-        vectors=near,
-        native=small.stored.native[:0],
-        native_owner=small.stored.native_owner[:0],
-        norms=small.stored.norms[rows],
-        realism=small.stored.realism[rows],
-        shift=small.stored.shift[rows],
-    )
-    entries = [replace(small.entries.entry(int(row)), id=f"near-{at}") for at, row in enumerate(rows)]
-    out.mkdir()
-    checksums = write_contents(out, entries, stored=stored, probe=small.probe, probe_png=small.probe_png)
-    write_manifest(out, small.manifest.model_copy(update={"counts": counts_of(entries), "checksums": checksums}))
-    return out
 
 
 def search_until(swapping: SwappingJudge, stop: threading.Event) -> None:

@@ -24,11 +24,13 @@ class SwappingJudge:
     """
     Implements ``Judge`` by the one that it holds at the moment of a call: one call, one judge, one version.
 
-    A swap waits for nobody and nobody waits for it: a batch that is being judged ends as it began. Whether the shift of
-    perturbed copies was measured of a sighting was decided by the judge of that time. What may come from before the
-    last swap is therefore looked at again: a shift that the present judge would not have wanted is taken away. One that
-    it would have wanted is not there to be had, so that its head is named among the verdict's missing ones: a hole for
-    the uploads in flight during a swap, and for their twins.
+    A swap waits for nobody and nobody waits for it: a batch that is being judged ends as it began. A micro-batch comes
+    in one call; only where that call fails, and its uploads are judged again one by one, may a swap fall between them.
+
+    Whether the shift of perturbed copies was measured of a sighting was decided by the judge of that time. What may
+    come from before the last swap is therefore looked at again: a shift that the present judge would not have wanted is
+    taken away. One that it would have wanted is not there to be had, so that its head is named among the verdict's
+    missing ones: a hole for the uploads in flight during a swap, and for their twins.
     """
 
     def __init__(self, judge: Judge, clock: Clock, *, perturbation: bool = False) -> None:

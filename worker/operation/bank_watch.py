@@ -27,6 +27,7 @@ from worker.flow.swapping_judge import SwappingJudge
 from worker.instruments import Instruments, WholeBank, open_release, read_bank
 from worker.operation.active_release import control_reader, open_releases
 from worker.operation.canaries import canary_misses, require_agreement
+from worker.operation.short_turns import short_turns
 from worker.ports import Clock, Recorder
 from worker.settings.tree import Settings
 
@@ -137,9 +138,11 @@ class BankWatch:
             self._control = control
             self._as_announced()
             return
+        began_s = self._clock.monotonic_s()
         try:
-            trial = self._loaded(control)
-            judge = self._opened(trial, control)
+            with short_turns():
+                trial = self._loaded(control)
+                judge = self._opened(trial, control)
         except (BankInvalid, ConfigInvalid) as fault:
             self._refuse(control, fault)
         except (CannotStart, OSError) as fault:
@@ -149,7 +152,7 @@ class BankWatch:
             log.exception("bank.load_failed", release=control.release, error=type(fault).__name__)
             self._refuse(control, fault)
         else:
-            self._change(control, trial, judge)
+            self._change(control, trial, judge, loading_s=self._clock.monotonic_s() - began_s)
 
     def _run(self) -> None:
         look: Look | None = None
@@ -221,7 +224,7 @@ class BankWatch:
         require_agreement(misses, len(canaries), agreement=self._settings.bank.canary_agreement)
         log.info("bank.canaries_judged", release=control.release, canaries=len(canaries), missed=len(misses))
 
-    def _change(self, control: BankControlV1, trial: _Trial, judge: BankJudge) -> None:
+    def _change(self, control: BankControlV1, trial: _Trial, judge: BankJudge, *, loading_s: float) -> None:
         if self._judge is None:
             raise ValueError("around() was not called")
         before = self._status
@@ -236,6 +239,7 @@ class BankWatch:
             before=before.release,
             manifest=control.manifest_sha256,
             index=judge.bank.identity.index,
+            loading_s=round(loading_s, 3),
             disabled_entries=len(control.disabled_entries),
             disabled_generators=len(control.disabled_generators),
             issued_by=control.issued_by,
