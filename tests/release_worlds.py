@@ -44,12 +44,20 @@ def canaries_of(bank: Path, folder: Path, *, wrong: int = 0) -> dict[str, Path]:
     """
     The files of five canaries, pictures of the bank itself; of so many the wrong label is expected.
     """
+    canaries = embed_canaries(list_source(canary_list(folder, wrong=wrong), GENERATED), fake_embedder())
+    return write_canaries(folder, canaries, read_manifest(bank))
+
+
+def canary_list(folder: Path, *, wrong: int = 0) -> Path:
+    """
+    The same five as a list of labelled pictures, which lie beside it.
+    """
     source = a_source(folder / "canaries", reals=3, fakes=3)
     rows = [(f"real/{at:03d}.png", "ai_generated" if at < wrong else "real") for at in range(3)]
     rows += [(f"fake/mill/{at:03d}.png", "ai_generated") for at in range(2)]
-    (source / "canaries.csv").write_text("path,label\n" + "".join(f"{path},{label}\n" for path, label in rows))
-    canaries = embed_canaries(list_source(source / "canaries.csv", GENERATED), fake_embedder())
-    return write_canaries(folder, canaries, read_manifest(bank))
+    found = source / "canaries.csv"
+    found.write_text("path,label\n" + "".join(f"{path},{label}\n" for path, label in rows))
+    return found
 
 
 class WatchedPlace:

@@ -235,7 +235,7 @@ def _run_told(
                 shadowing(settings, instruments, instance_id=instance_id, recorder=recorder)
             )
             keep = operation.enter_context(kept_embeddings(settings, scope_of(settings, instruments), recorder))
-            noting = operation.enter_context(noting_contents(settings, recorder))
+            noting = operation.enter_context(noting_contents(settings, recorder, keep))
             pipeline = operation.enter_context(
                 running_pipeline(
                     settings,
@@ -249,7 +249,7 @@ def _run_told(
                     keep=keep,
                 )
             )
-            heard = operation.enter_context(listening(settings, pipeline, recorder, noting, client_id=instance_id))
+            heard = operation.enter_context(listening(settings, pipeline, recorder, noting, keep, client=instance_id))
             loop = build_loop(
                 settings,
                 tracing.source(source),

@@ -20,16 +20,21 @@ from worker.adapters.faiss_bank import FaissBank
 from worker.adapters.faiss_references import FaissReferences
 from worker.adapters.perceptual_hash import pdq
 from worker.adapters.realism_statistics import statistics
+from worker.adapters.system_clock import SystemClock
+from worker.bank.canary_files import Canary, read_canaries
 from worker.bank.files import StoredBank, load_bank
 from worker.bank.fit import check_fit, check_space
 from worker.bank.leaving_out import Without, leave_out
 from worker.errors import BankInvalid, CannotStart, ConfigInvalid
+from worker.flow.bank_judge import BankJudge
 from worker.flow.fitted_bank import FittedBank
 from worker.flow.shared_encoder import SharedEncoder
 from worker.judgement.model import FittedJudgement
 from worker.judgement.real_scores import POOLED
 from worker.judgement.store import read_judgement
-from worker.operation.active_release import active_release
+from worker.operation.active_release import ActiveRelease, active_release
+from worker.operation.canaries import try_canaries
+from worker.operation.starting_release import Refusal, starting_release
 from worker.policy import Policy, applied_rule, check_policy_fits, load_policy, shipped_policy
 from worker.ports import Bank, Encoder, PictureDecoder, Recorder
 from worker.settings.tree import DecodeSettings, PolicySettings, Settings
@@ -37,6 +42,7 @@ from worker.shipped import STARTER, STARTER_BANK
 from worker.stages.assess import flag_thresholds
 from worker.stages.decode import DecodeLimits, PillowDecoder, decoder_versions
 from worker.stages.report import PolicyIdentity, RunVersions
+from worker.telemetry.metrics import InMemoryRecorder
 from worker.views import GLOBAL_ONLY, ViewSpec
 
 _SHORT: Final = 12
@@ -55,13 +61,16 @@ class WholeBank:
 @dataclass(frozen=True, slots=True)
 class OpenRelease:
     """
-    What was announced of a bank that comes from a place of releases, and the bank with nothing left out.
+    What holds of a bank that comes from a place of releases, the bank with nothing left out, and its canaries.
 
     It costs two bytes per dimension of every vector, so that something can be left out without reading it again.
+    ``refusal`` is there where something else was announced, which cannot be used.
     """
 
     control: BankControlV1
     whole: WholeBank
+    canaries: tuple[Canary, ...] = ()
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,19 +169,43 @@ def open_instruments(settings: Settings, recorder: Recorder) -> Instruments:
     """
     Policy, bank and its judgement, encoder, decoder, in this order: what is cheap to refuse is looked at first.
 
-    Raises ``ConfigInvalid``, ``EncoderInvalid``, ``BankInvalid``, or ``CannotStart`` for what decoding needs.
+    Of a place of releases several banks may be tried, with one encoder that is loaded before them. Raises
+    ``ConfigInvalid``, ``EncoderInvalid``, ``BankInvalid``, or ``CannotStart`` for what decoding needs.
     """
     policy = load_policy(policy_path(settings.policy))
-    active = active_release(settings)
-    whole = read_bank(bank_path(settings) if active is None else active.folder)
-    read = _read(settings, whole if active is None else left_out(whole, Without.of(active.control)), policy)
-    encoder: Encoder = load_encoder(settings.encoder, recorder=recorder)
-    if active is not None:
-        # Banks are tried beside the one in use, with this encoder and in another thread.
-        encoder = SharedEncoder(encoder)
-    decoder = open_decoder(settings, encoder, read.stored.views)
-    opened = _assembled(read, encoder, decoder, settings)
-    return opened if active is None else replace(opened, release=OpenRelease(active.control, whole))
+    start = starting_release(settings)
+    if start is None:
+        read = _read(settings, read_bank(bank_path(settings)), policy)
+        encoder = load_encoder(settings.encoder, recorder=recorder)
+        return _assembled(read, encoder, open_decoder(settings, encoder, read.stored.views), settings)
+    # Banks are tried beside the one in use, with this encoder and in another thread.
+    shared = SharedEncoder(load_encoder(settings.encoder, recorder=recorder))
+    return start.first_usable(lambda active, refusal: _of_release(settings, active, refusal, policy, shared))
+
+
+def _of_release(
+    settings: Settings, active: ActiveRelease, refusal: Refusal | None, policy: Policy, encoder: Encoder
+) -> Instruments:
+    whole = read_bank(active.folder)
+    read = _read(settings, left_out(whole, Without.of(active.control)), policy)
+    opened = _assembled(read, encoder, open_decoder(settings, encoder, read.stored.views), settings)
+    canaries = () if active.control.canaries_sha256 is None else read_canaries(active.folder, whole.stored.manifest)
+    try_canaries(
+        trial_judge(opened),
+        canaries,
+        active.control,
+        agreement=settings.bank.canary_agreement,
+        whole=lambda: trial_judge(open_release(opened.beside, settings, whole, Without())),
+    )
+    return replace(opened, release=OpenRelease(active.control, whole, canaries, refusal))
+
+
+def trial_judge(opened: Instruments) -> BankJudge:
+    """
+    The judge that a worker would have with these, counting for nobody.
+    """
+    recorder, versions = InMemoryRecorder(), opened.versions("live")
+    return BankJudge(opened.bank, opened.policy, versions, SystemClock(), recorder, fitted=opened.fitted)
 
 
 def open_beside(beside: Beside, settings: Settings, *, whole: WholeBank, left: Without | None = None) -> Instruments:
@@ -196,9 +229,7 @@ class _Read:
 
 def open_release(beside: Beside, settings: Settings, whole: WholeBank, left: Without) -> Instruments:
     """
-    Another bank for a worker that runs, with what it goes on with; ``left`` is left out of it.
-
-    Raises ``ConfigInvalid`` or ``BankInvalid``, also for a bank of another space or of other views.
+    Another bank for a worker that runs, with ``left`` left out of it. Raises as ``open_beside``.
     """
     advice = "Views change with a restart only: restart the workers to use this bank"
     return _opened_over(beside, settings, whole=whole, left=left, advice=advice)

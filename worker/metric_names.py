@@ -57,6 +57,7 @@ GaugeName = Literal[
     "consumer_lag",
     "oldest_uncommitted_seconds",
     "bank_info",
+    "bank_refused",
     "bank_age_seconds",
     "calibration_score_quantile",
     "drift_ks",

@@ -32,7 +32,7 @@ from worker.adapters.kafka_control import announce
 from worker.bank.releases import Issuer, Releases
 from worker.dev.servers import KafkaAt, RedisAt
 
-pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.alone, pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(400)]
 
 BY = Issuer("a test")
 SWAPS = 50

@@ -8,13 +8,15 @@ import weakref
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from schemas.bank_control import BankControlV1
 from tests.bank_builders import a_source, build_small
 from tests.fake_encoder import FakeEncoder, fake_embedder
 from tests.release_worlds import BY, WatchedPlace, canaries_of
 from worker.bank.files import load_bank
 from worker.bank.releases import Issuer
-from worker.errors import BankInvalid, CannotStart
+from worker.errors import CannotStart, ConfigInvalid
 from worker.flow.bank_judge import BankJudge
 from worker.operation.bank_watch import BankWatch
 from worker.views import ViewSpec
@@ -49,6 +51,19 @@ def require_kept(place: WatchedPlace, watch: BankWatch, *words: str, result: str
     assert place.counted(result) == 1
     assert status.last_refusal is not None
     assert [word for word in words if word not in status.last_refusal] == []
+
+
+def activate_unusable(place: WatchedPlace, folder: Path, how: str) -> BankControlV1:
+    """
+    Release 3 becomes active, which no worker may use: its canaries miss, or a file of it is damaged.
+    """
+    wrong = 2 if how == "canaries" else 0
+    place.releases.publish(place.banks[1], "3", canaries=canaries_of(place.banks[1], folder, wrong=wrong))
+    control = place.releases.activate("3", BY)
+    if how == "damage":
+        with (place.root / "3" / "vectors.safetensors").open("r+b") as file:
+            file.write(b"\xff\xff")
+    return control
 
 
 def test_the_active_release_is_opened_at_the_start(place: WatchedPlace) -> None:
@@ -228,17 +243,6 @@ def test_canaries_that_were_changed_are_refused(place: WatchedPlace, tmp_path: P
     require_kept(place, watch, "canaries.json has sha256")
 
 
-def test_a_worker_does_not_start_with_failing_canaries(place: WatchedPlace, tmp_path: Path) -> None:
-    """
-    There is no old bank to keep.
-    """
-    place.releases.publish(place.banks[1], "3", canaries=canaries_of(place.banks[1], tmp_path, wrong=2))
-    place.releases.activate("3", BY)
-
-    with pytest.raises(BankInvalid, match="3 of 5 canaries"):
-        place.watch()
-
-
 def test_canaries_do_not_hold_up_disabling(place: WatchedPlace, tmp_path: Path) -> None:
     """
     What is taken out of a release that passed goes at once, though canaries leaned on it, and a new worker starts.
@@ -295,6 +299,60 @@ def test_disabling_a_whole_label_is_refused(place: WatchedPlace) -> None:
     watch.follow(place.releases.disable(BY, entries=frozenset(), generators=frozenset({"mill", "loom"})))
 
     require_kept(place, watch, "leaves no reference of label ai_generated")
+
+
+@pytest.mark.parametrize("how", ["canaries", "damage"])
+def test_disabling_reaches_the_old_bank_while_a_release_is_refused(
+    place: WatchedPlace, tmp_path: Path, how: str
+) -> None:
+    """
+    The record names a release that is not in use; what it leaves out goes all the same, and comes back so too.
+    """
+    watch = place.watch()
+    whole = in_use(watch).versions.bank.entries
+    watch.follow(activate_unusable(place, tmp_path, how))
+    disabled = place.releases.disable(BY, entries=frozenset(), generators=frozenset({"mill"}))
+    watch.follow(disabled)
+    watch.follow(disabled)
+    left, status = in_use(watch).versions.bank, watch.status()
+    watch.follow(place.releases.disable(BY, entries=frozenset(), generators=frozenset({"mill"}), enable=True))
+
+    assert ("3", "1", "1", whole - 4) == (disabled.release, status.release, left.version, left.entries)
+    assert (1, 1) == (status.disabled_generators, status.swaps)
+    assert status.last_refusal is not None
+    assert status.last_refusal.startswith("release 3: ")
+    assert whole == in_use(watch).versions.bank.entries
+
+
+def test_what_only_the_old_bank_has_can_be_disabled(place: WatchedPlace, tmp_path: Path) -> None:
+    """
+    The refused release was built without the bad generator already, and the bank in use still has it.
+    """
+    watch = place.watch()
+    build_small(a_source(tmp_path / "other"), tmp_path / "bank", version="9")
+    place.releases.publish(tmp_path / "bank", "3", canaries=canaries_of(place.banks[1], tmp_path, wrong=2))
+    watch.follow(place.releases.activate("3", BY))
+    watch.follow(place.releases.disable(BY, entries=frozenset(), generators=frozenset({"loom"})))
+
+    assert "1" == watch.status().release
+    assert 1 == watch.status().disabled_generators
+    with pytest.raises(ConfigInvalid, match="'flux' is not in release 3, nor in one before it"):
+        place.releases.disable(BY, entries=frozenset(), generators=frozenset({"loom", "flux"}))
+
+
+def test_what_cannot_be_left_out_of_the_old_bank_is_told(place: WatchedPlace, tmp_path: Path) -> None:
+    """
+    Without a label nothing could be judged: the bank stays whole, the refusal stays too, and no look fails.
+    """
+    watch = place.watch()
+    whole = in_use(watch)
+    watch.follow(activate_unusable(place, tmp_path, "damage"))
+    with capture_logs() as lines:
+        watch.follow(place.releases.disable(BY, entries=frozenset(), generators=frozenset({"mill", "loom"})))
+
+    assert whole is in_use(watch)
+    assert ["bank.not_left_out", "bank.refused"] == [line["event"] for line in lines]
+    assert "leaves no reference of label ai_generated" in lines[0]["why"]
 
 
 def test_a_new_start_leaves_out_what_is_disabled(place: WatchedPlace) -> None:

@@ -2,14 +2,17 @@
 The commands on releases: what they print, how they end, and what they leave in the place.
 """
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.bank_builders import write_pictures
+from schemas.bank_control import BankControlV1
 from tests.cli_bank_rig import bank_command
 from tests.command_line import Touchstone
-from tests.release_worlds import small_banks
+from tests.release_worlds import canary_list, small_banks
+from worker.adapters.kafka_client import require_topics
+from worker.errors import CannotStart
 
 
 @pytest.fixture
@@ -28,6 +31,13 @@ def place(touchstone: Touchstone, tmp_path: Path) -> Path:
     for bank in small_banks(tmp_path):
         assert touchstone("publish", bank, "--to", tmp_path / "place").code == 0
     return tmp_path / "place"
+
+
+def publishing(place: Path, canaries: Path) -> tuple[object, ...]:
+    """
+    The command that publishes bank 1 again as release 3, with these canaries.
+    """
+    return "publish", place.parent / "bank-0", "--to", place, "--release", "3", "--canaries", canaries
 
 
 def test_the_life_of_a_release(touchstone: Touchstone, place: Path) -> None:
@@ -66,16 +76,112 @@ def test_people_are_told_in_words(touchstone: Touchstone, place: Path) -> None:
 
 def test_canaries_are_embedded_with_the_release(touchstone: Touchstone, place: Path, tmp_path: Path) -> None:
     """
-    The list says which releases have some.
+    Judged by the bank first; the list says which releases have some.
     """
-    write_pictures(tmp_path / "canaries", "real/a.png", "fake/mill/b.png")
-    said = touchstone(
-        "publish", tmp_path / "bank-0", "--to", place, "--release", "3", "--canaries", tmp_path / "canaries", "--json"
-    ).json
+    said = touchstone(*publishing(place, canary_list(tmp_path)), "--json").json
     listed = touchstone("releases", place, "--json").json["releases"]
 
-    assert said["canaries"] is True
+    assert (True, True, 5, 5) == tuple(
+        said[name] for name in ("published", "canaries", "canaries_right", "canaries_total")
+    )
     assert {one["release"]: one["canaries"] for one in listed} == {"1": False, "2": False, "3": True}
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_release_that_misses_its_canaries_is_not_published(
+    touchstone: Touchstone, place: Path, tmp_path: Path, *, as_json: bool
+) -> None:
+    """
+    No worker would use it: exit code 1, how many were right, the worst by name, and nothing in the place.
+    """
+    canaries = canary_list(tmp_path, wrong=2)
+    ended = touchstone(*publishing(place, canaries), *(["--json"] if as_json else []))
+    said = ended.json["problem"] if as_json else ended.out
+
+    assert 1 == ended.code
+    assert "3 of 5 canaries were judged as expected, bank.canary_agreement wants 100 %" in said
+    assert "real/000.png (expected ai_generated" in said
+    assert not (place / "3").exists()
+    if as_json:
+        assert (False, 3, 5) == tuple(ended.json[name] for name in ("published", "canaries_right", "canaries_total"))
+
+
+@pytest.mark.parametrize("options", [("--unjudged",), ("--set", "bank.canary_agreement=0.6")])
+def test_canaries_that_miss_can_be_published(
+    touchstone: Touchstone, place: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """
+    Unjudged, or where as many misses are agreed to.
+    """
+    ended = touchstone(*publishing(place, canary_list(tmp_path, wrong=2)), *options)
+
+    assert 0 == ended.code, ended.err
+    assert ("3 of 5 canaries were judged as expected" in ended.out) is (options != ("--unjudged",))
+    assert (place / "3" / "canaries.json").exists()
+
+
+@pytest.mark.parametrize("change", [("activate", "1"), ("rollback",), ("disable", "--generator", "mill")])
+def test_nothing_changes_while_the_topic_cannot_be_reached(
+    touchstone: Touchstone, place: Path, monkeypatch: pytest.MonkeyPatch, change: tuple[str, ...]
+) -> None:
+    """
+    Kafka is asked before anything is stored, so that a second rollback does not go one too far.
+    """
+    touchstone("activate", place, "1")
+    touchstone("activate", place, "2")
+    before = {path: path.read_bytes() for path in place.rglob("*.json")}
+    command, *more = change
+    monkeypatch.setattr("worker.adapters.kafka_client.require_topics", partial(require_topics, timeout_s=0.2))
+    nowhere = 'kafka.bootstrap_servers=["127.0.0.1:1"]'
+    ended = touchstone(command, place, *more, "--topic", "--set", nowhere)
+
+    assert 3 == ended.code
+    assert before == {path: path.read_bytes() for path in place.rglob("*.json")}
+
+
+def test_what_was_stored_and_not_announced_is_told(
+    touchstone: Touchstone, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Kafka went away in between: the message says what holds, and the command that announces it without a change.
+    """
+    sent: list[BankControlV1] = []
+
+    def fail(*_: object) -> None:
+        raise CannotStart("the brokers are gone")
+
+    monkeypatch.setattr("worker.adapters.kafka_client.require_topics", lambda *_: None)
+    monkeypatch.setattr("worker.adapters.kafka_control.announce", fail)
+    ended = touchstone("activate", place, "2", "--topic")
+    monkeypatch.setattr("worker.adapters.kafka_control.announce", lambda _, control: sent.append(control))
+    steps = len(list((place / "history").iterdir()))
+    announced = touchstone("announce", place)
+
+    assert 3 == ended.code
+    assert f"{place} is at release 2, not announced: the brokers are gone" in ended.err
+    assert f"`touchstone bank announce {place}`" in ended.err
+    assert (0, ["2"]) == (announced.code, [control.release for control in sent])
+    assert "announced in topic" in announced.out
+    assert steps == len(list((place / "history").iterdir())) == 1
+
+
+def test_activating_mends_a_damaged_pointer(touchstone: Touchstone, place: Path) -> None:
+    """
+    As the message says: what was disabled is taken from the history, with a warning that does not disturb the object.
+    """
+    touchstone("activate", place, "1")
+    touchstone("disable", place, "--generator", "mill")
+    (place / "active.json").write_text('{"half":')
+    (place / "history" / "000003-activate.json").write_text("")
+    refused = touchstone("releases", place)
+    mended = touchstone("activate", place, "2", "--json")
+    listed = touchstone("releases", place, "--json").json
+
+    assert (3, True) == (refused.code, "touchstone bank activate" in refused.err)
+    assert (0, "2", ["mill"]) == (mended.code, mended.json["release"], mended.json["disabled_generators"])
+    assert "warning: " in mended.err
+    assert "active.json says nothing that can be followed" in mended.err
+    assert mended.json == listed["active"]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +191,7 @@ def test_canaries_are_embedded_with_the_release(touchstone: Touchstone, place: P
         (("rollback", "PLACE"), 2, "no release was active before"),
         (("disable", "PLACE", "--generator", "mill"), 2, "no release is active"),
         (("disable", "PLACE"), 2, "say what to leave out"),
+        (("announce", "PLACE"), 2, "no release is active"),
         (("publish", "BANK", "--to", "PLACE"), 2, "has a release 1 already"),
         (("publish", "NOTHING", "--to", "PLACE"), 3, "found no directory"),
     ],

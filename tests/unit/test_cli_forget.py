@@ -61,6 +61,17 @@ def test_bytes_are_forgotten_by_hash_without_a_redis(
     assert {DOG} == set(left)
 
 
+def test_a_content_whose_bytes_are_named_is_known(forget: Touchstone, archive: tuple[str, ...]) -> None:
+    """
+    What the command advises ends well: only --sha256 tells which bytes the content had, and the exit code is 0.
+    """
+    code, out, err = forget("post-1", "--sha256", CAT, *archive, *NO_REDIS, "--json")
+    said = json.loads(out)
+
+    assert (0, "") == (code, err)
+    assert ({"archive": 1}, 0, []) == (said["removed"], said["unknown"], said["unknown_contents"])
+
+
 def test_a_redis_that_is_away_is_named_and_the_rest_is_done(
     forget: Touchstone, archive: tuple[str, ...], tmp_path: Path
 ) -> None:

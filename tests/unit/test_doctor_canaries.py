@@ -12,10 +12,10 @@ from tests.doctor_parts import broken, some_parts, there
 from tests.fake_encoder import FakeEncoder
 from tests.release_worlds import BY, WatchedPlace, canaries_of
 from worker.bank.canary_files import CANARY_VECTORS
+from worker.bank.files import load_bank
 from worker.doctor import model
 from worker.doctor.finding import Finding, Unanswerable, examine
 from worker.doctor.parts import Parts, parts_of
-from worker.errors import BankInvalid
 from worker.policy import load_policy
 
 
@@ -63,19 +63,19 @@ def test_canaries_that_are_judged_as_expected(place: WatchedPlace, tmp_path: Pat
     assert ("ok", "release 3: 5 of 5 judged as expected") == (found.status, found.text)
 
 
-def test_a_miss_fails_as_it_would_keep_the_worker_from_starting(place: WatchedPlace, tmp_path: Path) -> None:
+def test_a_miss_fails_as_it_would_keep_the_release_from_being_used(place: WatchedPlace, tmp_path: Path) -> None:
     """
-    The canary is named with what was decided, in the words of the refusal, and what to do.
+    The canary is named with what was decided, in the words of the refusal, and the command with the configured place.
     """
     activate_with_canaries(place, tmp_path / "canaries", wrong=1)
     found = canaries_at(place)
-    with pytest.raises(BankInvalid) as refused:
-        place.watch()
+    refused = place.watch().status().last_refusal
 
     assert "failed" == found.status
-    assert str(refused.value) == found.text
+    assert f"release 3: BankInvalid: {found.text}" == refused
     assert "real/000.png (expected ai_generated, " in found.text
-    assert "touchstone bank rollback" in found.advice
+    assert "bank.canary_agreement wants 100 %" in found.text
+    assert f"touchstone bank rollback {place.root}`" in found.advice
 
 
 def test_misses_that_are_agreed_to_are_a_warning(place: WatchedPlace, tmp_path: Path) -> None:
@@ -95,15 +95,27 @@ def test_misses_that_are_agreed_to_are_a_warning(place: WatchedPlace, tmp_path: 
 
 def test_what_is_disabled_passes_canaries_with_a_warning(place: WatchedPlace, tmp_path: Path) -> None:
     """
-    As the worker, which starts with it all the same.
+    As the worker, which starts with it all the same: the release passes with nothing left out.
+    """
+    activate_with_canaries(place, tmp_path / "canaries")
+    few = frozenset(sorted(entry.id for entry in load_bank(place.banks[1]).entries if entry.label == "real")[1:])
+    place.releases.disable(BY, entries=few, generators=frozenset())
+    found = canaries_at(place)
+
+    assert "3" == place.watch().status().release
+    assert "warning" == found.status
+    assert "references of it are disabled" in found.text
+
+
+def test_disabling_excuses_no_canary_that_the_whole_release_misses(place: WatchedPlace, tmp_path: Path) -> None:
+    """
+    A worker refuses such a release too.
     """
     activate_with_canaries(place, tmp_path / "canaries", wrong=1)
     place.releases.disable(BY, entries=frozenset(), generators=frozenset({"loom"}))
-    found = canaries_at(place)
-    place.watch()
 
-    assert "warning" == found.status
-    assert "references of it are disabled" in found.text
+    assert "failed" == canaries_at(place).status
+    assert "1" == place.watch().status().release
 
 
 def test_a_release_without_canaries_is_skipped(place: WatchedPlace) -> None:

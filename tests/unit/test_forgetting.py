@@ -2,8 +2,10 @@
 Forgetting: in which order stores are asked, what becomes of failures, and how a worker notes and listens.
 """
 
+import hashlib
 import json
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,7 +21,7 @@ from worker.contents import ContentName
 from worker.domain import ContentHash, Partition, RawEvent
 from worker.errors import EXIT_FOUND, ArchiveUnavailable, EventUnreadable, NotForgotten
 from worker.operation.forgetting import Deletion, Forgotten, Stores, forget, read_deletion
-from worker.operation.listening import DeletionListener, Overlooked
+from worker.operation.listening import HEARD_BEFORE_S, DeletionListener, Overlooked
 from worker.operation.noting import ContentNotes, Noticed
 from worker.telemetry.metrics import InMemoryRecorder
 
@@ -168,12 +170,30 @@ def test_contents_of_which_nothing_is_known_are_counted(world: World) -> None:
     assert 1 == world.counted()["unknown", "index"]
 
 
-def a_record(body: object, attributes: Mapping[str, str] | None = None, *, offset: int = 0) -> RawEvent:
+def test_what_was_followed_before_is_neither_marked_nor_wondered_about(world: World) -> None:
     """
-    A record of the deletions topic, in binary mode where attributes are given.
+    Its bytes are forgotten where they are known; a content that is new here is not taken for gone, nor counted.
+    """
+    again = world.forget(Deletion(POST, was_followed=True), Deletion(OTHER, was_followed=True))
+    marked_by_old = set(world.redis.marked)
+    both = world.forget(Deletion(OTHER), Deletion(OTHER, was_followed=True))
+
+    assert [[CAT], []] == world.archive.told
+    assert (set(), {OTHER}) == (marked_by_old, world.redis.marked)
+    assert ((), (OTHER,)) == (again.unknown_contents, both.unknown_contents)
+    assert 1 == world.counted()["unknown", "index"]
+
+
+def a_record(
+    body: object, attributes: Mapping[str, str] | None = None, *, offset: int = 0, told_s: float | None = None
+) -> RawEvent:
+    """
+    A record of the deletions topic, in binary mode where attributes are given; told then, in seconds since the epoch.
     """
     headers = tuple((f"ce_{name}", value.encode()) for name, value in (attributes or {}).items())
-    return RawEvent(AT, offset, key=None, value=json.dumps(body).encode(), headers=headers)
+    value = json.dumps(body).encode()
+    timestamp_ms = None if told_s is None else round(told_s * 1000)
+    return RawEvent(AT, offset, key=None, value=value, headers=headers, timestamp_ms=timestamp_ms)
 
 
 BODY = {"content_id": "post-1", "tenant_id": "acme", "sha256": [CAT], "reason": "of a later version"}
@@ -258,12 +278,17 @@ class Deletions:
 
 
 def listen(
-    world: World, source: Deletions | None, until: Callable[[], bool], overlooked: Overlooked | None = None
+    world: World,
+    source: Deletions | None,
+    until: Callable[[], bool],
+    overlooked: Overlooked | None = None,
+    *,
+    hears_again: bool = False,
 ) -> None:
     """
     Listen until it came true, and no longer.
     """
-    listener = DeletionListener(source, world.stores, world.recorder, overlooked, retry_s=0.01)
+    listener = DeletionListener(source, world.stores, world.recorder, overlooked, hears_again=hears_again, retry_s=0.01)
     faults: list[BaseException] = []
 
     def work() -> None:
@@ -296,6 +321,42 @@ def test_a_listener_commits_what_is_forgotten(world: World) -> None:
     assert 1 == world.counted()["unreadable", "event"]
     assert {"deletion.unreadable", "contents.forgotten"} == {line["event"] for line in lines}
     assert "post-1" not in json.dumps(lines, default=str)
+
+
+def test_a_deletion_of_unknown_bytes_is_told_with_its_place(world: World) -> None:
+    """
+    Where its content id can be read, for it is committed; not the id itself, and nothing of deletions that found bytes.
+    """
+    unknown = {"content_id": "post-2", "tenant_id": "acme"}
+    source = Deletions([a_record(BODY, offset=4), a_record(unknown, offset=5), a_record(BODY, offset=6)])
+    with capture_logs() as lines:
+        listen(world, source, lambda: bool(source.committed))
+    (told,) = [line for line in lines if line["event"] == "deletion.unknown"]
+
+    assert ("deletions", 0, 5) == (told["topic"], told["partition"], told["offset"])
+    assert (hashlib.sha256(b"post-2").hexdigest()[:12], "acme") == (told["content_id_hash"], told["tenant"])
+    assert "--search-verdicts" in told["advice"]
+    assert "post-2" not in json.dumps(lines, default=str)
+    assert [4, 5, 6] == source.committed
+
+
+@pytest.mark.parametrize("hears_again", [True, False], ids=["without offsets", "with offsets"])
+def test_deletions_that_are_heard_again_mark_nothing(world: World, *, hears_again: bool) -> None:
+    """
+    A worker that begins with the oldest at each start takes those of yesterday for followed; one that goes on does not.
+    """
+    now_s = time.time()
+    bodies = [{"content_id": name, "tenant_id": "acme"} for name in ("post-2", "post-3")]
+    old = a_record(bodies[0], offset=4, told_s=now_s - HEARD_BEFORE_S - 60)
+    new = a_record(bodies[1], offset=5, told_s=now_s - HEARD_BEFORE_S + 3600)
+    source = Deletions([old, new])
+    with capture_logs() as lines:
+        listen(world, source, lambda: bool(source.committed), hears_again=hears_again)
+    expected = {"post-3"} if hears_again else {"post-2", "post-3"}
+
+    assert expected == {content.content_id for content in world.redis.marked}
+    assert len(expected) == world.counted()["unknown", "index"]
+    assert len(expected) == sum(line["event"] == "deletion.unknown" for line in lines)
 
 
 def test_a_listener_waits_for_a_store_and_commits_nothing(world: World) -> None:

@@ -2,6 +2,7 @@
 Rates, the time left, and the lines that tell them.
 """
 
+import re
 import sys
 from io import StringIO
 from pathlib import Path
@@ -17,6 +18,7 @@ import worker.cli.replay as command
 from tests.fake_outcomes import ManualClock
 from worker.cli.progress_lines import LINE_EVERY_S, Estimate, ProgressLines
 from worker.flow.replay_run import RunTotals
+from worker.replay.failures import Failures
 from worker.replay.order import ReplayOrder, ReplayReport, ReplayWatch
 from worker.settings.tree import Settings
 
@@ -104,6 +106,7 @@ def test_a_replay_without_a_terminal_tells_its_progress_in_lines(
     def replayed(_settings: Settings, order: ReplayOrder, watch: ReplayWatch) -> ReplayReport:
         for done in (0, 300):
             watch.progress("replaying", done, 1_000)
+            watch.failures.count("EMBEDDING_UNKNOWN")
             clock.now_s += 15
         names: dict[str, Any] = {"run_id": "r", "topic": order.topic, "out": str(order.destination)}
         return ReplayReport(
@@ -115,6 +118,8 @@ def test_a_replay_without_a_terminal_tells_its_progress_in_lines(
             totals=RunTotals(300),
             per_s=20.0,
             positions_left=0,
+            failures_by_code=watch.failures.by_code,
+            empty_range=False,
         )
 
     # In the place of the module that imports torch.
@@ -126,8 +131,9 @@ def test_a_replay_without_a_terminal_tells_its_progress_in_lines(
     ran = CliRunner().invoke(command.replay, words, standalone_mode=False)
 
     assert (None, 0) == (ran.exception, ran.return_value)
-    assert "replaying: done=300 of=1000 per_s=20.000 eta_s=35" == click.unstyle(ran.stderr).strip()
+    assert "replaying: done=300 of=1000 per_s=20.000 eta_s=35 EMBEDDING_UNKNOWN=1" == click.unstyle(ran.stderr).strip()
     assert "replaying" not in ran.stdout
+    assert re.search(r"EMBEDDING_UNKNOWN\W+(this time\W+)?2", ran.stdout)
     assert machine == ran.stdout.startswith('{"run_id": "r"')
 
 
@@ -135,14 +141,15 @@ def test_bars_tell_the_rate_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -
     """
     On a terminal, and also of what goes slowly.
     """
-    clock, drawn = ManualClock(), StringIO()
+    clock, drawn, failures = ManualClock(), StringIO(), Failures()
     monkeypatch.setattr(command, "SystemClock", lambda: clock)
-    with command.progress_with_rate(Console(file=drawn, force_terminal=True, width=120)) as report:
+    failures.count("EMBEDDING_UNKNOWN")
+    with command.progress_with_rate(Console(file=drawn, force_terminal=True, width=160), failures) as report:
         for work, step in (("replaying", 200), ("waiting", 1)):
             report(work, 0, step * 5)
             clock.now_s += 10
             report(work, step, step * 5)
     shown = click.unstyle(drawn.getvalue())
 
-    for wanted in ("20/s", "0.1/s", "0:00:40 left"):
+    for wanted in ("20/s", "0.1/s", "0:00:40 left", "EMBEDDING_UNKNOWN=1"):
         assert wanted in shown

@@ -15,6 +15,7 @@ from worker.domain import ContentHash, Outcome, Partition, Release, Upload
 from worker.errors import EventUnreadable, UploadFailed
 from worker.flow.replay_run import RunPlan, RunState, RunTotals
 from worker.ports import GroupMembership, PastUpload
+from worker.replay.failures import Failures
 from worker.replay.run_outbox import RunOutbox
 from worker.stages.intake import dead_letter_of
 from worker.stages.report import verdict_of_failure, verdict_of_judgement
@@ -151,7 +152,8 @@ def test_a_run_is_written_whole_and_added_up() -> None:
     """
     output = Written()
     told: list[Mapping[Partition, int]] = []
-    outbox = RunOutbox(output, ROUTE, RunTotals(replayed=10, fetched=1), on_written=told.append)
+    failures = Failures()
+    outbox = RunOutbox(output, ROUTE, RunTotals(replayed=10, fetched=1), on_written=told.append, failures=failures)
     recalled, fetched, failed, unread = (moved(an_upload(), offset) for offset in range(4))
     place = recalled.raw.partition
     failure = UploadFailed(ErrorCode.EMBEDDING_UNKNOWN, "none")
@@ -168,6 +170,7 @@ def test_a_run_is_written_whole_and_added_up() -> None:
         dead_letter_of(unread.raw, EventUnreadable(ErrorCode.EVENT_INVALID, "no"), worker_version="1", now_s=0.0),
     ]
     releases = [Release(place, number, outbox.serialise(outcome)) for number, outcome in enumerate(outcomes)]
+    before = failures.by_code
     done = outbox.transact(releases, {place: 4}, NOBODY)
     written, offsets, totals = output.writes[0]
 
@@ -176,6 +179,7 @@ def test_a_run_is_written_whole_and_added_up() -> None:
     assert offsets == {place: 4}
     assert totals == outbox.totals == RunTotals(13, from_embeddings=1, fetched=2, failed=1, dead_letters=1)
     assert told == [{place: 4}]
+    assert ({}, {"EMBEDDING_UNKNOWN": 1, "EVENT_INVALID": 1}) == (before, failures.by_code)
 
 
 def _judged(upload: Upload, *, fetch_ms: float | None) -> Outcome:

@@ -2,6 +2,7 @@
 What a replay is told: ranges, destinations, other banks and policies, and a pace.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from worker.domain import Partition, RawEvent
 from worker.errors import ConfigInvalid
 from worker.flow.replay_run import Bound, RunPlan, RunState, RunTotals, Stretch
 from worker.ports import GroupMembership, Polled
-from worker.replay.bounds import parse_bound
+from worker.replay.bounds import parse_bound, require_forward
 from worker.replay.destination import Destination, parse_destination, require_apart
 from worker.replay.order import IN_FLIGHT_UNFETCHED, in_flight_limit, revised
 from worker.replay.pace import Pace, PacedSource
@@ -76,6 +77,39 @@ def test_what_is_no_bound_is_refused(text: str) -> None:
     """
     with pytest.raises(ConfigInvalid, match=r"--to is .*2026-11-20T08:00:00Z"):
         parse_bound(text, "--to")
+
+
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [
+        ("5", "2"),
+        ("2026-11-21", "2026-11-20T23:59:59Z"),
+        ("2026-11-20T08:00:00Z", "2026-11-20T08:30:00+01:00"),
+        ("end", "beginning"),
+    ],
+)
+def test_a_range_that_ends_before_it_begins_is_refused(since: str, until: str) -> None:
+    """
+    The message names both options; times are compared as moments, whatever their zones.
+    """
+    with pytest.raises(ConfigInvalid, match=rf"--from {re.escape(since)} lies behind --to {re.escape(until)};"):
+        require_forward(since, until)
+
+
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [("5", "5"), ("2", "5"), ("beginning", "end"), ("end", "7"), ("2030-01-01", None), (None, "2020-01-01")],
+)
+def test_a_range_that_may_be_empty_is_not_refused(since: str | None, until: str | None) -> None:
+    """
+    What only the topic can tell is told once it was asked; what is no bound is refused with its option.
+    """
+    require_forward(since, until)
+
+    with pytest.raises(ConfigInvalid, match="--to is 'soon'"):
+        require_forward(since, "soon")
+    with pytest.raises(ConfigInvalid, match="--from is ''"):
+        require_forward("", until)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,16 @@ from worker.telemetry.metrics import InMemoryRecorder
 CAT, DOG = a_hash("cat"), a_hash("dog")
 DAY_S = 24 * 3600.0
 
+VISITOR = """
+import sys
+from contextlib import closing
+from pathlib import Path
+from worker.adapters.sighting_rows import SightingRows
+
+with closing(SightingRows(Path(sys.argv[1]))) as rows:
+    print(len(rows))
+"""
+
 KEEPER = """
 import sys
 from pathlib import Path
@@ -84,6 +94,13 @@ def a_process(path: Path, name: str, count: int) -> "subprocess.Popen[str]":
     )
 
 
+def visited(path: Path) -> int:
+    """
+    How many sightings another process finds, which opens the file and closes it again.
+    """
+    return int(subprocess.run([sys.executable, "-c", VISITOR, str(path)], capture_output=True, check=True).stdout)
+
+
 def everywhere(path: Path) -> bytes:
     """
     All bytes of the file and of what lies beside it.
@@ -121,6 +138,39 @@ def test_what_a_killed_process_kept_is_there(path: Path, recorder: InMemoryRecor
 
     assert [f"{number}\n" for number in range(5)] == lines
     assert 5 == len(found)
+
+
+def test_a_second_connection_does_not_cost_the_first_its_log(path: Path, archive: SightingFile) -> None:
+    """
+    Whoever opens and closes the file beside a process that holds it twice is not the last, and leaves the log alone.
+    """
+    archive.keep({CAT: a_sighting(CAT)})
+    log = path.with_name(path.name + "-wal")
+    with closing(SightingRows(path)) as second:
+        second.forget([CAT])
+    inode = log.stat().st_ino
+    seen = [visited(path)]
+    after = log.stat().st_ino
+    archive.keep({DOG: a_sighting(DOG)})
+    seen.append(visited(path))
+    with closing(SightingRows(path)) as third:
+        gone = third.forget([DOG])
+
+    assert inode == after
+    assert [0, 1] == seen
+    assert 1 == gone
+    assert {} == archive.recall([CAT, DOG])
+
+
+def test_what_a_link_leads_to_is_its_owners_too(tmp_path: Path) -> None:
+    """
+    A link to a file that is not there yet is followed, and the file is made for its owner only.
+    """
+    link, target = tmp_path / "link.sqlite", tmp_path / "target.sqlite"
+    link.symlink_to(target)
+    SightingRows(link).close()
+
+    assert 0o600 == stat.S_IMODE(target.stat().st_mode)
 
 
 def test_nothing_outlives_its_time(path: Path, archive: SightingFile, clock: ManualClock) -> None:

@@ -28,6 +28,9 @@ BUSY_S: Final = 5.0
 
 _TRY_AGAIN_S: Final = 0.01
 
+_CREATING: Final = threading.Lock()
+"""Held while a file is made: see ``_create``."""
+
 PURGE_ROWS: Final = 1_000
 """Rows removed in one transaction: others wait for it, and only for it."""
 
@@ -218,8 +221,7 @@ class SightingRows:
 
 
 def _opened(path: Path, busy_s: float) -> sqlite3.Connection:
-    # Personal data: made for its owner only. What SQLite puts beside it gets the same rights.
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    _create(path)
     connection = sqlite3.connect(
         path, timeout=busy_s, isolation_level=None, check_same_thread=False, cached_statements=32
     )
@@ -239,6 +241,20 @@ def _opened(path: Path, busy_s: float) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _create(path: Path) -> None:
+    """
+    Make an empty file where there is none, for its owner only: it is personal data. SQLite gives its logs these rights.
+
+    A file that is there is not even opened. Closing any descriptor of a file drops all locks that the process holds on
+    it (https://www.sqlite.org/howtocorrupt.html, 2.2): if a connection of this process had the file open, the next
+    other process to close it would take itself for the last, and unlink the log under that connection. For the same
+    reason no two threads may be here at once, one opening what the other is about to close.
+    """
+    with _CREATING, contextlib.suppress(FileExistsError):
+        # Where a link leads: an exclusive open would not follow it, and SQLite would, with rights of its own.
+        os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _unnamed() -> sqlite3.Connection:

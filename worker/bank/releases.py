@@ -9,9 +9,10 @@ Nobody locks the place: of two operators who change it in the same moment, the l
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
@@ -26,6 +27,8 @@ from worker.errors import BankInvalid, ConfigInvalid
 
 ACTIVE: Final = "active.json"
 HISTORY: Final = "history"
+LOOKED_BACK: Final = 6
+"""In so many releases a name is looked for that is to be disabled, from the active one back."""
 RELEASE_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
 Step = Literal["activate", "rollback", "disable"]
@@ -141,9 +144,20 @@ class Releases:
         """
         Let a release hold. What is disabled stays so: a reference that was found bad must not come back unnoticed.
 
-        Raises ``ConfigInvalid`` where there is no such release.
+        It mends a damaged pointer too: what was disabled is then taken from the newest step that can be read. Raises
+        ``ConfigInvalid`` where there is no such release.
         """
-        return self._changed("activate", release, self.active(), issuer)
+        return self._store("activate", self._fresh(release, self._last(), issuer))
+
+    def damage(self) -> str | None:
+        """
+        What is wrong with the pointer; None where it can be followed, or where there is none yet.
+        """
+        try:
+            self.active()
+        except BankInvalid as fault:
+            return str(fault)
+        return None
 
     def rollback(self, issuer: Issuer) -> BankControlV1:
         """
@@ -162,7 +176,7 @@ class Releases:
                 f"{self._place.name}: no release was active before the present one; activate one by name"
             )
         before = way[-2]
-        found = self._fresh(before.release, self.active(), issuer)
+        found = self._fresh(before.release, self._last(), issuer)
         if found.manifest_sha256 != before.manifest_sha256:
             raise BankInvalid(
                 f"{self._place.name}: release {before.release} has manifest {found.manifest_sha256}, when it was "
@@ -191,7 +205,7 @@ class Releases:
             left_entries |= entries
             left_generators |= generators
         if unknown:
-            what = "is not disabled" if enable else f"is not in release {active.release}"
+            what = "is not disabled" if enable else f"is not in release {active.release}, nor in one before it"
             raise ConfigInvalid(f"{self._place.name}: {unknown[0]!r} {what}; `touchstone bank releases` shows what is")
         left = {"disabled_entries": tuple(sorted(left_entries)), "disabled_generators": tuple(sorted(left_generators))}
         return self._store("disable", BankControlV1.model_validate({**active.model_dump(), **left, **issuer.stamp()}))
@@ -200,13 +214,21 @@ class Releases:
         """
         Every step and the state after it, oldest first.
         """
-        steps = []
-        for name in self._place.listed(HISTORY):
-            match = _STEP_FILE.fullmatch(name)
-            data = None if match is None else self._place.read(f"{HISTORY}/{name}")
-            if match is not None and data is not None:
-                steps.append((int(match[1]), match[2], self._control(f"{HISTORY}/{name}", data)))
-        return [(step, control) for _, step, control in sorted(steps, key=lambda one: one[0])]
+        found = ((step, name, self._place.read(name)) for _, step, name in self._steps())
+        return [(step, self._control(name, data)) for step, name, data in found if data is not None]
+
+    def states(self) -> Iterator[BankControlV1]:
+        """
+        The states that the history tells of, newest first; a file of it that cannot be read is passed over.
+        """
+        for _, _, name in reversed(self._steps()):
+            data = self._place.read(name)
+            try:
+                found = None if data is None else self._control(name, data)
+            except BankInvalid:
+                continue
+            if found is not None:
+                yield found
 
     def verified(self, control: BankControlV1) -> Path:
         """
@@ -228,8 +250,15 @@ class Releases:
         """
         return load_bank(self.verified(control))
 
-    def _changed(self, step: Step, release: str, active: BankControlV1 | None, issuer: Issuer) -> BankControlV1:
-        return self._store(step, self._fresh(release, active, issuer))
+    def _last(self) -> BankControlV1 | None:
+        try:
+            return self.active()
+        except BankInvalid:
+            return next(self.states(), None)
+
+    def _steps(self) -> list[tuple[int, str, str]]:
+        matches = [match for name in self._place.listed(HISTORY) if (match := _STEP_FILE.fullmatch(name))]
+        return sorted((int(match[1]), match[2], f"{HISTORY}/{match[0]}") for match in matches)
 
     def _fresh(self, release: str, active: BankControlV1 | None, issuer: Issuer) -> BankControlV1:
         data = self._place.read(f"{release}/{MANIFEST}") if re.fullmatch(RELEASE_PATTERN, release) else None
@@ -258,16 +287,28 @@ class Releases:
 
     def _store(self, step: Step, control: BankControlV1) -> BankControlV1:
         data = (control.model_dump_json(indent=2) + "\n").encode()
-        numbers = [int(match[1]) for name in self._place.listed(HISTORY) if (match := _STEP_FILE.fullmatch(name))]
+        newest = max((number for number, _, _ in self._steps()), default=0)
         # The history first: a state that held and is not told in it could not be rolled back to.
-        self._place.write(f"{HISTORY}/{max(numbers, default=0) + 1:06d}-{step}.json", data)
+        self._place.write(f"{HISTORY}/{newest + 1:06d}-{step}.json", data)
         self._place.write(ACTIVE, data)
         return control
 
     def _strangers(self, active: BankControlV1, entries: frozenset[str], generators: frozenset[str]) -> list[str]:
-        stored = self.stored(active)
-        ids = {stored.entries.entry(int(row)).id for row in stored.entries.rows_named(entries)}
-        return sorted((entries - ids) | (generators - {name for name in stored.entries.generators() if name}))
+        # A worker that refused the active release judges by one before it, which may have what this one has not.
+        faults, wanted = [], {(one.release, one.manifest_sha256): one for one in (active, *self.states())}
+        for control in islice(wanted.values(), LOOKED_BACK):
+            try:
+                table = self.stored(control).entries
+            except BankInvalid as fault:
+                faults.append(fault)
+                continue
+            entries -= {table.entry(int(row)).id for row in table.rows_named(entries)}
+            generators -= frozenset(name for name in table.generators() if name)
+            if not entries | generators:
+                return []
+        if len(faults) == min(len(wanted), LOOKED_BACK):
+            raise faults[0]
+        return sorted(entries | generators)
 
     def _control(self, name: str, data: bytes) -> BankControlV1:
         try:

@@ -23,7 +23,7 @@ from worker.cli.bank_options import (
     view_options,
     views,
 )
-from worker.cli.bank_releases import activate, disable, publish, releases, rollback
+from worker.cli.bank_releases import activate, announce, disable, publish, releases, rollback
 from worker.cli.embedders import open_embedder
 from worker.cli.options import settings_options
 from worker.cli.progress_bars import progress_bars
@@ -130,7 +130,7 @@ def add(path: Path, sources: tuple[Path, ...], *, loaded: LoadedSettings, as_jso
     return _make(make, as_json=as_json, teacher=teacher)
 
 
-for _command in (activate, disable, publish, releases, rollback):
+for _command in (activate, announce, disable, publish, releases, rollback):
     bank.add_command(_command)
 
 

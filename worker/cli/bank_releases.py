@@ -1,5 +1,5 @@
 """
-``touchstone bank publish``, ``releases``, ``activate``, ``rollback`` and ``disable``: which bank the workers use.
+``touchstone bank publish``, ``releases``, ``activate``, ``rollback``, ``disable`` and ``announce``: which bank is used.
 
 Options, tables and exit codes only. The work is done in ``worker.bank.releases``.
 """
@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli.embedders import open_embedder
+from worker.cli.bank_canaries import TriedCanaries, made_canaries
 from worker.cli.options import settings_options
-from worker.cli.progress_bars import progress_bars
-from worker.errors import EXIT_FOUND, EXIT_OK, ConfigInvalid
+from worker.errors import EXIT_FOUND, EXIT_OK, CannotStart, ConfigInvalid, TouchstoneError
 from worker.settings.load import LoadedSettings
 from worker.settings.tree import Settings
 
@@ -57,6 +56,7 @@ def change_options(command: Callable[..., int]) -> Callable[..., int]:
     metavar="DIR|CSV",
     help="Labelled pictures, as for `bank build`, that a worker must judge so before it uses this release.",
 )
+@click.option("--unjudged", is_flag=True, help="Publish without judging the canaries here first.")
 @JSON
 @settings_options
 def publish(path: Path, *, place: str, as_json: bool, loaded: LoadedSettings, **options: Any) -> int:  # noqa: ANN401 - click's
@@ -64,22 +64,30 @@ def publish(path: Path, *, place: str, as_json: bool, loaded: LoadedSettings, **
     Put BANK into a place of releases, under a name that is not changed any more. No worker uses it yet.
 
     PLACE is a directory or s3://BUCKET/PREFIX, through the profile of fetch.s3 that bank.s3_profile names; it holds the
-    releases of one bank. With --canaries the configured encoder is loaded, and looks at them once. Exit code 0 when it
-    is published, 2 for a name that is taken, 3 for a bank or place that cannot be used.
+    releases of one bank. With --canaries the configured encoder is loaded and looks at them once, and the bank judges
+    them by the configured policy: a release that misses more than bank.canary_agreement allows is not published, since
+    no worker would use it. --unjudged leaves that to the workers, where their policy is another. Exit code 0 when it is
+    published, 1 when canaries miss, 2 for a name that is taken, 3 for a bank or place that cannot be used.
     """
     from worker.bank.files import read_manifest  # noqa: PLC0415 - numpy and pydantic models; --help needs none
 
     with tempfile.TemporaryDirectory(prefix="touchstone-canaries-") as folder:
-        files: dict[str, Path] = {}
+        tried = TriedCanaries({}, 0)
         if options["canaries"] is not None:
-            files = _canaries(path, options["canaries"], Path(folder), loaded.settings, shown=not as_json)
-        name = _open(place, loaded.settings).publish(path, options["release"], canaries=files)
+            judged, shown = not options["unjudged"], not as_json
+            tried = made_canaries(path, options["canaries"], Path(folder), loaded.settings, judged=judged, shown=shown)
+        if tried.refusal is not None:
+            return _unpublished(place, tried, as_json=as_json)
+        name = _open(place, loaded.settings).publish(path, options["release"], canaries=tried.files)
     manifest = read_manifest(path)
     if as_json:
         said = {"place": place, "release": name, "bank": manifest.id, "version": manifest.version}
-        click.echo(json.dumps({**said, "canaries": bool(files)}, indent=2))
+        counts = {"canaries": bool(tried.files), "canaries_right": tried.right, "canaries_total": tried.total}
+        click.echo(json.dumps({"published": True, **said, **counts}, indent=2))
     else:
         click.echo(f"published bank {manifest.id} {manifest.version} as release {name} in {place}")
+        if tried.right is not None:
+            click.echo(f"{tried.right} of {tried.total} canaries were judged as expected")
         click.echo(f"`touchstone bank activate {place} {name}` lets the workers use it")
     return EXIT_OK
 
@@ -131,9 +139,28 @@ def activate(place: str, release: str, *, loaded: LoadedSettings, **options: Any
     """
     Let the workers use RELEASE: they load it beside the old one, try its canaries, and change over while they run.
 
-    What is disabled stays disabled. A worker that cannot use the release keeps the old one and says why in its log.
+    What is disabled stays disabled. A worker that cannot use the release keeps the old one and says why in its log. A
+    damaged active.json is mended, with what the newest readable step of the history disables.
     """
     return _change(place, loaded.settings, options, lambda opened, issuer: opened.activate(release, issuer))
+
+
+@click.command()
+@PLACE
+@JSON
+@settings_options
+def announce(place: str, *, as_json: bool, loaded: LoadedSettings) -> int:
+    """
+    Tell what is active in PLACE through kafka.topics.bank_control, again or for the first time. Nothing is changed.
+
+    For workers with bank.activated_by = "topic", where a command with --topic could not do it.
+    """
+    control = _open(place, loaded.settings).active()
+    if control is None:
+        raise ConfigInvalid(f"{place}: no release is active, so nothing can be announced; activate one with --topic")
+    _announce(loaded.settings, control)
+    _tell(place, loaded.settings, control, as_json=as_json, to_topic=True)
+    return EXIT_OK
 
 
 @click.command()
@@ -181,42 +208,69 @@ def _change(
 ) -> int:
     from worker.bank.releases import Issuer  # noqa: PLC0415 - pydantic models; --help needs none
 
-    control = change(_open(place, settings), Issuer(options["issued_by"] or _user(), options["reason"]))
+    opened = _open(place, settings)
     if options["to_topic"]:
-        from worker.adapters.kafka_control import announce  # noqa: PLC0415 - kafka-python takes its time to import
+        # Before anything is stored: a change that cannot be announced is better not made.
+        _require_topic(settings)
+    damage = opened.damage()
+    control = change(opened, Issuer(options["issued_by"] or _user(), options["reason"]))
+    if damage is not None:
+        disabled = len(control.disabled_entries) + len(control.disabled_generators)
+        click.echo(
+            f"warning: {damage}. It is written anew, with the {disabled} names that the newest readable step of the "
+            "history disables; `touchstone bank releases` shows them",
+            err=True,
+        )
+    if options["to_topic"]:
+        try:
+            _announce(settings, control)
+        except TouchstoneError as fault:
+            raise CannotStart(
+                f"{place} is at release {control.release}, not announced: {fault}. Run `touchstone bank announce "
+                f"{place}` when that is mended; this command need not be run again"
+            ) from fault
+    _tell(place, settings, control, as_json=options["as_json"], to_topic=options["to_topic"])
+    return EXIT_OK
 
-        announce(settings.kafka, control)
-    if options["as_json"]:
+
+def _require_topic(settings: Settings) -> None:
+    from worker.adapters.kafka_client import require_topics  # noqa: PLC0415 - kafka-python takes its time to import
+
+    require_topics(settings.kafka, [settings.kafka.topics.bank_control])
+
+
+def _announce(settings: Settings, control: "BankControlV1") -> None:
+    from worker.adapters.kafka_control import announce as write  # noqa: PLC0415 - kafka-python, as above
+
+    write(settings.kafka, control)
+
+
+def _tell(place: str, settings: Settings, control: "BankControlV1", *, as_json: bool, to_topic: bool) -> None:
+    if as_json:
         click.echo(json.dumps(control.model_dump(mode="json"), indent=2))
-        return EXIT_OK
+        return
     click.echo(f"bank {control.bank}: release {control.release} holds in {place}")
     for what, names in (("entries", control.disabled_entries), ("generators", control.disabled_generators)):
         if names:
             click.echo(f"disabled {what}: {', '.join(names)}")
-    if options["to_topic"]:
+    if to_topic:
         click.echo(f"announced in topic {settings.kafka.topics.bank_control}")
-    return EXIT_OK
+
+
+def _unpublished(place: str, tried: TriedCanaries, *, as_json: bool) -> int:
+    if as_json:
+        counts = {"canaries_right": tried.right, "canaries_total": tried.total}
+        said = {"published": False, "place": place, "canaries": True, **counts, "problem": tried.refusal}
+        click.echo(json.dumps(said, indent=2))
+    else:
+        click.echo(f"not published: {tried.refusal}")
+    return EXIT_FOUND
 
 
 def _open(place: str, settings: Settings) -> "Releases":
     from worker.operation.active_release import open_releases  # noqa: PLC0415 - numpy and pydantic models
 
     return open_releases(place, settings)
-
-
-def _canaries(bank: Path, source: Path, folder: Path, settings: Settings, *, shown: bool) -> dict[str, Path]:
-    from worker.bank.canary_files import embed_canaries, write_canaries  # noqa: PLC0415 - numpy and pydantic models
-    from worker.bank.files import load_bank  # noqa: PLC0415 - likewise
-    from worker.bank.fit import check_fit  # noqa: PLC0415 - likewise
-    from worker.bank.sources import list_source  # noqa: PLC0415 - likewise
-
-    stored = load_bank(bank)
-    listing = list_source(source, stored.manifest.question)
-    embedder = open_embedder(settings, stored.views)
-    check_fit(stored, embedder.encoder, embedder.decoder)
-    with progress_bars(shown=shown) as progress:
-        canaries = embed_canaries(listing, embedder, progress)
-    return write_canaries(folder, canaries, stored.manifest)
 
 
 def _user() -> str | None:

@@ -41,8 +41,9 @@ def forget(loaded: LoadedSettings, content_ids: tuple[str, ...], *, as_json: boo
     Remove the hashes and embeddings of these contents from Redis and from the archive of kept embeddings.
 
     Which bytes a content had is known from Redis, as long as anything of them is kept. Where Redis has lost it,
-    --search-verdicts reads what the verdicts on the content say, and --sha256 names bytes directly. Other contents
-    with the same bytes lose theirs too, and are computed anew when needed. Running workers keep recent embeddings in
+    --search-verdicts reads what the verdicts on the content say, and --sha256 names bytes directly: they are taken for
+    those of every content that is named with them. Other contents with the same bytes lose theirs too, and are computed
+    anew when needed. Running workers keep recent embeddings in
     memory, and archives on other machines are out of reach: --publish reaches both where deletions.enabled is set.
     Verdicts stay, as the record of what was decided, until their topic's retention ends. Exit code 1 when a store
     could not be reached, or nothing is known of a content: what is named was not removed.
@@ -54,15 +55,14 @@ def forget(loaded: LoadedSettings, content_ids: tuple[str, ...], *, as_json: boo
     deletions = _deletions(content_ids, options["tenant"], options["hashes"])
     in_verdicts = 0
     if options["search_verdicts"]:
-        deletions = _searched(loaded.settings.kafka, deletions, shown=not as_json)
-        in_verdicts = sum(len(deletion.hashes) for deletion in deletions if deletion.content is not None)
+        deletions, in_verdicts = _searched(loaded.settings.kafka, deletions, shown=not as_json)
     with _opened(loaded.settings, deletions, scan=options["scan"]) as stores:
         failed: dict[str, str] = {}
         published = 0
         if options["publish"]:
             # First, so that others hear of it whatever happens here.
             try:
-                published = _publish(loaded.settings, deletions, options["hashes"], stores)
+                published = _publish(loaded.settings, deletions, stores)
             except ConfigInvalid:
                 raise
             except TouchstoneError as fault:
@@ -71,7 +71,7 @@ def forget(loaded: LoadedSettings, content_ids: tuple[str, ...], *, as_json: boo
     whole = replace(forgotten, failed={**forgotten.failed, **failed})
     if as_json:
         counts = {"contents": len(set(content_ids)), "in_verdicts": in_verdicts, "published": published}
-        print(json.dumps({**counts, **asdict(whole)}, indent=2))
+        print(json.dumps({**counts, **asdict(whole), "unknown": whole.unknown}, indent=2))
     else:
         if options["search_verdicts"]:
             print(f"{in_verdicts} hashes found in {loaded.settings.kafka.topics.verdicts}.")
@@ -95,13 +95,19 @@ def _deletions(content_ids: Sequence[str], tenant: str | None, hashes: Sequence[
     from worker.domain import ContentHash  # noqa: PLC0415 - likewise
     from worker.operation.forgetting import Deletion  # noqa: PLC0415 - likewise
 
-    named = [Deletion(ContentName(tenant, content_id)) for content_id in dict.fromkeys(content_ids)]
-    return [*named, Deletion(None, tuple(map(ContentHash, hashes)))] if hashes else named
+    found = tuple(map(ContentHash, hashes))
+    if not content_ids:
+        return [Deletion(None, found)]
+    return [Deletion(ContentName(tenant, content_id), found) for content_id in dict.fromkeys(content_ids)]
 
 
-def _searched(settings: "KafkaSettings", deletions: "Sequence[Deletion]", *, shown: bool) -> "list[Deletion]":
+def _searched(
+    settings: "KafkaSettings", deletions: "Sequence[Deletion]", *, shown: bool
+) -> "tuple[list[Deletion], int]":
     """
-    The same deletions, each content with the bytes that its verdicts name. Raises what reading a topic raises.
+    The same deletions, each content also with the bytes that its verdicts name, and how many these are.
+
+    Raises what reading a topic raises.
     """
     from worker.adapters.kafka_collection import collect  # noqa: PLC0415 - kafka takes its time to import
     from worker.operation.searching import bytes_in_verdicts  # noqa: PLC0415 - pydantic models
@@ -112,10 +118,12 @@ def _searched(settings: "KafkaSettings", deletions: "Sequence[Deletion]", *, sho
             settings, settings.topics.verdicts, progress=lambda done, total: report("verdicts", done, total)
         )
         found = bytes_in_verdicts(records, names)
-    return [
-        deletion if deletion.content is None else replace(deletion, hashes=tuple(sorted(found[deletion.content])))
+    searched = [
+        replace(deletion, hashes=tuple(dict.fromkeys([*deletion.hashes, *sorted(found[deletion.content])])))
         for deletion in deletions
+        if deletion.content is not None
     ]
+    return searched, sum(map(len, found.values()))
 
 
 @contextmanager
@@ -136,7 +144,7 @@ def _opened(settings: "Settings", deletions: "Sequence[Deletion]", *, scan: bool
         yield stores
 
 
-def _publish(settings: "Settings", deletions: "Sequence[Deletion]", hashes: Sequence[str], stores: "Stores") -> int:
+def _publish(settings: "Settings", deletions: "Sequence[Deletion]", stores: "Stores") -> int:
     """
     Tell the contents with all hashes that are known here: who hears of them later may no longer find them by name.
     """
@@ -154,7 +162,7 @@ def _publish(settings: "Settings", deletions: "Sequence[Deletion]", hashes: Sequ
         if content is not None
         for message in deletion_messages(
             content,
-            [*hashes, *found, *sorted(known.get(content, ()))],
+            [*found, *sorted(known.get(content, ()))],
             topic=settings.kafka.topics.deletions,
             service=settings.service.name,
         )

@@ -5,9 +5,8 @@
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +21,7 @@ from worker.cli.draining import drained_by_signals
 from worker.cli.options import settings_options
 from worker.cli.progress_lines import Estimates, ProgressLines
 from worker.errors import EXIT_FOUND
+from worker.replay.failures import Failures, summed_up
 from worker.settings.load import LoadedSettings
 from worker.telemetry.log import configure_logging
 
@@ -75,13 +75,16 @@ def replay(
     flow.max_in_flight holds as for the worker. With --no-fetch, which holds no image, at least 4,096 are under way.
 
     Progress with rate and time left is drawn on a terminal; without one, or with --json, it is a line on stderr every
-    10 s: what is done, of how many, how many a second, and the seconds left.
+    10 s: what is done, of how many, how many a second, and the seconds left. Uploads that fail are added up by code
+    there and at the end, not logged one by one unless --verbose is given; each verdict says what was wrong with it.
 
-    Exit code 0 when the whole range was replayed, whatever the verdicts are; 1 when it was stopped before the end; 2
-    when the command contradicts itself or the run is finished; 3 when something is missing or the run's versions are
-    not these; 4 when it broke. After 1 and 4 the run can be resumed.
+    A range without any upload is warned of, and is empty_range in --json.
+
+    Exit code 0 when the whole range was replayed, whatever the verdicts are, also an empty one; 1 when it was stopped
+    before the end; 2 when the command contradicts itself or the run is finished; 3 when something is missing or the
+    run's versions are not these; 4 when it broke. After 1 and 4 the run can be resumed.
     """
-    from worker.replay.order import ReplayWatch, revised  # noqa: PLC0415 - torch takes seconds to import; --help must not
+    from worker.replay.order import ReplayWatch, revised  # noqa: PLC0415 - torch is slow to import, and not for --help
     from worker.replay.run import replay_uploads  # noqa: PLC0415 - likewise
 
     settings = revised(loaded.settings, bank=bank, policy=policy, model=model)
@@ -92,8 +95,13 @@ def replay(
     def on_run(run_id: str, resumed: bool) -> None:
         click.echo(f"run {run_id} {'goes on' if resumed else 'begins'}; to resume it: --run-id {run_id}", err=True)
 
-    with drained_by_signals(settings.flow.drain_timeout_s) as on_loop, _told(bars=not as_json) as progress:
-        report = replay_uploads(settings, order, ReplayWatch(on_loop, progress, on_run))
+    failures = Failures()
+    with ExitStack() as stack:
+        if not verbose:
+            stack.enter_context(summed_up())
+        on_loop = stack.enter_context(drained_by_signals(settings.flow.drain_timeout_s))
+        progress = stack.enter_context(_told(failures, bars=not as_json))
+        report = replay_uploads(settings, order, ReplayWatch(on_loop, progress, on_run, failures))
     if as_json:
         click.echo(json.dumps(as_object(report)))
     else:
@@ -113,6 +121,8 @@ def _order(*, out: str, run_id: str | None, rate: float | None, no_fetch: bool, 
 def as_object(report: "ReplayReport") -> dict[str, object]:
     """
     The report as ``--json`` prints it. ``fetched`` and ``failed`` overlap where a fetched image could not be judged.
+
+    ``failures_by_code`` adds up what this process wrote as failed or counted as a dead letter.
     """
     totals = report.totals
     return {
@@ -130,37 +140,43 @@ def as_object(report: "ReplayReport") -> dict[str, object]:
         "dead_letters": totals.dead_letters,
         "per_s": round(report.per_s, 3),
         "positions_left": report.positions_left,
+        "failures_by_code": dict(report.failures_by_code),
+        "empty_range": report.empty_range,
     }
 
 
 def _show(report: "ReplayReport") -> None:
     told = as_object(report)
     state = "whole range replayed" if report.finished else f"stopped; go on with --run-id {report.run_id}"
+    if report.empty_range:
+        state = f"no upload from {report.since} to {report.until}"
     table = Table(title=Text(f"run {report.run_id}: {state}"))
     for column in ("of the run", ""):
         table.add_column(column)
     for name in ("out", "replayed", "from_embeddings", "fetched", "failed", "dead_letters", "per_s", "positions_left"):
         table.add_row(name.replace("_", " "), Text(str(told[name])))
+    for code, count in report.failures_by_code.items():
+        table.add_row(Text(f"{code}, this time"), Text(str(count)))
     Console().print(table)
 
 
 @contextmanager
-def _told(*, bars: bool) -> Iterator["Report"]:
+def _told(failures: Failures, *, bars: bool) -> Iterator["Report"]:
     """
-    On a terminal, and unless the output is for a machine, bars; else lines on stderr.
+    On a terminal, and unless the output is for a machine, bars; else lines on stderr. Both tell the failures by code.
     """
     console = Console(stderr=True)
     if bars and console.is_terminal:
-        with progress_with_rate(console) as report:
+        with progress_with_rate(console, failures) as report:
             yield report
     else:
-        yield ProgressLines(partial(click.echo, err=True), SystemClock())
+        yield ProgressLines(lambda line: click.echo(f"{line} {failures}".rstrip(), err=True), SystemClock())
 
 
 @contextmanager
-def progress_with_rate(console: Console) -> Iterator["Report"]:
+def progress_with_rate(console: Console, failures: Failures) -> Iterator["Report"]:
     """
-    A bar with rate and time left per kind of work.
+    A bar with rate and time left per kind of work, and the failures so far behind the one that is under way.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -169,6 +185,7 @@ def progress_with_rate(console: Console) -> Iterator["Report"]:
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[failed]}"),
     )
     estimates = Estimates(SystemClock())
     with Progress(*columns, console=console) as bars:
@@ -176,11 +193,11 @@ def progress_with_rate(console: Console) -> Iterator["Report"]:
 
         def report(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total, completed=done, rate="", left="")
+                tasks[what] = bars.add_task(what, total=total, completed=done, rate="", left="", failed="")
             estimate = estimates.note(what, done)
             per_s, eta_s = estimate.per_s, estimate.eta_s(total)
             rate = "" if per_s is None else f"{per_s:,.3g}/s" if per_s < _WHOLE else f"{per_s:,.0f}/s"
             left = "" if eta_s is None else f"{timedelta(seconds=round(eta_s))} left"
-            bars.update(tasks[what], completed=done, total=total, rate=rate, left=left)
+            bars.update(tasks[what], completed=done, total=total, rate=rate, left=left, failed=str(failures))
 
         yield report

@@ -7,21 +7,28 @@ from typing import Final
 
 from worker.adapters.clip_device import survey_device
 from worker.adapters.faiss_bank import FaissBank
-from worker.adapters.system_clock import SystemClock
 from worker.bank.canary_files import read_canaries
 from worker.bank.fit import check_fit
 from worker.bank.leaving_out import Without
 from worker.doctor.finding import Check, Finding, Unanswerable, failed, ok, skipped, warning
 from worker.doctor.parts import Parts
 from worker.flow.bank_judge import BankJudge
-from worker.instruments import Beside, Instruments, WholeBank, buckets_of, open_decoder, open_release
+from worker.instruments import (
+    Beside,
+    Instruments,
+    WholeBank,
+    buckets_of,
+    open_decoder,
+    open_release,
+    read_bank,
+    trial_judge,
+)
 from worker.judgement.conformal import reals_needed
 from worker.operation.canaries import NAMED, canary_misses, require_agreement
 from worker.operation.shadowing import open_candidate
 from worker.policy import Policy, applied_rule, check_policy_fits
 from worker.settings.tree import Settings
 from worker.stages.assess import flag_thresholds
-from worker.telemetry.metrics import InMemoryRecorder
 
 LOADING_S: Final = 180.0
 """Weights may have to be downloaded, and hashed on a slow disk."""
@@ -52,7 +59,8 @@ def model_checks(settings: Settings, parts: Parts) -> list[Check]:
         Check(
             "canaries",
             lambda: canaries(settings, parts),
-            "run `touchstone bank rollback PLACE`, or publish the release again with canaries that are right",
+            f"run `touchstone bank rollback {settings.bank.releases or 'PLACE'}`, or publish the release again with "
+            "canaries that are right",
             LOADING_S,
         ),
         Check("calibration", lambda: calibration(parts), _FIT, LOADING_S),
@@ -127,15 +135,17 @@ def canaries(settings: Settings, parts: Parts) -> Finding:
     control = active.control
     if control.canaries_sha256 is None:
         return skipped(f"release {control.release} was published without --canaries, which would try it first")
-    whole = parts.bank.borrowed()
-    found = read_canaries(active.folder, whole.stored.manifest)
-    misses = canary_misses(_judge_of(settings, parts), found)
+    left = parts.bank.borrowed()
+    found = read_canaries(active.folder, left.stored.manifest)
+    misses = canary_misses(_judge_of(settings, parts, left), found)
     text = f"release {control.release}: {len(found) - len(misses)} of {len(found)} judged as expected"
     if not misses:
         return ok(text)
     named = f"{text}. The worst: {'; '.join(miss.told() for miss in misses[:NAMED])}"
     if control.disabled_entries or control.disabled_generators:
-        # The worker starts with such a bank, see ``worker.operation.bank_watch``.
+        # A worker uses such a release if it passes with nothing left out, see ``worker.operation.canaries``.
+        whole = canary_misses(_judge_of(settings, parts, read_bank(active.folder)), found)
+        require_agreement(whole, len(found), agreement=settings.bank.canary_agreement)
         advice = "publish a release without these references, with canaries"
         return warning(f"{named}; references of it are disabled", advice)
     require_agreement(misses, len(found), agreement=settings.bank.canary_agreement)
@@ -145,22 +155,10 @@ def canaries(settings: Settings, parts: Parts) -> Finding:
     )
 
 
-def _judge_of(settings: Settings, parts: Parts) -> BankJudge:
-    """
-    The judge over the bank of the parts, which has been left out of already what is disabled.
-    """
-    whole, encoder = parts.bank.borrowed(), parts.encoder.borrowed()
-    views = whole.stored.views
+def _judge_of(settings: Settings, parts: Parts, bank: WholeBank) -> BankJudge:
+    encoder, views = parts.encoder.borrowed(), bank.stored.views
     beside = Beside(encoder, open_decoder(settings, encoder, views), parts.policy.borrowed(), views)
-    opened = open_release(beside, settings, whole, Without())
-    return BankJudge(
-        opened.bank,
-        opened.policy,
-        opened.versions("live"),
-        SystemClock(),
-        InMemoryRecorder(),
-        fitted=opened.fitted,
-    )
+    return trial_judge(open_release(beside, settings, bank, Without()))
 
 
 def calibration(parts: Parts) -> Finding:

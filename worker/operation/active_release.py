@@ -1,7 +1,8 @@
 """
-Which release of a place of releases holds, and where its files are on this machine.
+Which release of a place of releases holds, where its files are on this machine, and how a place is looked at.
 
-What changes it is ``worker.bank.releases``; how a running worker follows is ``worker/operation/bank_watch.py``.
+What changes it is ``worker.bank.releases``; which release a worker starts with is ``starting_release.py``, and how a
+running one follows is ``bank_watch.py``.
 """
 
 import hashlib
@@ -54,6 +55,18 @@ def active_release(settings: Settings) -> ActiveRelease | None:
     if place is None:
         return None
     releases = open_releases(place, settings)
+    control = announced_release(settings, releases)
+    return ActiveRelease(control, releases.verified(control))
+
+
+def announced_release(settings: Settings, releases: Releases) -> BankControlV1:
+    """
+    What the pointer or the topic says now.
+
+    Raises ``CannotStart`` where nothing was activated or the place or topic cannot be reached, ``BankInvalid`` for a
+    pointer that says nothing.
+    """
+    place = releases.place.name
     control = releases.active() if settings.bank.activated_by == "pointer" else _announced(settings, releases)
     if control is None:
         where = place if settings.bank.activated_by == "pointer" else f"topic {settings.kafka.topics.bank_control}"
@@ -62,7 +75,7 @@ def active_release(settings: Settings) -> ActiveRelease | None:
             f"bank.releases is {place}, and {where} names no active release; run `touchstone bank publish BANK --to "
             f"{place}` and `touchstone bank activate {place} RELEASE{flag}`"
         )
-    return ActiveRelease(control, releases.verified(control))
+    return control
 
 
 def bank_of(releases: Releases) -> str:

@@ -1,7 +1,8 @@
 """
 A running worker follows its place of releases: looks what holds, loads it beside the old bank, tries it, changes over.
 
-Whatever is wrong with a new release, the worker goes on with the bank it has and says why. The exchange itself is in
+Whatever is wrong with a new release, the worker goes on with the bank it has, without what is disabled, and says why.
+Which release it starts with is in ``starting_release.py``. The exchange itself is in
 ``worker.flow.swapping_judge``, and what a place holds in ``worker.bank.releases``.
 """
 
@@ -24,10 +25,12 @@ from worker.flow.bank_judge import BankJudge
 from worker.flow.crew import Crew
 from worker.flow.judging import Judge
 from worker.flow.swapping_judge import SwappingJudge
-from worker.instruments import Instruments, WholeBank, open_release, read_bank
+from worker.instruments import Instruments, WholeBank, open_release, read_bank, trial_judge
 from worker.operation.active_release import control_reader, open_releases
-from worker.operation.canaries import canary_misses, require_agreement
+from worker.operation.bank_status import BankStatus, same_bank, same_files, same_left_out, status_of
+from worker.operation.canaries import try_canaries
 from worker.operation.short_turns import short_turns
+from worker.operation.starting_release import leaving_out_as
 from worker.ports import Clock, Recorder
 from worker.settings.tree import Settings
 
@@ -38,24 +41,6 @@ ENDS_S: Final = 1.0
 
 Look = Callable[[], BankControlV1 | None]
 Result = Literal["refused", "unreachable"]
-
-
-@dataclass(frozen=True, slots=True)
-class BankStatus:
-    """
-    What the worker judges by: the release, its manifest, since when (seconds since the epoch), and what is disabled.
-
-    ``last_refusal`` says why the newest of what was announced is not in use; None where it is.
-    """
-
-    bank: str
-    release: str
-    manifest_sha256: str
-    since_s: float
-    disabled_entries: int
-    disabled_generators: int
-    swaps: int
-    last_refusal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +67,16 @@ class BankWatch:
         self._releases = releases
         self._clock = clock
         self._recorder = recorder
-        self._control = live.release.control
-        self._present = _Trial(live.release.whole, self._canaries(live.release.control, live.release.whole))
-        self._refused: BankControlV1 | None = None
-        self._status = _status(self._control, clock.wall_s(), swaps=0)
+        release, refusal = live.release, live.release.refusal
+        self._control = release.control
+        self._present = _Trial(release.whole, release.canaries)
+        self._refused = None if refusal is None else refusal.announced
+        self._not_left_out: BankControlV1 | None = None
+        self._status = status_of(
+            self._control, clock.wall_s(), swaps=0, refusal=None if refusal is None else refusal.why
+        )
+        if refusal is not None:
+            recorder.count("bank_swaps_total", result="refused")
         self.on_change: Callable[[BankJudge], None] = _untold
         self._first: BankJudge | None = None
         self._judge: SwappingJudge | None = None
@@ -94,9 +85,8 @@ class BankWatch:
 
     def around(self, judge: BankJudge) -> Judge:
         """
-        The judge whose bank this watch exchanges; the first one's canaries are judged now. Raises ``BankInvalid``.
+        The judge whose bank this watch exchanges.
         """
-        self._try(judge, self._present, self._control)
         self._first = judge
         self._judge = SwappingJudge(judge, self._clock, perturbation=self._beside.views.perturbation)
         return self._judge
@@ -131,13 +121,17 @@ class BankWatch:
     def follow(self, control: BankControlV1) -> None:
         """
         Change over to what holds now, unless it is in use or was refused already; whatever is wrong, keep the old.
+
+        What is disabled is left out of the present bank first, so that it goes at once whatever comes of the release.
         """
         if control == self._refused:
             return
-        if _means(control) == _means(self._control):
+        if same_bank(control, self._control):
             self._control = control
             self._as_announced()
             return
+        if not same_files(control, self._control) and not same_left_out(control, self._control):
+            self._leave_out(control)
         began_s = self._clock.monotonic_s()
         try:
             with short_turns():
@@ -185,7 +179,7 @@ class BankWatch:
         self.follow(control)
 
     def _loaded(self, control: BankControlV1) -> _Trial:
-        if _files(control) == _files(self._control):
+        if same_files(control, self._control):
             # Only what is left out differs: nothing is read again.
             return self._present
         whole = read_bank(self._releases.verified(control))
@@ -206,32 +200,49 @@ class BankWatch:
             fitted=opened.fitted,
             versions=replace(self._first.versions, bank=opened.bank.identity, judgement=opened.judgement_id),
         )
-        self._try(judge, trial, control)
+
+        def whole() -> BankJudge:
+            return trial_judge(open_release(self._beside, self._settings, trial.whole, Without()))
+
+        # The present one has passed, at the start or before it was changed over to.
+        passed = trial is self._present
+        agreement = self._settings.bank.canary_agreement
+        try_canaries(judge, trial.canaries, control, agreement=agreement, whole=None if passed else whole)
         return judge
 
-    def _try(self, judge: BankJudge, trial: _Trial, control: BankControlV1) -> None:
-        if control.canaries_sha256 is None:
-            log.info("bank.no_canaries", release=control.release, advice="publish with --canaries, to try a bank first")
+    def _leave_out(self, control: BankControlV1) -> None:
+        if self._not_left_out is not None and same_left_out(control, self._not_left_out):
             return
-        canaries = trial.canaries
-        misses = canary_misses(judge, canaries)
-        if trial is self._present and (control.disabled_entries or control.disabled_generators):
-            # The files have passed already. What an operator takes out of them must go at once, and must not keep a
-            # worker from starting; canaries that leaned on it are told of.
-            if misses:
-                log.warning("bank.canaries_missed", release=control.release, missed=len(misses), canaries=len(canaries))
+        kept = leaving_out_as(self._control, control)
+        began_s = self._clock.monotonic_s()
+        try:
+            with short_turns():
+                judge = self._opened(self._present, kept)
+        except Exception as fault:
+            # As when a release is loaded: the bank in use judges on, and why it is whole is told, once.
+            self._not_left_out = control
+            log.exception("bank.not_left_out", kept=kept.release, error=type(fault).__name__, why=str(fault))
             return
-        require_agreement(misses, len(canaries), agreement=self._settings.bank.canary_agreement)
-        log.info("bank.canaries_judged", release=control.release, canaries=len(canaries), missed=len(misses))
+        loading_s = self._clock.monotonic_s() - began_s
+        self._change(kept, self._present, judge, loading_s=loading_s, refusal=self._status.last_refusal)
 
-    def _change(self, control: BankControlV1, trial: _Trial, judge: BankJudge, *, loading_s: float) -> None:
+    def _change(
+        self,
+        control: BankControlV1,
+        trial: _Trial,
+        judge: BankJudge,
+        *,
+        loading_s: float,
+        refusal: str | None = None,
+    ) -> None:
         if self._judge is None:
             raise ValueError("around() was not called")
         before = self._status
         self._judge.swap(judge)
         self.on_change(judge)
-        self._first, self._present, self._control, self._refused = judge, trial, control, None
-        self._status = _status(control, self._clock.wall_s(), swaps=before.swaps + 1)
+        self._first, self._present, self._control = judge, trial, control
+        self._refused = self._not_left_out = None
+        self._status = status_of(control, self._clock.wall_s(), swaps=before.swaps + 1, refusal=refusal)
         self._recorder.count("bank_swaps_total", result="swapped")
         log.info(
             "bank.swapped",
@@ -304,30 +315,6 @@ def followed(judge: BankJudge, watch: BankWatch | None, on_judge: Callable[[Bank
     exchanged = watch.around(judge)
     watch.start()
     return exchanged
-
-
-def _means(control: BankControlV1) -> tuple[object, ...]:
-    """
-    What of a record a worker follows; who issued it, when and why is for people.
-    """
-    left = Without.of(control)
-    return *_files(control), left
-
-
-def _files(control: BankControlV1) -> tuple[str | None, ...]:
-    return control.bank, control.release, control.manifest_sha256, control.canaries_sha256
-
-
-def _status(control: BankControlV1, since_s: float, *, swaps: int) -> BankStatus:
-    return BankStatus(
-        bank=control.bank,
-        release=control.release,
-        manifest_sha256=control.manifest_sha256,
-        since_s=since_s,
-        disabled_entries=len(control.disabled_entries),
-        disabled_generators=len(control.disabled_generators),
-        swaps=swaps,
-    )
 
 
 def _untold(_judge: BankJudge) -> None:

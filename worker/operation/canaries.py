@@ -2,16 +2,21 @@
 The canaries of a release, judged by the judge that is to use it: before it judges any upload.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import structlog
+
+from schemas.bank_control import BankControlV1
 from worker.bank.canary_files import Canary
 from worker.domain import Sighting
 from worker.errors import BankInvalid
 from worker.flow.bank_judge import BankJudge
 from worker.stages.decide import Terms, decide
 from worker.stages.match import find_neighbours
+
+log = structlog.get_logger(__name__)
 
 NAMED: Final = 5
 """Of the canaries that went wrong, so many are named, the worst first."""
@@ -56,6 +61,34 @@ def canary_misses(judge: BankJudge, canaries: Sequence[Canary]) -> list[Miss]:
     return sorted(misses, key=lambda miss: (miss.weight, miss.name))
 
 
+def try_canaries(
+    judge: BankJudge,
+    canaries: Sequence[Canary],
+    control: BankControlV1,
+    *,
+    agreement: float,
+    whole: Callable[[], BankJudge] | None = None,
+) -> None:
+    """
+    Refuse a release whose canaries are not judged as expected. Raises ``BankInvalid``.
+
+    What an operator takes out of a release must go at once, though canaries leaned on it: a release of which something
+    is disabled has to pass with nothing left out, by the judge that ``whole`` opens; without ``whole`` it has passed.
+    """
+    if control.canaries_sha256 is None:
+        log.info("bank.no_canaries", release=control.release, advice="publish with --canaries, to try a bank first")
+        return
+    misses, total = canary_misses(judge, canaries), len(canaries)
+    if not misses or not (control.disabled_entries or control.disabled_generators):
+        if whole is not None:
+            require_agreement(misses, total, agreement=agreement)
+        log.info("bank.canaries_judged", release=control.release, canaries=total, missed=len(misses))
+        return
+    if whole is not None:
+        require_agreement(canary_misses(whole(), canaries), total, agreement=agreement)
+    log.warning("bank.canaries_missed", release=control.release, missed=len(misses), canaries=total)
+
+
 def require_agreement(misses: Sequence[Miss], total: int, *, agreement: float) -> None:
     """
     Refuse where fewer than this share of the canaries were decided as expected. Raises ``BankInvalid``.
@@ -65,7 +98,7 @@ def require_agreement(misses: Sequence[Miss], total: int, *, agreement: float) -
         return
     worst = "; ".join(miss.told() for miss in misses[:NAMED])
     raise BankInvalid(
-        f"{right} of {total} canaries were judged as expected, bank.canary_agreement wants {agreement:.4g} of them. "
+        f"{right} of {total} canaries were judged as expected, bank.canary_agreement wants {agreement * 100:.4g} %. "
         f"The worst: {worst}. Look at what changed in this bank, or correct the canaries and publish it again"
     )
 

@@ -25,10 +25,13 @@ INDEX: Final = "the index of contents"
 class Deletion:
     """
     A content that is gone, where it has a name, and the hashes that are known to be its bytes'.
+
+    One that ``was_followed``, most likely and longer than a day ago, is followed again for the stores' sake alone.
     """
 
     content: ContentName | None
     hashes: tuple[ContentHash, ...] = ()
+    was_followed: bool = False
 
     @classmethod
     def of(cls, event: ImageDeletedV1) -> Self:
@@ -55,13 +58,20 @@ class Forgotten:
     """
     What became of some deletions: values removed by store, stores that failed with why, and what was not known.
 
-    ``unknown`` counts contents of which no bytes were known: never seen, forgotten before, or their names have expired.
+    Of ``unknown_contents`` no bytes were known: never seen, forgotten before, or their names have expired.
     """
 
     hashes: int = 0
-    unknown: int = 0
+    unknown_contents: tuple[ContentName, ...] = ()
     removed: Mapping[str, int] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def unknown(self) -> int:
+        """
+        How many contents no bytes were known of.
+        """
+        return len(self.unknown_contents)
 
     def require_whole(self) -> None:
         """
@@ -93,7 +103,9 @@ def forget(deletions: Sequence[Deletion], stores: Stores, recorder: Recorder) ->
     Remove what is kept of these; every store is tried, whatever becomes of the others. Raises nothing for a store.
 
     The names are marked as gone first, so that whoever notes bytes of theirs meanwhile hears of it, and let go last and
-    only after all else: whoever repeats this after a failure finds the bytes by them.
+    only after all else: whoever repeats this after a failure finds the bytes by them. What was followed before is not
+    marked again, or a content that has been uploaded since would be taken for gone, and is nothing to wonder about when
+    no bytes are known.
     """
     names = [deletion.content for deletion in deletions if deletion.content is not None]
     removed: dict[str, int] = {}
@@ -101,7 +113,7 @@ def forget(deletions: Sequence[Deletion], stores: Stores, recorder: Recorder) ->
     known: Mapping[ContentName | None, frozenset[ContentHash]] = {}
     try:
         if stores.index is not None and names:
-            stores.index.mark_gone(names)
+            stores.index.mark_gone([one.content for one in deletions if one.content and not one.was_followed])
         known = known_bytes(deletions, stores)
     except StoreUnavailable as fault:
         failed[INDEX] = str(fault)
@@ -116,7 +128,7 @@ def forget(deletions: Sequence[Deletion], stores: Stores, recorder: Recorder) ->
             stores.index.let_go(names)
         except StoreUnavailable as fault:
             failed[INDEX] = str(fault)
-    unknown = 0 if failed else sum(not (known.get(one.content) or one.hashes) for one in deletions if one.content)
+    unknown = () if failed else _unknown(deletions, known)
     forgotten = Forgotten(len(hashes), unknown, removed, failed)
     _count(forgotten, recorder)
     return forgotten
@@ -128,6 +140,17 @@ def known_bytes(deletions: Sequence[Deletion], stores: Stores) -> Mapping[Conten
     """
     names = [deletion.content for deletion in deletions if deletion.content is not None]
     return dict(stores.index.bytes_of(names).items()) if stores.index is not None and names else {}
+
+
+def _unknown(
+    deletions: Sequence[Deletion], known: Mapping[ContentName | None, frozenset[ContentHash]]
+) -> tuple[ContentName, ...]:
+    """
+    The contents, each once, of which neither a deletion nor the index names bytes; without those followed before.
+    """
+    told = {one.content for one in deletions if one.hashes}
+    names = (one.content for one in deletions if one.content is not None and not one.was_followed)
+    return tuple(dict.fromkeys(name for name in names if name not in told and not known.get(name)))
 
 
 def _hashes(

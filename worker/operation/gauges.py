@@ -13,6 +13,7 @@ from worker import __version__
 from worker.domain import Partition
 from worker.flow.progress import LoopProgress, PipelineLoad
 from worker.operation.bank_in_use import BankInUse
+from worker.operation.bank_status import BankStatus
 from worker.ports import Standing
 from worker.telemetry.drift import Drift
 from worker.telemetry.prometheus import Reading
@@ -97,6 +98,14 @@ def bank_readings(bank: BankInUse, drift: Iterable[Drift], *, group: str, now_s:
         yield Reading("drift_samples", one.samples, {"of": one.of})
         if one.ks is not None:
             yield Reading("drift_ks", one.ks, {"of": one.of})
+
+
+def release_readings(status: BankStatus | None, *, group: str) -> Iterator[Reading]:
+    """
+    Whether what was announced is refused, or cannot be looked up; never so without releases to follow, as ``None``.
+    """
+    refused = status is not None and status.last_refusal is not None
+    yield Reading("bank_refused", float(refused), {"group": group})
 
 
 def _names(partition: Partition) -> dict[str, str]:

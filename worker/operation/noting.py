@@ -23,7 +23,7 @@ from worker.flow.judging import Judge
 from worker.flow.travellers import Failed, Known
 from worker.operation.forgetting import Deletion, forget
 from worker.operation.stores import noted_for_s, open_stores
-from worker.ports import Recorder
+from worker.ports import Forgetter, Recorder
 from worker.settings.tree import Settings
 
 log = structlog.get_logger(__name__)
@@ -165,11 +165,12 @@ class Noting:
 
 
 @contextmanager
-def noting_contents(settings: Settings, recorder: Recorder) -> Iterator[Noting]:
+def noting_contents(settings: Settings, recorder: Recorder, archive: Forgetter | None = None) -> Iterator[Noting]:
     """
     Contents are noted while inside, where there is a Redis to note them in.
 
     What is noticed and taken by nobody is forgotten when this is left, by which time its pipeline must have ended.
+    ``archive`` is the configured one, where this process has it open.
     """
     if not settings.redis.enabled:
         yield Noting(lambda judge: judge, lambda: None)
@@ -185,16 +186,18 @@ def noting_contents(settings: Settings, recorder: Recorder) -> Iterator[Noting]:
             notes.close()
             if crew.join(THREAD_ENDS_S):
                 log.warning("contents.left_unnoted", waited_s=THREAD_ENDS_S)
-            _forget_the_rest(settings, recorder, noticed.take())
+            _forget_the_rest(settings, recorder, noticed.take(), archive)
 
 
-def _forget_the_rest(settings: Settings, recorder: Recorder, left: Sequence[Deletion]) -> None:
+def _forget_the_rest(
+    settings: Settings, recorder: Recorder, left: Sequence[Deletion], archive: Forgetter | None
+) -> None:
     """
     Forget these, and name those of which it failed: nobody else will try.
     """
     if not left:
         return
-    with open_stores(settings, marks=False) as stores:
+    with open_stores(settings, archive=archive, marks=False) as stores:
         forgotten = forget(left, stores, recorder)
     if forgotten.failed:
         log.error(

@@ -21,8 +21,8 @@ from worker import __version__
 from worker.adapters.system_clock import SystemClock
 from worker.flow.bank_judge import BankJudge
 from worker.operation.bank_in_use import BankInUse
-from worker.operation.bank_watch import BankStatus
-from worker.operation.gauges import Watched, bank_readings, build_readings, worker_readings
+from worker.operation.bank_status import BankStatus
+from worker.operation.gauges import Watched, bank_readings, build_readings, release_readings, worker_readings
 from worker.operation.health import Health, alive, ready, started
 from worker.ports import Clock, Recorder
 from worker.settings.show import redacted_tree
@@ -132,6 +132,7 @@ class Serving:
             yield from worker_readings(self._watched, now_s=now_s)
         if self._bank is not None:
             yield from bank_readings(self._bank, self._drift.drift(), group=self._group, now_s=now_s)
+        yield from release_readings(None if self._releases is None else self._releases(), group=self._group)
 
     def _info(self) -> Mapping[str, object]:
         bank, watched = self._bank, self._watched

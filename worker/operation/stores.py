@@ -26,7 +26,7 @@ def noted_for_s(settings: Settings) -> int:
 
 class ArchiveForgetter:
     """
-    The configured archive of kept embeddings, opened for each call.
+    The configured archive of kept embeddings, opened for each call; for whoever has not opened it anyway.
 
     One that is out of reach keeps no other store from forgetting, and is found again when it is back.
     """
@@ -51,17 +51,23 @@ class ArchiveForgetter:
 
 @contextmanager
 def open_stores(
-    settings: Settings, *, memory: Forgetter | None = None, scan: bool = False, marks: bool = True
+    settings: Settings,
+    *,
+    memory: Forgetter | None = None,
+    archive: Forgetter | None = None,
+    scan: bool = False,
+    marks: bool = True,
 ) -> Iterator[Stores]:
     """
     The stores that the settings name, and the memory of this process where it has one; none of them is asked yet.
 
-    With ``scan`` all keys of Redis are walked; without ``marks`` no other worker is told. Raises ``ConfigInvalid`` for
-    a Redis address that is none.
+    ``archive`` is the configured one where this process has it open, which it stays; otherwise each call opens it. With
+    ``scan`` all keys of Redis are walked; without ``marks`` no other worker is told. Raises ``ConfigInvalid`` for a
+    Redis address that is none.
     """
     forgetters: dict[str, Forgetter] = {} if memory is None else {"process": memory}
     if settings.embeddings.keep != "none":
-        forgetters["archive"] = ArchiveForgetter(settings)
+        forgetters["archive"] = ArchiveForgetter(settings) if archive is None else archive
     if not settings.redis.enabled:
         yield Stores(None, forgetters)
         return

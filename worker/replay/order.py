@@ -2,8 +2,8 @@
 What an operator asks of a replay, and what it comes to.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ from worker.errors import ConfigInvalid
 from worker.flow.loop import Loop
 from worker.flow.replay_run import RunTotals
 from worker.replay.destination import Destination
+from worker.replay.failures import Failures
 from worker.settings.tree import BankSettings, EncoderSettings, PolicySettings, Settings
 
 IN_FLIGHT_UNFETCHED: Final = 4096
@@ -45,11 +46,14 @@ class ReplayOrder:
 class ReplayWatch:
     """
     Who looks on: ``on_loop`` is given the loop before its first step, to drain it by signal.
+
+    ``failures`` has what could not be judged, up to the last write that ``progress`` was told of.
     """
 
     on_loop: Callable[[Loop], None] = lambda _loop: None
     progress: Progress = lambda _what, _done, _of: None
     on_run: Callable[[str, bool], None] = lambda _run_id, _resumed: None
+    failures: Failures = field(default_factory=Failures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,8 @@ class ReplayReport:
     """
     What a replay came to. ``totals`` are those of the whole run; ``per_s`` is of this process, from first to last.
 
-    ``positions_left`` are offsets not read, of a run that was stopped.
+    ``failures_by_code`` are of this process, too: failed uploads and dead letters. ``positions_left`` are offsets not
+    read, of a run that was stopped. ``empty_range``: not one offset lies between the bounds.
     """
 
     run_id: str
@@ -70,6 +75,8 @@ class ReplayReport:
     totals: RunTotals
     per_s: float
     positions_left: int
+    failures_by_code: Mapping[str, int]
+    empty_range: bool
 
 
 def in_flight_limit(configured: int, *, fetch: bool) -> int:

@@ -35,7 +35,7 @@ from worker.flow.replay_run import RunOutput, RunPlan, RunState
 from worker.instruments import open_instruments
 from worker.operation.noting import noting_contents
 from worker.ports import Clock, Recorder
-from worker.replay.bounds import parse_bound
+from worker.replay.bounds import parse_bound, require_forward
 from worker.replay.destination import require_apart
 from worker.replay.earlier import memories_of
 from worker.replay.order import ReplayOrder, ReplayReport, ReplayWatch, in_flight_limit
@@ -61,8 +61,7 @@ def replay_uploads(settings: Settings, order: ReplayOrder, watch: ReplayWatch) -
     missing, and what ``Loop.run`` raises: the run can be resumed then.
     """
     require_apart(order.destination, order.topic, settings.kafka.topics, promote=order.promote)
-    for text, option in ((order.since, "--from"), (order.until, "--to")):
-        parse_bound("end" if text is None else text, option)
+    require_forward(order.since, order.until)
     recorder = InMemoryRecorder()
     run_id = order.run_id or _new_run_id()
     with ExitStack() as stack:
@@ -77,6 +76,11 @@ def replay_uploads(settings: Settings, order: ReplayOrder, watch: ReplayWatch) -
         source = KafkaRangeSource(settings.kafka, order.topic, group_id=lag_group, client_id=f"replay-{run_id}")
         stack.callback(source.close)
         plan = _plan(order, found, source, run_id, _names_of(versions))
+        if _is_empty(plan):
+            advice = "the run ends at once; give other --from and --to, or another --topic, if uploads were meant"
+            log.warning("replay.empty_range", topic=plan.topic, since=plan.since, until=plan.until, advice=advice)
+        # Now that nothing refuses the run: until here nothing was made or written.
+        _ensure_output(settings.kafka, order)
         state = output.begin(plan) if found is None else output.resume(found)
         watch.on_run(run_id, found is not None)
         memories = stack.enter_context(
@@ -118,11 +122,13 @@ def _output(settings: KafkaSettings, order: ReplayOrder, run_id: str, recorder: 
     name, path = order.destination.topic, order.destination.path
     if path is not None:
         return RunFile(path)
+    return KafkaRun(_writing_to(settings, name), run_id, recorder, SystemClock())
+
+
+def _writing_to(settings: KafkaSettings, name: str | None) -> KafkaSettings:
     # One name for both: a replay's dead letters are counted, and never sent.
     topics = settings.topics.model_copy(update={"verdicts": name, "dead_letters": name})
-    written = settings.model_copy(update={"topics": topics})
-    _ensure_topic(written, like=order.topic)
-    return KafkaRun(written, run_id, recorder, SystemClock())
+    return settings.model_copy(update={"topics": topics})
 
 
 def _lag_group(settings: KafkaSettings, order: ReplayOrder, run_id: str) -> str:
@@ -132,13 +138,17 @@ def _lag_group(settings: KafkaSettings, order: ReplayOrder, run_id: str) -> str:
     return f"{run_group(settings, run_id)}{'' if order.destination.path is None else '.file'}"
 
 
-def _ensure_topic(settings: KafkaSettings, *, like: str) -> None:
+def _ensure_output(settings: KafkaSettings, order: ReplayOrder) -> None:
     """
-    The topic to write to exists, else it is made as a verdict topic is, with as many partitions as ``like``.
+    A topic to write to exists, else it is made as a verdict topic is, with as many partitions as what is replayed.
     """
+    name, like = order.destination.topic, order.topic
+    if name is None:
+        return
+    settings = _writing_to(settings, name)
     with topics_of(settings) as topics:
-        found = topics.find([settings.topics.verdicts, like])
-        if settings.topics.verdicts in found or like not in found:
+        found = topics.find([name, like])
+        if name in found or like not in found:
             return
         wanted = wanted_topics(
             settings, TopicsFile(), brokers=topics.brokers(), roles=("verdicts",), partitions=found[like].partitions
@@ -177,6 +187,10 @@ def _plan(
     return found.plan
 
 
+def _is_empty(plan: RunPlan) -> bool:
+    return all(stretch.start >= stretch.end for stretch in plan.stretches.values())
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     settings: Settings
@@ -191,7 +205,8 @@ class _Run:
         """
         clock = SystemClock()
         reached = Reached(self.state, watch.progress, clock)
-        outbox = RunOutbox(self.output, self._route(), self.state.totals, on_written=partial(self._written, reached))
+        written = partial(self._written, reached)
+        outbox = RunOutbox(self.output, self._route(), self.state.totals, on_written=written, failures=watch.failures)
         self.source.read(self.state.left())
         # The model and the bank stay for good; without this each full collection walks over all of them again.
         gc.collect()
@@ -221,6 +236,8 @@ class _Run:
             totals=outbox.totals,
             per_s=(outbox.totals.replayed - self.state.totals.replayed) / elapsed_s,
             positions_left=reached.left,
+            failures_by_code=watch.failures.by_code,
+            empty_range=_is_empty(plan),
         )
 
     def _loop(self, pipeline: Pipeline, outbox: RunOutbox, clock: Clock, recorder: Recorder) -> Loop:

@@ -10,6 +10,7 @@ from worker.domain import Message, Outcome, Partition, Release, VerdictIssued
 from worker.errors import PublishFailed
 from worker.flow.replay_run import RunOutput, RunTotals
 from worker.ports import GroupMembership, PositionDone
+from worker.replay.failures import Failures
 from worker.stages.serialise import Route, to_message
 
 _Place = tuple[int, int]
@@ -20,7 +21,8 @@ class RunOutbox:
     Implements ``worker.ports.Outbox`` for ``ExactlyOnce``. ``totals`` are those of the whole run.
 
     Dead letters are counted and not written: the live worker has written them, and a replay judges uploads.
-    ``on_written`` is told the next offsets to read after each write.
+    ``on_written`` is told the next offsets to read after each write; ``failures`` counts what was written without a
+    judgement.
     """
 
     def __init__(
@@ -30,12 +32,14 @@ class RunOutbox:
         totals: RunTotals,
         *,
         on_written: Callable[[Mapping[Partition, int]], None],
+        failures: Failures,
     ) -> None:
         self._output = output
         self._route = route
         self._totals = totals
         self._on_written = on_written
-        self._noted: dict[_Place, RunTotals] = {}
+        self._failures = failures
+        self._noted: dict[_Place, tuple[RunTotals, str | None]] = {}
 
     @property
     def totals(self) -> RunTotals:
@@ -49,7 +53,7 @@ class RunOutbox:
         The message of an outcome, which is noted until it is written.
         """
         place, share = _share_of(outcome)
-        self._noted[place] = share
+        self._noted[place] = share, _code_of(outcome)
         return to_message(outcome, self._route)
 
     def transact(
@@ -63,12 +67,14 @@ class RunOutbox:
         """
         totals = self._totals
         for release in releases:
-            totals += self._noted[release.partition.number, release.offset]
+            totals += self._noted[release.partition.number, release.offset][0]
         verdicts = [release for release in releases if release.message.topic == self._route.verdicts]
         self._output.write(verdicts, offsets, totals)
         self._totals = totals
         for release in releases:
-            del self._noted[release.partition.number, release.offset]
+            _, code = self._noted.pop((release.partition.number, release.offset))
+            if code is not None:
+                self._failures.count(code)
         self._on_written(offsets)
         return True
 
@@ -93,6 +99,11 @@ class RunOutbox:
         """
         The output is its owner's to close.
         """
+
+
+def _code_of(outcome: Outcome) -> str | None:
+    error = outcome.verdict.error if isinstance(outcome, VerdictIssued) else outcome.dead_letter.error
+    return None if error is None else str(error.code)
 
 
 def _share_of(outcome: Outcome) -> tuple[_Place, RunTotals]:

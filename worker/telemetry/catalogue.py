@@ -188,6 +188,10 @@ GAUGES: Final[Mapping[GaugeName, Metric]] = {
         Label("version", limit=1),
         Label("manifest", limit=1),
     ),
+    "bank_refused": _gauge(
+        "1 while the announced release is not in use: it was refused, or what is announced cannot be looked up.",
+        Label("group", limit=1),
+    ),
     "bank_age_seconds": _gauge("Since the bank that judges now was made."),
     "calibration_score_quantile": _gauge(
         "Quantiles of the score among the calibration's reals.", _of("quantile", "0.05", "0.25", "0.5", "0.75", "0.95")

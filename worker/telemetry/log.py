@@ -134,7 +134,7 @@ def log_upload_failed(issued: VerdictIssued, trace_id: str | None = None) -> Non
         "partition": verdict.input.partition,
         "offset": verdict.input.offset,
         "event_id": verdict.input.event_id,
-        "content_id_hash": _short_hash(verdict.content_id),
+        "content_id_hash": short_hash(verdict.content_id),
         "code": error.code,
         "class": error.error_class,
         "stage": error.stage,
@@ -155,7 +155,7 @@ def log_dead_letter(outcome: DeadLettered, trace_id: str | None = None) -> None:
         "partition": letter.original.partition,
         "offset": letter.original.offset,
         "event_id": letter.event_id,
-        "content_id_hash": None if letter.content_id is None else _short_hash(letter.content_id),
+        "content_id_hash": None if letter.content_id is None else short_hash(letter.content_id),
         "code": letter.error.code,
         "class": letter.error.error_class,
         "stage": letter.error.stage,
@@ -183,7 +183,7 @@ def _short_ids(versions: Sequence[Versions]) -> Mapping[str, str | None]:
     return {name: ",".join(sorted(found)) or None for name, found in ids.items()}
 
 
-def _short_hash(text: str) -> str:
+def short_hash(text: str) -> str:
     """
     Enough of a hash to find a platform's asset by, when one has its id; the id itself is the platform's.
     """
