@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 IMAGES ?=
+# Each brings up a Kafka and a Redis of its own.
+TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint check promtool run format lock schemas clean
@@ -29,7 +31,8 @@ demo: setup ## the main job on real servers, in about a minute (IMAGES=folder fo
 	@$(BIN)/touchstone demo $(if $(IMAGES),--images "$(IMAGES)")
 
 test: setup promtool ## all tests, on real Kafka and Redis
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -m alone
 
 promtool: ## .tools/promtool for the tests of the alerts, where apt has it; needs no root
 	@docker/prometheus/fetch_promtool.sh

@@ -1,7 +1,7 @@
 """
 What the operator's guide tells people to type: read from the README, the model card and the comments of ``config/``.
 
-How each of these lines is run stands in ``guide_story.py``.
+How each of our own commands is run stands in ``guide_story.py``, and what holds other programs' in ``guide_shell.py``.
 """
 
 import re
@@ -18,9 +18,11 @@ GUIDES: Final = (
 
 _PROGRAMS: Final = "touchstone|make"
 _IN_A_BLOCK: Final = rf"^\$ ((?:{_PROGRAMS})\b.*)$"
+_AFTER_A_PROMPT: Final = r"^\$ (.*)$"
 _IN_A_COMMENT: Final = rf"^# {{2,}}((?:{_PROGRAMS})\b.*)$"
 """A comment of a settings file that is set off by more than one blank."""
 _IN_A_SENTENCE: Final = rf"`((?:{_PROGRAMS}) [^`]+)`"
+_DOCKER_IN_A_SENTENCE: Final = r"`(docker [^`]+)`"
 
 
 def typed(text: str, *, settings: bool = False) -> list[str]:
@@ -32,6 +34,17 @@ def typed(text: str, *, settings: bool = False) -> list[str]:
     whole = text.replace("\\\n", " ")
     found = re.findall(_IN_A_COMMENT if settings else _IN_A_BLOCK, whole, flags=re.MULTILINE)
     return _once(re.sub(r"\s#\s.*$", "", line) for line in found)
+
+
+def others(text: str, *, settings: bool = False) -> list[str]:
+    """
+    The lines behind a prompt that are no commands of ours, each once, and what is said of Docker within sentences.
+    """
+    ours = set(typed(text))
+    lines = re.findall(_AFTER_A_PROMPT, text.replace("\\\n", " "), flags=re.MULTILINE)
+    prompted = _once(re.sub(r"\s#\s.*$", "", line) for line in lines)
+    said = re.findall(_DOCKER_IN_A_SENTENCE, re.sub(r"\n# (?! )", " ", text) if settings else text)
+    return _once([*(line for line in prompted if line not in ours), *said])
 
 
 def spoken(text: str, *, settings: bool = False) -> list[str]:
@@ -55,3 +68,4 @@ def _of_every_guide(find: Callable[..., list[str]]) -> tuple[str, ...]:
 
 TYPED: Final = _of_every_guide(typed)
 SPOKEN: Final = _of_every_guide(spoken)
+OTHERS: Final = _of_every_guide(others)

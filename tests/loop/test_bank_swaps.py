@@ -270,6 +270,7 @@ def test_failed_uploads_name_the_bank_of_their_time(world: World) -> None:
     assert [(one.outcome.status, one.versions.bank.version) for one in world.verdicts()] == [("failed", "2")]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_memory_is_back_at_its_level_after_fifty_swaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
