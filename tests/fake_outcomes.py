@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from schemas.dead_letter import DeadLetterError, ImageDeadLetterV1, Original
 from schemas.errors import ErrorClass, ErrorCode, Stage
-from worker.domain import DeadLettered, Outcome
+from worker.outcomes import DeadLettered, Outcome
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

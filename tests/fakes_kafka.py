@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from tests.fakes_kafka_group import InMemoryGroup, Membership
-from worker.domain import Partition, RawEvent, Release
+from worker.domain import Partition, RawEvent
 from worker.errors import ProducerFenced, PublishFailed
+from worker.outcomes import Release
 from worker.ports import GroupMembership, Polled, PositionDone
 
 Headers = tuple[tuple[str, bytes | None], ...]

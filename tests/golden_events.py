@@ -31,8 +31,9 @@ from tests.builders import (
     versions,
 )
 from tests.fused_builders import a_fused_judgement
-from worker.domain import Message, Partition, Provenance, RawEvent
+from worker.domain import Partition, Provenance, RawEvent
 from worker.errors import EventUnreadable, UploadFailed
+from worker.outcomes import Message
 from worker.stages.intake import dead_letter_of, read_event
 from worker.stages.report import facts_of_bytes, verdict_of_failure, verdict_of_judgement
 from worker.stages.serialise import Route, source_of, to_message
@@ -172,7 +173,7 @@ def message_document(message: Message) -> Document:
         "topic": message.topic,
         "timestamp_ms": message.timestamp_ms,
         "key": None if message.key is None else message.key.decode(),
-        "headers": {name: value.decode() for name, value in message.headers},
+        "headers": {name: (value or b"").decode() for name, value in message.headers},
         "value": json.loads(message.value),
     }
 

@@ -12,7 +12,7 @@ from schemas.uploaded import HttpsRef
 from worker.adapters.guarded_dial import Dialer
 from worker.adapters.https_store import HttpsStore
 from worker.errors import UploadFailed
-from worker.settings.tree import FetchSettings
+from worker.settings.images import FetchSettings
 
 LIMIT_BYTES = 100_000
 IMAGE = bytes(range(256)) * 40

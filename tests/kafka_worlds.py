@@ -16,7 +16,8 @@ from tests.fakes_kafka import Headers, InMemoryEventSource, InMemoryKafka, InMem
 from tests.kafka_reader import DEADLINE_S, Counts
 from worker.adapters.kafka_outbox import KafkaOutbox
 from worker.adapters.kafka_source import KafkaEventSource
-from worker.domain import Message, Partition, RawEvent, Release
+from worker.domain import Partition, RawEvent
+from worker.outcomes import Message, Release
 from worker.ports import EventSource, Outbox
 from worker.settings.tree import KafkaSettings
 

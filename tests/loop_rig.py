@@ -29,7 +29,8 @@ from worker.adapters.sighting_codec import SightingScope
 from worker.flow.bank_judge import BankJudge
 from worker.flow.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.flow.loop import Loop, LoopLimits, LoopReport
-from worker.flow.pipeline import Pipeline, PipelineLimits, StageSet
+from worker.flow.pipeline import Pipeline
+from worker.flow.stage_set import PipelineLimits, StageSet
 from worker.operation.tracing import Tracing
 from worker.policy import Policy, load_policy
 from worker.ports import EmbeddingCache, EventSource, Outbox
@@ -37,7 +38,7 @@ from worker.spans import UNTRACED, Tracer
 from worker.stages.fetch import fetch_upload
 from worker.stages.intake import read_event
 from worker.stages.report import PolicyIdentity, RunVersions
-from worker.stages.serialise import Route, to_message
+from worker.stages.serialise import Route, to_messages
 from worker.telemetry.metrics import InMemoryRecorder
 from worker.views import GLOBAL_ONLY, ViewSpec
 
@@ -209,7 +210,7 @@ class Worker:
             source,
             self.pipeline,
             delivery_of(tuning, source, outbox),
-            serialise=watched_serialise(partial(to_message, route=ROUTE), self.seams),
+            serialise=watched_serialise(partial(to_messages, route=ROUTE), self.seams),
             limits=LoopLimits(tuning.max_in_flight, tuning.resume_below, tuning.drain_timeout_s),
             clock=self.world.clock,
             recorder=self.recorder,

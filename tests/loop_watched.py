@@ -20,20 +20,18 @@ from worker.domain import (
     Embedding,
     EncoderFingerprint,
     FetchedUpload,
-    Message,
     Neighbourhood,
-    Outcome,
     Pixels,
     RawEvent,
     Sighting,
     Upload,
-    VerdictIssued,
 )
 from worker.errors import EventUnreadable, UploadFailed
 from worker.flow.bank_judge import BankJudge
 from worker.flow.judging import Judge
-from worker.flow.pipeline import StageSet
+from worker.flow.stage_set import StageSet
 from worker.flow.travellers import Failed, Known
+from worker.outcomes import Deferred, Message, Outcome, VerdictIssued
 from worker.ports import Bank, EmbeddingCache, Encoder, PictureDecoder
 from worker.stages.perturb import perturbed_copies
 from worker.views import DecodedPicture
@@ -99,13 +97,16 @@ def watched(stages: StageSet, seams: Seams) -> StageSet:
     )
 
 
-def watched_serialise(serialise: Callable[[Outcome], Message], seams: Seams) -> Callable[[Outcome], Message]:
+def watched_serialise(
+    serialise: Callable[[Outcome], Sequence[Message]], seams: Seams
+) -> Callable[[Outcome], Sequence[Message]]:
     """
     The last stage behind its seam; dead letters pass as the key of their record.
     """
 
-    def seen(outcome: Outcome) -> Message:
-        content_id = outcome.verdict.content_id if isinstance(outcome, VerdictIssued) else (outcome.key or b"").decode()
+    def seen(outcome: Outcome) -> Sequence[Message]:
+        key = outcome.raw.key if isinstance(outcome, Deferred) else outcome.key
+        content_id = outcome.verdict.content_id if isinstance(outcome, VerdictIssued) else (key or b"").decode()
         seams.at("serialise", content_id)
         return serialise(outcome)
 

@@ -22,7 +22,8 @@ from tests.fakes_kafka import Headers, InMemoryEventSource, InMemoryKafka, InMem
 from tests.loop_seams import PATIENCE_S
 from tests.loop_watched import Shelf
 from worker.adapters.system_clock import SystemClock
-from worker.domain import Partition, Release
+from worker.domain import Partition
+from worker.outcomes import Release
 from worker.ports import Clock, GroupMembership, Polled
 
 UPLOADS, VERDICTS, DEAD_LETTERS = "uploads", "verdicts", "dead-letters"

@@ -27,11 +27,13 @@ REQUIRED_HEADERS: Final = {
 }
 
 
-def assert_cloudevent(headers: Iterable[tuple[str, bytes]], value: bytes, key: bytes | None = None) -> BaseCloudEvent:
+def assert_cloudevent(
+    headers: Iterable[tuple[str, bytes | None]], value: bytes, key: bytes | None = None
+) -> BaseCloudEvent:
     """
     The message as the CloudEvents SDK reads it, in both generations of its API; the data is the message's own JSON.
     """
-    pairs = list(headers)
+    pairs = [(name, value) for name, value in headers if value is not None]
     named = dict(pairs)
     event = from_binary_event(KafkaMessage(headers=named, key=key, value=value))
     elder = first_generation.from_binary(first_generation.KafkaMessage(named, key, value))

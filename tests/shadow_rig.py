@@ -14,12 +14,13 @@ from tests.loop_rig import Tuning, Worker, shipped_policy, small_bank
 from tests.loop_seams import PATIENCE_S
 from tests.loop_world import World, eventually
 from worker.adapters.system_clock import SystemClock
-from worker.domain import Message, Outcome, RawEvent, Sighting
+from worker.domain import RawEvent, Sighting
 from worker.errors import EventUnreadable
 from worker.flow.bank_judge import BankJudge
-from worker.flow.pipeline import StageSet
 from worker.flow.shadow import Candidate, Shadow, ShadowingJudge, ShadowLimits
+from worker.flow.stage_set import StageSet
 from worker.flow.travellers import Failed, Known
+from worker.outcomes import Message, Outcome
 from worker.stages.report import PolicyIdentity, RunVersions
 from worker.stages.serialise import Route, to_message
 from worker.telemetry.metrics import InMemoryRecorder

@@ -21,13 +21,13 @@ from worker.adapters.line_outbox import LineOutbox
 from worker.adapters.redis_cache import RedisCache
 from worker.adapters.sighting_codec import SightingScope
 from worker.adapters.system_clock import SystemClock
-from worker.domain import Message
 from worker.flow.bank_judge import BankJudge
 from worker.flow.beside import WatchedFlow
 from worker.flow.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.flow.judging import Judge
 from worker.flow.loop import Flow, Loop, LoopLimits, LoopReport
-from worker.flow.pipeline import Pipeline, PipelineLimits, StageSet
+from worker.flow.pipeline import Pipeline
+from worker.flow.stage_set import PipelineLimits, StageSet
 from worker.instruments import Instruments, open_instruments
 from worker.operation.bank_watch import bank_watching, followed
 from worker.operation.gauges import Watched
@@ -37,13 +37,14 @@ from worker.operation.noting import noting_contents
 from worker.operation.serving import Serving, serving
 from worker.operation.shadowing import around, shadowing
 from worker.operation.tracing import Tracing, configured_tracing
+from worker.outcomes import Message
 from worker.ports import Clock, EmbeddingCache, EventSource, ImageStore, Outbox, PastUploads, Recorder, SightingArchive
 from worker.settings.tree import KafkaSettings, Settings
 from worker.spans import UNTRACED, Tracer
 from worker.stages.fetch import fetch_upload
 from worker.stages.intake import KEEP_BYTES, read_event
 from worker.stages.report import RunVersions
-from worker.stages.serialise import Route, dead_letter_room, source_of, to_message
+from worker.stages.serialise import Route, dead_letter_room, source_of, to_messages
 from worker.telemetry.metrics import InMemoryRecorder
 
 log = structlog.get_logger(__name__)
@@ -172,7 +173,7 @@ def build_loop(
         source,
         pipeline,
         _delivery(settings.kafka, source, outbox),
-        serialise=partial(to_message, route=route),
+        serialise=partial(to_messages, route=route),
         limits=limits,
         clock=SystemClock(),
         recorder=recorder,

@@ -2,7 +2,7 @@
 The values that pass between the stages, in the order in which they arise.
 
 All are frozen. A constructor checks its invariant; after that nobody checks again. The wire types of ``schemas`` begin
-where a value leaves the process, and nowhere earlier.
+where a value leaves the process, and nowhere earlier. How an upload ends is in ``worker.outcomes``.
 """
 
 import math
@@ -14,7 +14,6 @@ from typing import Literal, NewType, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.dead_letter import ImageDeadLetterV1
 from schemas.judgement import AttributionV1, CalibrationV1
 from schemas.uploaded import ImageUploadedV1
 from schemas.verdict import (
@@ -23,7 +22,6 @@ from schemas.verdict import (
     Envelope,
     Evidence,
     ImageFacts,
-    ImageVerdictV1,
     Reason,
     ScoreComponent,
     Thresholds,
@@ -50,11 +48,28 @@ class Partition:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """
+    Where a record lay first, and what became of it so far: of one that is tried again.
+
+    ``attempts`` counts how often its upload has failed, ``timestamp_ms`` is the first record's own; times are since the
+    epoch.
+    """
+
+    partition: Partition
+    offset: int
+    timestamp_ms: int | None
+    attempts: int
+    first_failed_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RawEvent:
     """
-    One record of the upload topic, as it lay there.
+    One record of the upload topic, as it lay there, or of a retry topic, with where it lay first.
 
-    ``received_at_s`` is the worker's clock (seconds since the epoch) when it was polled.
+    ``received_at_s`` is the worker's clock (seconds since the epoch) when it was polled. Key, value and headers are
+    those of the first record; ``partition`` and ``offset`` say where it was read now, and are what is committed.
     """
 
     partition: Partition
@@ -64,6 +79,21 @@ class RawEvent:
     headers: tuple[tuple[str, bytes | None], ...] = ()
     timestamp_ms: int | None = None
     received_at_s: float = 0.0
+    origin: Origin | None = None
+
+    @property
+    def first_place(self) -> tuple[Partition, int]:
+        """
+        Partition and offset at which the record lay first: who it is, if nothing in it says so.
+        """
+        return (self.partition, self.offset) if self.origin is None else (self.origin.partition, self.origin.offset)
+
+    @property
+    def first_timestamp_ms(self) -> int | None:
+        """
+        The record's time stamp when it lay there.
+        """
+        return self.timestamp_ms if self.origin is None else self.origin.timestamp_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,52 +329,3 @@ class Judgement:
     calibration: CalibrationV1 | None = None
     attribution: AttributionV1 | None = None
     missing_heads: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class VerdictIssued:
-    """
-    The terminal outcome of a readable upload.
-    """
-
-    key: bytes
-    identity: EventIdentity
-    verdict: ImageVerdictV1
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLettered:
-    """
-    The terminal outcome of a record that is no upload event.
-    """
-
-    key: bytes | None
-    dead_letter: ImageDeadLetterV1
-    trace: tuple[tuple[str, bytes], ...] = ()
-
-
-Outcome = VerdictIssued | DeadLettered
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """
-    An outcome, serialised for the topic it belongs to.
-    """
-
-    topic: str
-    key: bytes | None
-    value: bytes = field(repr=False)
-    headers: tuple[tuple[str, bytes], ...]
-    timestamp_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """
-    A message that its partition's line has released, with the position that it answers.
-    """
-
-    partition: Partition
-    offset: int
-    message: Message

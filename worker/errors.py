@@ -12,6 +12,7 @@ EXIT_FOUND = 1
 EXIT_USAGE = 2
 EXIT_CANNOT_START = 3
 EXIT_CRASHED = 4
+EXIT_STORM = 5
 
 
 class TouchstoneError(Exception):
@@ -56,6 +57,14 @@ class WorkerCrashed(TouchstoneError):
     """
 
 
+class DeadLetterStorm(TouchstoneError):
+    """
+    So much went wrong in a row that something is wrong with all of it: nothing of it was published or committed.
+    """
+
+    exit_code = EXIT_STORM
+
+
 class PublishFailed(WorkerCrashed):
     """
     The broker did not acknowledge an outcome; its event stays uncommitted and is read again.
@@ -93,17 +102,25 @@ class UploadFailed(Exception):
     One upload cannot be judged, for the stated reason; it becomes a failed verdict.
 
     ``code`` is stable and part of the contract. ``detail`` is for people: at most 512 characters, never a signed URL's
-    query and never image bytes. ``stage`` is the code's own unless something better is known.
+    query and never image bytes. ``stage`` is the code's own unless something better is known. ``retry_after_s`` is how
+    long whoever refused asked us to wait.
     """
 
     def __init__(
-        self, code: ErrorCode, detail: str, *, stage: Stage | None = None, http_status: int | None = None
+        self,
+        code: ErrorCode,
+        detail: str,
+        *,
+        stage: Stage | None = None,
+        http_status: int | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail[:512]
         self.stage = stage if stage is not None else stage_of(code)
         self.http_status = http_status
+        self.retry_after_s = retry_after_s
 
 
 class EventUnreadable(Exception):

@@ -4,10 +4,8 @@ All that a judgement is made with, opened once and checked against each other be
 Part of the composition root: this module builds adapters. What they are put together to is ``worker.app``.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -15,17 +13,15 @@ from schemas.bank_control import BankControlV1
 from schemas.verdict import Mode
 from worker import __version__
 from worker.adapters.clip_encoder import load_encoder
-from worker.adapters.content_credentials import credentials_reader
 from worker.adapters.faiss_bank import FaissBank
 from worker.adapters.faiss_references import FaissReferences
-from worker.adapters.perceptual_hash import pdq
-from worker.adapters.realism_statistics import statistics
 from worker.adapters.system_clock import SystemClock
 from worker.bank.canary_files import Canary, read_canaries
 from worker.bank.files import StoredBank, load_bank
 from worker.bank.fit import check_fit, check_space
 from worker.bank.leaving_out import Without, leave_out
-from worker.errors import BankInvalid, CannotStart, ConfigInvalid
+from worker.decoders import credentials_version, open_decoder
+from worker.errors import BankInvalid, ConfigInvalid
 from worker.flow.bank_judge import BankJudge
 from worker.flow.fitted_bank import FittedBank
 from worker.flow.shared_encoder import SharedEncoder
@@ -37,10 +33,10 @@ from worker.operation.canaries import try_canaries
 from worker.operation.starting_release import Refusal, starting_release
 from worker.policy import Policy, applied_rule, check_policy_fits, load_policy, shipped_policy
 from worker.ports import Bank, Encoder, PictureDecoder, Recorder
-from worker.settings.tree import DecodeSettings, PolicySettings, Settings
+from worker.settings.tree import PolicySettings, Settings
 from worker.shipped import STARTER, STARTER_BANK
 from worker.stages.assess import flag_thresholds
-from worker.stages.decode import DecodeLimits, PillowDecoder, decoder_versions
+from worker.stages.decode import decoder_versions
 from worker.stages.report import PolicyIdentity, RunVersions
 from worker.telemetry.metrics import InMemoryRecorder
 from worker.views import GLOBAL_ONLY, ViewSpec
@@ -125,44 +121,6 @@ class Instruments:
             judgement=self.judgement_id,
             views=self.views.sha256,
         )
-
-
-def open_decoder(settings: Settings, encoder: Encoder, views: ViewSpec = GLOBAL_ONLY) -> PillowDecoder:
-    """
-    The decoder that makes this encoder's input and these views, under the configured limits.
-
-    Raises ``CannotStart`` for formats or trust anchors that cannot be read.
-    """
-    return PillowDecoder(
-        encoder.fingerprint.preprocess,
-        DecodeLimits(formats=settings.decode.formats, max_pixels=settings.decode.max_pixels),
-        perceptual_hash=pdq if settings.decode.perceptual_hash else None,
-        views=views,
-        statistics=statistics if views.realism else None,
-        credentials=credentials_reader(_trust_anchors(settings.decode)) if settings.decode.credentials else None,
-    )
-
-
-def credentials_version(settings: DecodeSettings) -> str | None:
-    """
-    How content credentials are read: library and trust anchors, which say what is valid and trusted; None if not read.
-    """
-    if not settings.credentials:
-        return None
-    anchors = _trust_anchors(settings)
-    digest = "none" if anchors is None else hashlib.sha256(anchors.encode()).hexdigest()[:_SHORT]
-    return f"{version('c2pa-python')}, trust anchors {digest}"
-
-
-def _trust_anchors(settings: DecodeSettings) -> str | None:
-    if settings.trust_anchors is None:
-        return None
-    try:
-        return settings.trust_anchors.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as fault:
-        raise CannotStart(
-            f"decode.trust_anchors {settings.trust_anchors} cannot be read ({type(fault).__name__}); name a PEM file"
-        ) from fault
 
 
 def open_instruments(settings: Settings, recorder: Recorder) -> Instruments:

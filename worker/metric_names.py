@@ -11,6 +11,7 @@ MetricName = Literal[
     "verdicts_total",
     "dead_letters_total",
     "failures_total",
+    "retries_total",
     "cache_requests_total",
     "cache_writes_total",
     "embeddings_reused_total",

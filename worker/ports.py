@@ -22,11 +22,11 @@ from worker.domain import (
     Partition,
     Pixels,
     RawEvent,
-    Release,
     Sighting,
     Upload,
 )
 from worker.metric_names import MetricName
+from worker.outcomes import Release
 from worker.views import DecodedPicture
 
 GroupMembership = NewType("GroupMembership", object)

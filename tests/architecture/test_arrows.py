@@ -48,6 +48,7 @@ CORE = {
     "domain",
     "errors",
     "fingerprint",
+    "outcomes",
     "ports",
     "policy",
     "metric_names",

@@ -22,7 +22,7 @@ from schemas.uploaded import FileRef, HttpsRef, ImageRef, InlineRef, S3Ref, Uplo
 from tests.scripted_web import ScriptedWeb, answer, scripted_web, tls_for
 from worker.adapters.image_store import RoutedImageStore, build_image_store
 from worker.errors import UploadFailed
-from worker.settings.tree import FetchSettings, S3Profile
+from worker.settings.images import FetchSettings, S3Profile
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -22,8 +22,8 @@ from tests.builders import (
 )
 from tests.golden_events import ROUTE, golden_messages
 from tests.peers import assert_cloudevent, assert_valid, validator_of
-from worker.domain import Message
 from worker.errors import EventUnreadable
+from worker.outcomes import Message
 from worker.stages.intake import dead_letter_of, read_event
 from worker.stages.report import verdict_of_judgement
 from worker.stages.serialise import to_message
@@ -134,4 +134,4 @@ def test_what_the_sdk_writes_we_read() -> None:
 
 
 def _type_of(message: Message) -> str:
-    return dict(message.headers)["ce_type"].decode()
+    return (dict(message.headers)["ce_type"] or b"").decode()

@@ -19,7 +19,8 @@ from worker.bank.release_place import DirectoryPlace, ReleasePlace
 from worker.bank.releases import Issuer, Releases
 from worker.errors import BankInvalid, CannotStart, ConfigInvalid
 from worker.operation.active_release import open_releases
-from worker.settings.tree import FetchSettings, S3Profile, Settings
+from worker.settings.images import FetchSettings, S3Profile
+from worker.settings.tree import Settings
 
 NONE: frozenset[str] = frozenset()
 

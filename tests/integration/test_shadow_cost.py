@@ -30,9 +30,9 @@ from worker.adapters.system_clock import SystemClock
 from worker.adapters.topic_plan import TopicsFile, plan_topics, wanted_topics
 from worker.app import build_loop, running_pipeline
 from worker.dev.servers import KafkaAt
-from worker.domain import Message
 from worker.instruments import Instruments, open_instruments
 from worker.operation.shadowing import around, build_shadow, open_candidate
+from worker.outcomes import Message
 from worker.settings.load import load_settings
 from worker.settings.tree import Settings
 from worker.telemetry.metrics import InMemoryRecorder

@@ -23,13 +23,14 @@ from tests.loop_world import World, each, eventually
 from tests.pictures import ANY_HASH
 from tests.release_rig import enlarged, resident_bytes
 from tests.release_worlds import BY, WatchedPlace
-from worker.domain import BankIdentity, Embedding, Neighbourhood, Outcome, RawEvent, Sighting, VerdictIssued
+from worker.domain import BankIdentity, Embedding, Neighbourhood, RawEvent, Sighting
 from worker.errors import EventUnreadable
 from worker.flow.bank_judge import BankJudge
 from worker.flow.judging import Judge
-from worker.flow.pipeline import StageSet
+from worker.flow.stage_set import StageSet
 from worker.flow.swapping_judge import SwappingJudge
 from worker.flow.travellers import Failed, Known
+from worker.outcomes import Outcome, VerdictIssued
 from worker.ports import Bank, Clock
 from worker.stages.report import PolicyIdentity, RunVersions
 

@@ -10,7 +10,7 @@ from tests.loop_rig import Tuning, Worker
 from tests.loop_world import World
 from worker.contents import ContentName
 from worker.domain import ContentHash
-from worker.flow.pipeline import StageSet
+from worker.flow.stage_set import StageSet
 from worker.operation.forgetting import Deletion, Stores, forget
 from worker.operation.noting import ContentNotes, NotingJudge
 from worker.telemetry.metrics import InMemoryRecorder

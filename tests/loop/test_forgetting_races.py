@@ -22,7 +22,7 @@ from worker.adapters.sighting_codec import SightingScope
 from worker.contents import ContentName
 from worker.domain import ContentHash, Sighting
 from worker.flow import keeping, remembering
-from worker.flow.pipeline import StageSet
+from worker.flow.stage_set import StageSet
 from worker.operation.forgetting import Deletion, Stores, forget
 from worker.operation.listening import DeletionListener, Overlooked
 from worker.operation.noting import ContentNotes, Noticed, NotingJudge

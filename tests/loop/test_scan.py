@@ -11,10 +11,10 @@ from tests.loop_rig import ROUTE, Tuning, Worker
 from tests.loop_world import World
 from worker.adapters.file_source import FileSource
 from worker.adapters.line_outbox import LineOutbox
-from worker.domain import Message
 from worker.flow.delivery import AtLeastOnce
 from worker.flow.loop import Loop, LoopLimits
-from worker.stages.serialise import to_message
+from worker.outcomes import Message
+from worker.stages.serialise import to_messages
 
 
 def a_scan(world: World, files: list[Path], lines: list[Message]) -> Loop:
@@ -28,7 +28,7 @@ def a_scan(world: World, files: list[Path], lines: list[Message]) -> Loop:
         source,
         worker.pipeline,
         AtLeastOnce(source, LineOutbox(lines.append), commit_interval_s=0.0),
-        serialise=partial(to_message, route=ROUTE),
+        serialise=partial(to_messages, route=ROUTE),
         limits=LoopLimits(max_in_flight=3, resume_below=0.75, drain_timeout_s=20.0),
         clock=world.clock,
         recorder=worker.recorder,

@@ -16,7 +16,7 @@ from tests.shadow_rig import InMemoryShadowOutbox
 from worker.bank.files import load_bank
 from worker.fitting.bank_fit import Release, fit_bank
 from worker.fitting.fit import FitPlan
-from worker.flow.pipeline import StageSet
+from worker.flow.stage_set import StageSet
 from worker.operation.shadowing import around, build_shadow, open_candidate
 from worker.settings.operations import ShadowSettings
 from worker.telemetry.metrics import InMemoryRecorder

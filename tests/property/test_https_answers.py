@@ -14,7 +14,7 @@ from tests.scripted_web import Answer, ScriptedWeb, scripted_web
 from worker.adapters.guarded_dial import Dialer
 from worker.adapters.https_store import HttpsStore
 from worker.errors import UploadFailed
-from worker.settings.tree import FetchSettings
+from worker.settings.images import FetchSettings
 
 LIMIT_BYTES = 2048
 

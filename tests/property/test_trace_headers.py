@@ -13,10 +13,10 @@ from tests.builders import MAX_EVENT_BYTES, a_raw_event
 from tests.loop_rig import Worker
 from tests.loop_world import VERDICTS, World
 from tests.recorded_spans import SpanBook, a_trace
-from worker.domain import Message
 from worker.errors import EventUnreadable
 from worker.flow.lines import Slot
 from worker.flow.upload_spans import carried_by, received, released, trace_id_of
+from worker.outcomes import Message
 from worker.spans import UNTRACED
 from worker.stages.intake import dead_letter_of, read_event, trace_of_record
 from worker.stages.serialise import Route, to_message
@@ -54,7 +54,7 @@ def test_what_is_carried_is_well_formed(extra: tuple[tuple[str, bytes | None], .
     slot = Slot(raw, received(book.tracer, raw))
     outcome = dead_letter_of(raw, EventUnreadable(ErrorCode.EVENT_INVALID, "any"), worker_version="0", now_s=0.0)
     before = to_message(outcome, ROUTE)
-    after = released(slot, outcome, before)
+    (after,) = released(slot, outcome, [before])
     carried = dict(carried_by(after))
     (process,) = book.spans
     came_from = trace_id_of(before)
@@ -74,10 +74,10 @@ def test_without_tracing_nothing_is_changed(extra: tuple[tuple[str, bytes | None
     raw = a_raw_event()
     raw = type(raw)(raw.partition, raw.offset, raw.key, raw.value, (*raw.headers, *extra))
     outcome = dead_letter_of(raw, EventUnreadable(ErrorCode.EVENT_INVALID, "any"), worker_version="0", now_s=0.0)
-    message = to_message(outcome, ROUTE)
-    trace_id = trace_id_of(message)
+    messages = [to_message(outcome, ROUTE)]
+    trace_id = trace_id_of(messages[0])
 
-    assert released(Slot(raw, received(UNTRACED, raw)), outcome, message) is message
+    assert released(Slot(raw, received(UNTRACED, raw)), outcome, messages) is messages
     assert trace_id is None or re.fullmatch("[0-9a-f]{32}", trace_id)
 
 

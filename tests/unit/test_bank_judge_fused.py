@@ -21,13 +21,14 @@ from tests.peers import assert_valid
 from tests.scripted_judgement import JUDGEMENT_ID, ScriptedJudgement, SilentReferences, an_assessment
 from tests.sightings import a_hash, a_sighting
 from worker.assessment import Assessment
-from worker.domain import Provenance, Sighting, VerdictIssued
+from worker.domain import Provenance, Sighting
 from worker.errors import UploadFailed
 from worker.flow.bank_judge import BankJudge
 from worker.flow.fitted_bank import FittedBank
 from worker.flow.lines import Slot
 from worker.flow.travellers import Failed, Known, Passenger
 from worker.heads.features import FeatureTable, Mask
+from worker.outcomes import VerdictIssued
 from worker.stages.assess import flag_thresholds
 from worker.telemetry.metrics import InMemoryRecorder
 

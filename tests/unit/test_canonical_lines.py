@@ -25,7 +25,8 @@ from schemas.verdict import (
 )
 from schemas.versions import BankVersion, EncoderVersion, PolicyVersion, PreprocessVersion, Versions
 from tests.recorded_log import lines_of, log_undone
-from worker.domain import DeadLettered, EventIdentity, Message, Partition, Release, VerdictIssued
+from worker.domain import EventIdentity, Partition
+from worker.outcomes import DeadLettered, Message, Release, VerdictIssued
 from worker.settings.tree import LogSettings
 from worker.telemetry.log import configure_logging, log_batch_released, log_dead_letter, log_upload_failed
 
@@ -183,6 +184,7 @@ def test_a_released_batch_is_one_canonical_line(stream: io.StringIO) -> None:
         "abstained": 1,
         "failed": 1,
         "dead_letters": 1,
+        "deferred": 0,
         "partitions": {"uploads-0": [5, 5], "uploads-3": [7, 9]},
         "oldest_age_ms": 1250.0,
         "bank": "faces@aaaaaaaaaaaa",

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import pytest
 
 from tests.fakes_kafka import InMemoryEventSource, InMemoryKafka, InMemoryOutbox
-from worker.domain import Message, Partition, Release
+from worker.domain import Partition
 from worker.errors import ProducerFenced, PublishFailed
 from worker.flow.delivery import AtLeastOnce, Delivery, ExactlyOnce
+from worker.outcomes import Message, Release
 from worker.ports import GroupMembership
 
 P0, P1 = Partition("uploads", 0), Partition("uploads", 1)

@@ -10,8 +10,9 @@ import pytest
 
 from worker.doctor import machine
 from worker.doctor.samples import SAMPLES
+from worker.settings.images import DecodeSettings
 from worker.settings.operations import EmbeddingsSettings
-from worker.settings.tree import DecodeSettings, Settings
+from worker.settings.tree import Settings
 
 
 def test_every_format_decodes_here() -> None:

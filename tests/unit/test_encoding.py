@@ -14,10 +14,11 @@ from tests.bank_builders import a_picture
 from tests.fake_encoder import FakeEncoder, fake_decoder
 from tests.sightings import SHIFT, a_hash, a_sighting, bits, same
 from worker.adapters.system_clock import SystemClock
-from worker.domain import ContentHash, Embedding, Outcome, Pixels, RawEvent, Sighting
+from worker.domain import ContentHash, Embedding, Pixels, RawEvent, Sighting
 from worker.errors import EventUnreadable, UploadFailed
 from worker.flow.encoding import SightingMaker
 from worker.flow.travellers import Failed, Known
+from worker.outcomes import Outcome
 from worker.stages.perturb import COPIES, perturbed_copies, shift_of
 from worker.telemetry.metrics import InMemoryRecorder
 from worker.views import GLOBAL_ONLY, Picture, ViewSpec

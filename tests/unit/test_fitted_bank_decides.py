@@ -22,14 +22,15 @@ from worker.bank.manifest import GENERATED
 from worker.bank.release import with_judgement
 from worker.bank.sources import list_source
 from worker.cli.explain import explain
+from worker.decoders import open_decoder
 from worker.dev.small_encoder import write_small_encoder
-from worker.domain import Message
 from worker.errors import BankInvalid, ConfigInvalid
 from worker.fitting.bank_fit import Release, files_of, fit_bank
 from worker.fitting.fit import FitPlan
 from worker.heads.knn import Knn
-from worker.instruments import Instruments, buckets_of, open_decoder, open_instruments
+from worker.instruments import Instruments, buckets_of, open_instruments
 from worker.judgement.store import identified, read_judgement
+from worker.outcomes import Message
 from worker.policy import shipped_policy
 from worker.settings.tree import BankSettings, EncoderSettings, PolicySettings, Settings
 from worker.telemetry.metrics import InMemoryRecorder

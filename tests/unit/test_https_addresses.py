@@ -12,7 +12,7 @@ from tests.https_rig import IMAGE, authority, failure_of, local_only, ref, setti
 from tests.scripted_web import HOST, ScriptedWeb, answer, scripted_web, tls_for
 from worker.adapters.guarded_dial import Dialer
 from worker.adapters.https_store import HttpsStore
-from worker.settings.tree import FetchSettings
+from worker.settings.images import FetchSettings
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from schemas.errors import ErrorCode
 from tests.https_rig import IMAGE, LIMIT_BYTES, SECRET, authority, failure_of, local_only, ref, settings_trusting
 from tests.scripted_web import HOST, Answer, ScriptedWeb, answer, scripted_web, tls_for
 from worker.adapters.https_store import HttpsStore
-from worker.settings.tree import FetchSettings
+from worker.settings.images import FetchSettings
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.https_rig import IMAGE, SECRET, authority, failure_of, local_only, re
 from tests.scripted_web import HOST, Answer, ScriptedWeb, answer, scripted_web, tls_for
 from worker.adapters.https_store import HttpsStore
 from worker.errors import CannotStart
-from worker.settings.tree import FetchSettings
+from worker.settings.images import FetchSettings
 
 
 @pytest.fixture

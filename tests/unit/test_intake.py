@@ -22,8 +22,9 @@ from tests.builders import (
     upload_attributes,
     upload_data,
 )
-from worker.domain import DeadLettered, RawEvent
+from worker.domain import RawEvent
 from worker.errors import EventUnreadable
+from worker.outcomes import DeadLettered
 from worker.stages.intake import MAX_KEY_BYTES, dead_letter_of, read_event
 from worker.stages.serialise import Route, max_dead_letter_bytes, to_message
 
@@ -276,6 +277,10 @@ def test_a_dead_letter_is_never_too_large_to_publish(raw: RawEvent) -> None:
 
     assert original["truncated"] is True
     assert original["value_byte_length"] == len(raw.value or b"")
-    size = len(message.value) + len(message.key or b"") + sum(len(name) + len(value) for name, value in message.headers)
+    size = (
+        len(message.value)
+        + len(message.key or b"")
+        + sum(len(name) + len(value or b"") for name, value in message.headers)
+    )
     assert size <= max_dead_letter_bytes(50_000)
     assert (raw.value or b"").startswith(outcome.dead_letter.original.value_bytes() or b"")

@@ -131,3 +131,27 @@ def test_waiting_has_an_end() -> None:
 
     with pytest.raises(PublishFailed, match=r"2 outcomes .* within 0 s"):
         account.wait_all(0.0)
+
+
+@given(st.integers(2, 4), st.data())
+def test_a_position_with_several_messages_is_done_with_the_last(messages: int, data: st.DataObject) -> None:
+    """
+    Not before, whatever comes between; and where one of them fails, that is told, once, and the others change nothing.
+    """
+    account = Acknowledgements(timeout_s=60)
+    ticket, other = account.expect(UPLOADS, 7, messages=messages), account.expect(UPLOADS, 8)
+    for _ in range(messages - 1):
+        account.settle(ticket)
+    account.settle(other)
+    early = account.take()
+
+    assert early == [(UPLOADS, 8)]
+    if data.draw(st.booleans()):
+        account.settle(ticket)
+        assert account.take() == [(UPLOADS, 7)]
+        return
+    account.fail(ticket, "no room")
+    account.fail(ticket, "no time")
+    account.settle(ticket)
+    with pytest.raises(PublishFailed, match=r"offset 7 .*no room"):
+        account.take()

@@ -16,7 +16,8 @@ import structlog
 
 from tests.recorded_log import lines_of, log_undone
 from worker import __version__
-from worker.domain import Message, Partition, Release
+from worker.domain import Partition
+from worker.outcomes import Message, Release
 from worker.settings.tree import LogSettings
 from worker.telemetry.log import configure_logging
 

@@ -18,7 +18,7 @@ from tests.head_worlds import a_world
 from tests.loop_rig import shipped_policy, small_bank
 from tests.sightings import SHIFT, a_hash, a_scope, a_sighting
 from worker.adapters.sighting_file import SightingFile
-from worker.domain import Provenance, Sighting, VerdictIssued
+from worker.domain import Provenance, Sighting
 from worker.fitting.fit import FitPlan, fit_judgement
 from worker.flow.bank_judge import BankJudge
 from worker.flow.fitted_bank import FittedBank
@@ -26,6 +26,7 @@ from worker.flow.lines import Slot
 from worker.flow.travellers import Known, Passenger
 from worker.heads.reference_bank import ExactBank
 from worker.instruments import buckets_of
+from worker.outcomes import VerdictIssued
 from worker.telemetry.metrics import InMemoryRecorder
 
 DIM = FakeEncoder().fingerprint.dim

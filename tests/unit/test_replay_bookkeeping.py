@@ -11,9 +11,10 @@ from uuid import UUID, uuid4
 from schemas.errors import ErrorCode
 from tests.builders import a_failure_ruling, a_judgement, an_upload, facts, handled, versions
 from worker.adapters.past_upload_index import PastUploadIndex
-from worker.domain import ContentHash, Outcome, Partition, Release, Upload
+from worker.domain import ContentHash, Partition, Upload
 from worker.errors import EventUnreadable, UploadFailed
 from worker.flow.replay_run import RunPlan, RunState, RunTotals
+from worker.outcomes import Outcome, Release
 from worker.ports import GroupMembership, PastUpload
 from worker.replay.failures import Failures
 from worker.replay.run_outbox import RunOutbox
@@ -169,7 +170,7 @@ def test_a_run_is_written_whole_and_added_up() -> None:
         ),
         dead_letter_of(unread.raw, EventUnreadable(ErrorCode.EVENT_INVALID, "no"), worker_version="1", now_s=0.0),
     ]
-    releases = [Release(place, number, outbox.serialise(outcome)) for number, outcome in enumerate(outcomes)]
+    releases = [Release(place, number, outbox.serialise(outcome)[0]) for number, outcome in enumerate(outcomes)]
     before = failures.by_code
     done = outbox.transact(releases, {place: 4}, NOBODY)
     written, offsets, totals = output.writes[0]

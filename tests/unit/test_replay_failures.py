@@ -11,8 +11,8 @@ import structlog
 from schemas.errors import ErrorCode
 from tests.builders import a_failure_ruling, an_upload, handled, versions
 from tests.recorded_log import lines_of, log_undone
-from worker.domain import VerdictIssued
 from worker.errors import UploadFailed
+from worker.outcomes import VerdictIssued
 from worker.replay.failures import FLOW_LOGGER, Failures, summed_up
 from worker.settings.tree import LogSettings
 from worker.stages.report import verdict_of_failure

@@ -10,9 +10,10 @@ import pytest
 
 from tests.kafka_worlds import release
 from worker.adapters.run_file import RunFile, state_path
-from worker.domain import Partition, Release
+from worker.domain import Partition
 from worker.errors import CannotStart, PublishFailed
 from worker.flow.replay_run import RunPlan, RunTotals, Stretch
+from worker.outcomes import Release
 
 PLAN = RunPlan("run-1", "uploads", "file:x", "beginning", "end", {"bank": "a"}, {0: Stretch(0, 9), 1: Stretch(3, 5)})
 ZERO = Partition("uploads", 0)

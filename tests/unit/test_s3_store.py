@@ -17,7 +17,7 @@ from tests.scripted_web import Answer, ScriptedWeb, answer, scripted_web
 from worker.adapters import s3_store
 from worker.adapters.s3_store import S3Store
 from worker.errors import ConfigInvalid, UploadFailed
-from worker.settings.tree import FetchSettings, S3Profile
+from worker.settings.images import FetchSettings, S3Profile
 
 LIMIT_BYTES = 100_000
 IMAGE = bytes(range(256)) * 40

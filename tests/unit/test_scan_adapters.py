@@ -12,8 +12,9 @@ from tests.builders import MAX_EVENT_BYTES
 from tests.fake_outcomes import NOON, ManualClock
 from worker.adapters.file_source import FileSource, event_of_file, list_files
 from worker.adapters.line_outbox import LineOutbox
-from worker.domain import Message, Partition, RawEvent, Release, Upload
+from worker.domain import Partition, RawEvent, Upload
 from worker.errors import ConfigInvalid, PublishFailed
+from worker.outcomes import Message, Release
 from worker.ports import GroupMembership
 from worker.stages.intake import read_event
 

@@ -20,8 +20,8 @@ from tests.builders import (
 )
 from tests.fused_builders import a_fused_judgement
 from tests.peers import assert_valid
-from worker.domain import Message
 from worker.errors import EventUnreadable
+from worker.outcomes import Message
 from worker.stages.intake import dead_letter_of
 from worker.stages.report import verdict_of_judgement
 from worker.stages.serialise import MAX_VERDICT_BYTES, Route, source_of, to_message
@@ -55,7 +55,7 @@ def test_the_headers_of_a_verdict_tell_what_it_answers() -> None:
     message = _message()
     headers = dict(message.headers)
 
-    assert headers["ce_id"].decode() == json.loads(message.value)["verdict_id"]
+    assert headers["ce_id"] == json.loads(message.value)["verdict_id"].encode()
     assert headers["ce_source"] == b"urn:touchstone:worker:touchstone"
     assert (headers["ce_type"], headers["ce_subject"]) == (b"image.verdict.v1", b"post-8843")
     assert (headers["ce_causationid"], headers["ce_correlationid"]) == (b"01J9Z5-upload-8843", b"request-17")

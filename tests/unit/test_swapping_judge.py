@@ -9,11 +9,12 @@ import pytest
 from tests.builders import an_upload
 from tests.fake_outcomes import ManualClock, an_outcome
 from tests.sightings import SHIFT, a_hash, a_sighting
-from worker.domain import Outcome, Provenance, RawEvent, Sighting
+from worker.domain import Provenance, RawEvent, Sighting
 from worker.errors import EventUnreadable
 from worker.flow.lines import Slot
 from worker.flow.swapping_judge import SwappingJudge
 from worker.flow.travellers import Failed, Known, Passenger
+from worker.outcomes import Outcome
 
 
 class NotingJudge:

@@ -18,10 +18,10 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from tests.recorded_log import lines_of, log_undone
 from tests.recorded_spans import SpanBook, a_trace, attribute
 from tests.settings_layers import load
-from worker.domain import Message
 from worker.errors import CannotStart, ProducerFenced
 from worker.flow.upload_spans import carried_by, carrying, trace_id_of
 from worker.operation.tracing import configured_tracing
+from worker.outcomes import Message
 from worker.settings.tree import LogSettings
 from worker.spans import UNTOLD, UNTRACED, Kind
 from worker.telemetry.log import configure_logging

@@ -25,7 +25,7 @@ from schemas.uploaded import HttpsRef
 from worker import __version__
 from worker.adapters.guarded_dial import Dialer, LimitedSocket, time_limit, tls_context
 from worker.errors import CannotStart, UploadFailed
-from worker.settings.tree import FetchSettings
+from worker.settings.images import FetchSettings
 
 Dial = Callable[[str, int, float], LimitedSocket]
 

@@ -12,7 +12,7 @@ from worker.adapters.file_store import FileStore
 from worker.adapters.https_store import HttpsStore
 from worker.adapters.inline_store import InlineStore
 from worker.errors import UploadFailed
-from worker.settings.tree import FetchSettings
+from worker.settings.images import FetchSettings
 
 
 class S3Reader(Protocol):

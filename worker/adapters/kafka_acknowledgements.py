@@ -28,6 +28,7 @@ class Acknowledgements:
         # By ticket and not by position: a position that went and came back is published anew before its first time is
         # acknowledged. In the order of publishing, so the first is the oldest.
         self._waiting: dict[int, tuple[PositionDone, float]] = {}
+        self._missing: dict[int, int] = {}
         self._done: list[PositionDone] = []
         self._failure: str | None = None
 
@@ -40,29 +41,39 @@ class Acknowledgements:
             since_s = next((since_s for _, since_s in self._waiting.values()), None)
         return 0.0 if since_s is None else max(0.0, self._monotonic_s() - since_s)
 
-    def expect(self, partition: Partition, offset: int) -> int:
+    def expect(self, partition: Partition, offset: int, *, messages: int = 1) -> int:
         """
-        A ticket for a position that is about to be published.
+        A ticket for a position that is about to be published, in so many messages.
         """
         with self._changed:
             ticket = next(self._tickets)
             self._waiting[ticket] = ((partition, offset), self._monotonic_s())
+            self._missing[ticket] = messages
         return ticket
 
     def settle(self, ticket: int) -> None:
         """
-        The broker has acknowledged it.
+        The broker has acknowledged a message of it; the last one settles the position.
         """
         with self._changed:
+            if ticket not in self._waiting:  # another message of it has failed
+                return
+            self._missing[ticket] -= 1
+            if self._missing[ticket]:
+                return
+            del self._missing[ticket]
             self._done.append(self._waiting.pop(ticket)[0])
             self._changed.notify_all()
 
     def fail(self, ticket: int, reason: str) -> None:
         """
-        The broker will not acknowledge it; the first failure is the one that is told.
+        The broker will not acknowledge a message of it; the first failure is the one that is told.
         """
         with self._changed:
+            if ticket not in self._waiting:
+                return
             (partition, offset), _ = self._waiting.pop(ticket)
+            del self._missing[ticket]
             if self._failure is None:
                 self._failure = unpublished(partition, offset, reason)
             self._changed.notify_all()

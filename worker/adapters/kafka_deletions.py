@@ -25,8 +25,9 @@ from worker.adapters.kafka_client import (
 )
 from worker.adapters.kafka_outbox import producer_config
 from worker.adapters.kafka_source import raw_event
-from worker.domain import Message, RawEvent
+from worker.domain import RawEvent
 from worker.errors import PublishFailed
+from worker.outcomes import Message
 from worker.settings.tree import KafkaSettings
 
 LOOK_AGAIN_S: Final = 60.0

@@ -25,8 +25,9 @@ from worker.adapters.kafka_client import (
     starting,
     told,
 )
-from worker.domain import Partition, Release
+from worker.domain import Partition
 from worker.errors import CannotStart, ProducerFenced, PublishFailed
+from worker.outcomes import Message, Release
 from worker.ports import GroupMembership, PositionDone, Recorder
 from worker.settings.tree import KafkaSettings
 from worker.stages.serialise import max_dead_letter_bytes
@@ -100,11 +101,12 @@ class KafkaOutbox:
         Hand the messages over, in order. Never blocks: kafka-python's buffer has no bound, what is in flight has.
         """
         for release in releases:
-            ticket = self._acknowledgements.expect(release.partition, release.offset)
-            future = self._send(release)
-            # On the IO thread, which must not be kept.
-            future.add_callback(self._settle, ticket)
-            future.add_errback(self._fail, ticket)
+            ticket = self._acknowledgements.expect(release.partition, release.offset, messages=len(release.messages))
+            for message in release.messages:
+                future = self._send(release, message)
+                # On the IO thread, which must not be kept.
+                future.add_callback(self._settle, ticket)
+                future.add_errback(self._fail, ticket)
 
     def _settle(self, ticket: int, _metadata: object) -> None:
         self._acknowledgements.settle(ticket)
@@ -167,7 +169,7 @@ class KafkaOutbox:
         sent: list[tuple[Release, Any]] = []
         try:
             self._producer.begin_transaction()
-            sent += ((release, self._send(release)) for release in releases)
+            sent += ((release, self._send(release, message)) for release in releases for message in release.messages)
             self._add_offsets(offsets, place)
             # Before the commit: kafka-python 3.0.12 commits a transaction without the messages whose time ran out.
             self._producer.flush(self._settings.publish_timeout_s)
@@ -222,8 +224,7 @@ class KafkaOutbox:
             "read again after a restart."
         ) from error
 
-    def _send(self, release: Release) -> Any:  # noqa: ANN401 - kafka-python is untyped
-        message = release.message
+    def _send(self, release: Release, message: Message) -> Any:  # noqa: ANN401 - kafka-python is untyped
         try:
             return self._producer.send(
                 message.topic,

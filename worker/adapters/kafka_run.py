@@ -21,9 +21,10 @@ from worker.adapters.kafka_run_state import (
     run_group,
     state_of,
 )
-from worker.domain import Partition, Release
+from worker.domain import Partition
 from worker.errors import CannotStart, PublishFailed
 from worker.flow.replay_run import RunPlan, RunState, RunTotals
+from worker.outcomes import Release
 from worker.ports import Clock, GroupMembership, Recorder
 from worker.settings.tree import KafkaSettings
 

@@ -16,7 +16,7 @@ from worker.adapters.circuit_breaker import CircuitBreaker
 from worker.adapters.kafka_client import START_TIMEOUT_S, require_crc32c, require_topics, starting, told
 from worker.adapters.kafka_outbox import producer_config
 from worker.adapters.system_clock import SystemClock
-from worker.domain import Message
+from worker.outcomes import Message
 from worker.settings.tree import KafkaSettings
 
 MAX_BLOCK_MS: Final = 1_000

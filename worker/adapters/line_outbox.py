@@ -4,8 +4,9 @@ An outbox that hands each outcome to a function: what ``touchstone scan`` writes
 
 from collections.abc import Callable, Mapping, Sequence
 
-from worker.domain import Message, Partition, Release
+from worker.domain import Partition
 from worker.errors import PublishFailed
+from worker.outcomes import Message, Release
 from worker.ports import GroupMembership, PositionDone
 
 
@@ -23,7 +24,8 @@ class LineOutbox:
         Write the messages, in order.
         """
         for release in releases:
-            self._write(release.message)
+            for message in release.messages:
+                self._write(message)
             self._acknowledged.append((release.partition, release.offset))
 
     def take_acknowledged(self) -> Sequence[PositionDone]:

@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from worker.domain import Partition, Release
+from worker.domain import Partition
 from worker.errors import CannotStart, PublishFailed
 from worker.flow.replay_run import STATES, RunPlan, RunState, RunTotals, state_from_json
+from worker.outcomes import Release
 
 STATE_SUFFIX: Final = ".run.json"
 

@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.adapters.s3_store import ABSENT, made_client
 from worker.errors import BankInvalid, CannotStart, ConfigInvalid
-from worker.settings.tree import FetchSettings
+from worker.settings.images import FetchSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

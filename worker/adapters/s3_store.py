@@ -26,7 +26,7 @@ from botocore.response import StreamingBody
 from schemas.errors import ErrorCode
 from schemas.uploaded import S3Ref
 from worker.errors import ConfigInvalid, UploadFailed
-from worker.settings.tree import FetchSettings, S3Profile
+from worker.settings.images import FetchSettings, S3Profile
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -94,7 +94,8 @@ def _open(settings: Settings, bank: Path | None) -> _Opened:
     from worker.adapters.clip_encoder import load_encoder  # noqa: PLC0415 - torch takes seconds to import
     from worker.bank.files import load_bank  # noqa: PLC0415 - likewise
     from worker.bank.fit import check_fit  # noqa: PLC0415 - likewise
-    from worker.instruments import bank_path, judgement_of, open_decoder  # noqa: PLC0415 - likewise
+    from worker.decoders import open_decoder  # noqa: PLC0415 - likewise
+    from worker.instruments import bank_path, judgement_of  # noqa: PLC0415 - likewise
     from worker.telemetry.metrics import InMemoryRecorder  # noqa: PLC0415 - likewise
 
     path = bank_path(settings) if bank is None else bank

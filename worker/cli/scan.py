@@ -19,8 +19,8 @@ from rich.text import Text
 
 from schemas.verdict import ImageVerdictV1
 from worker.cli.options import settings_options
-from worker.domain import Message
 from worker.errors import EXIT_FOUND
+from worker.outcomes import Message
 from worker.settings.load import LoadedSettings
 from worker.telemetry.log import configure_logging
 

@@ -11,12 +11,12 @@ import numpy as np
 from PIL import __version__ as pillow_version
 
 from worker.adapters.perceptual_hash import pdq
+from worker.decoders import credentials_version
 from worker.doctor.finding import Check, Finding, failed, ok, skipped, warning
 from worker.doctor.port import http
 from worker.doctor.samples import HEIGHT, SAMPLES, WIDTH
 from worker.domain import ContentHash, Pixels, PreprocessSpec
 from worker.errors import CannotStart, UploadFailed
-from worker.instruments import credentials_version
 from worker.settings.tree import Settings
 from worker.stages.decode import DecodeLimits, PillowDecoder
 

@@ -10,19 +10,11 @@ from worker.adapters.faiss_bank import FaissBank
 from worker.bank.canary_files import read_canaries
 from worker.bank.fit import check_fit
 from worker.bank.leaving_out import Without
+from worker.decoders import open_decoder
 from worker.doctor.finding import Check, Finding, Unanswerable, failed, ok, skipped, warning
 from worker.doctor.parts import Parts
 from worker.flow.bank_judge import BankJudge
-from worker.instruments import (
-    Beside,
-    Instruments,
-    WholeBank,
-    buckets_of,
-    open_decoder,
-    open_release,
-    read_bank,
-    trial_judge,
-)
+from worker.instruments import Beside, Instruments, WholeBank, buckets_of, open_release, read_bank, trial_judge
 from worker.judgement.conformal import reals_needed
 from worker.operation.canaries import NAMED, canary_misses, require_agreement
 from worker.operation.shadowing import open_candidate

@@ -5,10 +5,11 @@ The judge that asks a bank, and its fitted judgement where it has one: match, as
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.domain import Outcome, Provenance, RawEvent, Sighting, Upload
+from worker.domain import Provenance, RawEvent, Sighting, Upload
 from worker.errors import EventUnreadable
 from worker.flow.fitted_bank import FittedBank
 from worker.flow.travellers import Failed, Known
+from worker.outcomes import Outcome
 from worker.policy import Policy
 from worker.ports import Bank, Clock, Recorder
 from worker.stages.assess import Assessed

@@ -4,9 +4,9 @@ Threads that run beside the pipeline, and take the process down when they die, a
 
 from collections.abc import Callable, Sequence
 
-from worker.domain import Outcome
 from worker.flow.lines import Slot
 from worker.flow.loop import Flow
+from worker.outcomes import Outcome
 
 
 class WatchedFlow:

@@ -7,8 +7,9 @@ The order is the same in both promises, and nowhere else in the code: published,
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from worker.domain import Partition, Release
+from worker.domain import Partition
 from worker.flow.ledger import OffsetLedger
+from worker.outcomes import Release
 from worker.ports import EventSource, GroupMembership, Outbox
 
 

@@ -5,9 +5,10 @@ From what is known of an upload to its outcome: match, decide, report.
 from collections.abc import Sequence
 from typing import Protocol
 
-from worker.domain import Outcome, RawEvent, Sighting
+from worker.domain import RawEvent, Sighting
 from worker.errors import EventUnreadable
 from worker.flow.travellers import Failed, Known
+from worker.outcomes import Outcome
 
 
 class Judge(Protocol):

@@ -7,7 +7,8 @@ Belongs to the consumer thread alone; nothing here locks. Outcomes reach it thro
 from collections import deque
 from collections.abc import Iterable
 
-from worker.domain import Outcome, Partition, RawEvent
+from worker.domain import Partition, RawEvent
+from worker.outcomes import Outcome
 from worker.spans import UNTOLD, Span
 
 

@@ -11,13 +11,14 @@ from typing import Protocol
 import structlog
 
 from schemas.verdict import ImageVerdictV1
-from worker.domain import DeadLettered, Message, Outcome, Partition, Release
+from worker.domain import Partition
 from worker.flow.accounting import measure_verdict
 from worker.flow.backlog import Backlog
 from worker.flow.delivery import Delivery
 from worker.flow.lines import Lines, Slot
 from worker.flow.progress import LoopProgress
 from worker.flow.upload_spans import received, released, trace_id_of
+from worker.outcomes import DeadLettered, Deferred, Message, Outcome, Release
 from worker.ports import Clock, EventSource, Recorder
 from worker.spans import UNTRACED, Tracer
 from worker.telemetry.log import log_batch_released, log_dead_letter, log_upload_failed
@@ -100,7 +101,7 @@ class Loop:
         flow: Flow,
         delivery: Delivery,
         *,
-        serialise: Callable[[Outcome], Message],
+        serialise: Callable[[Outcome], Sequence[Message]],
         limits: LoopLimits,
         clock: Clock,
         recorder: Recorder,
@@ -237,13 +238,17 @@ class Loop:
             outcome = slot.outcome
             assert outcome is not None  # noqa: S101 - Lines.release returns settled slots only
             outcomes.append(outcome)
-            message = released(slot, outcome, self._serialise(outcome))
-            releases.append(Release(slot.event.partition, slot.event.offset, message))
+            message, *beside = released(slot, outcome, self._serialise(outcome))
+            releases.append(Release(slot.event.partition, slot.event.offset, message, tuple(beside)))
             self._account(outcome, message)
         self._delivery.accept(releases, self._clock.monotonic_s())
         log_batch_released(releases, outcomes, now_s=self._clock.wall_s(), in_flight=self.in_flight)
 
     def _account(self, outcome: Outcome, message: Message) -> None:
+        if isinstance(outcome, Deferred):
+            self._released["deferred"] += 1
+            self._recorder.count("retries_total", where="topic", code=outcome.code)
+            return
         if isinstance(outcome, DeadLettered):
             self._released["dead_letters"] += 1
             self._recorder.count("dead_letters_total", code=outcome.dead_letter.error.code)

@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 import structlog
 
 from schemas.errors import Stage
-from worker.domain import ContentHash, Outcome, Provenance, Sighting, Upload
+from worker.domain import ContentHash, Provenance, Sighting, Upload
 from worker.errors import UploadFailed
 from worker.flow.byte_budget import ByteBudget
 from worker.flow.containment import as_failure, as_unreadable
@@ -33,11 +33,10 @@ from worker.flow.single_flight import Boarding
 from worker.flow.stage_set import PipelineLimits, StageSet
 from worker.flow.travellers import Decoded, Failed, Fetched, Known, Passenger, Unfetched, Unknown
 from worker.flow.upload_spans import EVENT_ID
+from worker.outcomes import Outcome
 from worker.ports import Clock, Recorder
 from worker.spans import UNTRACED, Tracer
 from worker.views import Picture
-
-__all__ = ["Pipeline", "PipelineLimits", "StageSet"]
 
 log = structlog.get_logger(__name__)
 

@@ -10,8 +10,9 @@ from typing import Literal, Protocol, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from worker.domain import Partition, Release
+from worker.domain import Partition
 from worker.errors import CannotStart
+from worker.outcomes import Release
 
 
 @dataclass(frozen=True, slots=True)

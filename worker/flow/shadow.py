@@ -16,12 +16,13 @@ from typing import Final, Literal, Protocol
 import structlog
 
 from schemas.uploaded import InlineRef
-from worker.domain import Message, Outcome, RawEvent, Sighting, Upload
+from worker.domain import RawEvent, Sighting, Upload
 from worker.errors import EventUnreadable
 from worker.flow.crew import Crew
 from worker.flow.judging import Judge
 from worker.flow.lines import Slot
 from worker.flow.travellers import Failed, Known
+from worker.outcomes import Message, Outcome
 from worker.ports import Recorder
 
 log = structlog.get_logger(__name__)

@@ -7,10 +7,11 @@ What is exchanged, when and why, is ``worker/operation/bank_watch.py``.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from worker.domain import Outcome, RawEvent, Sighting
+from worker.domain import RawEvent, Sighting
 from worker.errors import EventUnreadable
 from worker.flow.judging import Judge
 from worker.flow.travellers import Failed, Known
+from worker.outcomes import Outcome
 from worker.ports import Clock
 
 

@@ -10,8 +10,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Final
 
-from worker.domain import DeadLettered, Message, Outcome, RawEvent
+from worker.domain import RawEvent
 from worker.flow.lines import Slot
+from worker.outcomes import DeadLettered, Deferred, Message, Outcome
 from worker.spans import UNTOLD, UNTRACED, Attribute, Span, TraceHeaders, Tracer
 from worker.stages.intake import trace_of_record
 
@@ -42,13 +43,20 @@ def received(tracer: Tracer, event: RawEvent) -> Span:
     return tracer.start(f"process {topic}", trace_of_record(event), kind="consumer", attributes=attributes)
 
 
-def released(slot: Slot, outcome: Outcome, message: Message) -> Message:
+def released(slot: Slot, outcome: Outcome, messages: Sequence[Message]) -> Sequence[Message]:
     """
-    End an upload's span as its outcome says; the message, carrying that span's context instead of its producer's.
+    End an upload's span as its outcome says; the messages, carrying that span's context instead of its producer's.
+
+    One that goes to a retry topic keeps its producer's, below which it is tried again.
     """
     span = slot.span
     if span is UNTOLD:
-        return message
+        return messages
+    if isinstance(outcome, Deferred):
+        span.set("touchstone.status", "deferred")
+        span.fail(outcome.code)
+        span.finish()
+        return messages
     if isinstance(outcome, DeadLettered):
         span.set("touchstone.status", "dead_letter")
         span.fail(outcome.dead_letter.error.code)
@@ -59,7 +67,7 @@ def released(slot: Slot, outcome: Outcome, message: Message) -> Message:
         if verdict.error is not None:
             span.fail(verdict.error.code)
     span.finish()
-    return carrying(message, span.headers)
+    return [carrying(message, span.headers) for message in messages]
 
 
 def carrying(message: Message, trace: TraceHeaders) -> Message:
@@ -76,14 +84,14 @@ def carried_by(message: Message) -> TraceHeaders:
     """
     The trace context among a message's headers.
     """
-    return tuple(header for header in message.headers if header[0] in TRACE_HEADERS)
+    return tuple((name, value) for name, value in message.headers if name in TRACE_HEADERS and value is not None)
 
 
 def trace_id_of(message: Message) -> str | None:
     """
     The trace that a message belongs to, 32 hex digits, whether or not this worker traces; None without a valid one.
     """
-    found = _TRACEPARENT.fullmatch(dict(message.headers).get("traceparent", b""))
+    found = _TRACEPARENT.fullmatch(dict(message.headers).get("traceparent") or b"")
     return None if found is None else found.group(1).decode()
 
 

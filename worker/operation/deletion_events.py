@@ -15,8 +15,8 @@ from schemas.deleted import ImageDeletedV1
 from schemas.envelope import EventAttributes, schema_urn, write_binary
 from schemas.explain import explain
 from worker.contents import ContentName
-from worker.domain import Message
 from worker.errors import ConfigInvalid
+from worker.outcomes import Message
 
 MOST_HASHES: Final = 64
 """As many as one event may name."""

@@ -15,7 +15,7 @@ import structlog
 
 from worker.adapters.redis_contents import RedisContents
 from worker.contents import ContentIndex, ContentName
-from worker.domain import ContentHash, Outcome, RawEvent, Sighting
+from worker.domain import ContentHash, RawEvent, Sighting
 from worker.errors import EventUnreadable, StoreUnavailable
 from worker.flow.crew import Crew
 from worker.flow.inbox import Inbox
@@ -23,6 +23,7 @@ from worker.flow.judging import Judge
 from worker.flow.travellers import Failed, Known
 from worker.operation.forgetting import Deletion, forget
 from worker.operation.stores import noted_for_s, open_stores
+from worker.outcomes import Outcome
 from worker.ports import Forgetter, Recorder
 from worker.settings.tree import Settings
 

@@ -6,9 +6,10 @@ Where a run is written is behind ``worker.flow.replay_run.RunOutput``.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from worker.domain import Message, Outcome, Partition, Release, VerdictIssued
+from worker.domain import Partition
 from worker.errors import PublishFailed
 from worker.flow.replay_run import RunOutput, RunTotals
+from worker.outcomes import DeadLettered, Deferred, Message, Outcome, Release
 from worker.ports import GroupMembership, PositionDone
 from worker.replay.failures import Failures
 from worker.stages.serialise import Route, to_message
@@ -48,13 +49,13 @@ class RunOutbox:
         """
         return self._totals
 
-    def serialise(self, outcome: Outcome) -> Message:
+    def serialise(self, outcome: Outcome) -> Sequence[Message]:
         """
         The message of an outcome, which is noted until it is written.
         """
         place, share = _share_of(outcome)
         self._noted[place] = share, _code_of(outcome)
-        return to_message(outcome, self._route)
+        return (to_message(outcome, self._route),)
 
     def transact(
         self,
@@ -102,12 +103,16 @@ class RunOutbox:
 
 
 def _code_of(outcome: Outcome) -> str | None:
-    error = outcome.verdict.error if isinstance(outcome, VerdictIssued) else outcome.dead_letter.error
+    if isinstance(outcome, Deferred):
+        return str(outcome.code)
+    error = outcome.dead_letter.error if isinstance(outcome, DeadLettered) else outcome.verdict.error
     return None if error is None else str(error.code)
 
 
 def _share_of(outcome: Outcome) -> tuple[_Place, RunTotals]:
-    if not isinstance(outcome, VerdictIssued):
+    if isinstance(outcome, Deferred):
+        raise PublishFailed("an upload of a replay was put off; a replay has no retry topics")
+    if isinstance(outcome, DeadLettered):
         original = outcome.dead_letter.original
         return (original.partition, original.offset), RunTotals(dead_letters=1)
     verdict = outcome.verdict

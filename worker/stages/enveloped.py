@@ -64,7 +64,8 @@ def unwrapped(raw: RawEvent, value: bytes, event_type: str, model: type[M]) -> E
         document = parse_object(value)
         # A structured event whose producer could not set headers says so by its own version.
         if envelope == "bare" and "specversion" not in document:
-            attributes = read_bare(raw.partition.topic, raw.partition.number, raw.offset, event_type=event_type)
+            place, offset = raw.first_place
+            attributes = read_bare(place.topic, place.number, offset, event_type=event_type)
             return Enveloped(envelope, attributes, model.model_validate_json(value), trace_of(index))
         attributes = read_structured(document)
         _require_type(attributes, event_type)

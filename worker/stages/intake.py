@@ -16,8 +16,9 @@ from schemas.envelope import trace_of
 from schemas.errors import ErrorCode, Stage, class_of
 from schemas.strict_json import JsonObject
 from schemas.uploaded import TYPE, ImageUploadedV1
-from worker.domain import DeadLettered, EventIdentity, RawEvent, Upload
+from worker.domain import EventIdentity, RawEvent, Upload
 from worker.errors import EventUnreadable
+from worker.outcomes import DeadLettered
 from worker.stages.enveloped import unwrapped
 
 MAX_KEY_BYTES: Final = 4096
@@ -111,11 +112,12 @@ def _original(raw: RawEvent, keep_bytes: int) -> Original:
             break
         headers.append(OriginalHeader(name=name, value_base64=_base64(value)))
     kept = None if raw.value is None else raw.value[: max(room, 0)]
+    place, offset = raw.first_place
     return Original(
-        topic=raw.partition.topic,
-        partition=raw.partition.number,
-        offset=raw.offset,
-        timestamp_ms=raw.timestamp_ms,
+        topic=place.topic,
+        partition=place.number,
+        offset=offset,
+        timestamp_ms=raw.first_timestamp_ms,
         key_base64=_base64(key),
         value_base64=_base64(kept),
         headers=tuple(headers),

@@ -31,8 +31,9 @@ from schemas.verdict import (
     Thresholds,
 )
 from schemas.versions import BankVersion, EncoderVersion, PolicyVersion, PreprocessVersion, Versions
-from worker.domain import BankIdentity, EncoderFingerprint, Judgement, Provenance, Upload, VerdictIssued
+from worker.domain import BankIdentity, EncoderFingerprint, Judgement, Provenance, Upload
 from worker.errors import UploadFailed
+from worker.outcomes import VerdictIssued
 from worker.stages.sniff import MEDIA_TYPES
 
 
@@ -260,10 +261,11 @@ def _declared(upload: Upload) -> DeclaredOrigin | None:
 
 def _input(upload: Upload) -> Input:
     raw, identity = upload.raw, upload.identity
+    place, offset = raw.first_place
     return Input(
-        topic=raw.partition.topic,
-        partition=raw.partition.number,
-        offset=raw.offset,
+        topic=place.topic,
+        partition=place.number,
+        offset=offset,
         event_id=identity.id,
         event_source=identity.source,
         event_time=identity.time,
@@ -273,7 +275,8 @@ def _input(upload: Upload) -> Input:
 
 def _timing(upload: Upload, handled: Handled) -> Timing:
     raw, provenance = upload.raw, handled.provenance
-    happened_at_s = None if raw.timestamp_ms is None or raw.timestamp_ms < 0 else raw.timestamp_ms / 1000
+    recorded_ms = raw.first_timestamp_ms
+    happened_at_s = None if recorded_ms is None or recorded_ms < 0 else recorded_ms / 1000
     if upload.identity.time is not None:
         happened_at_s = upload.identity.time.timestamp()
     return Timing(

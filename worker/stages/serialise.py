@@ -14,8 +14,9 @@ from pydantic_core import to_json
 from schemas import dead_letter, verdict
 from schemas.envelope import EventAttributes, schema_urn, write_binary
 from schemas.identity import dead_letter_id
+from schemas.retry import RetryMarks, without_marks, write_marks
 from schemas.verdict import Evidence, ImageVerdictV1
-from worker.domain import DeadLettered, Message, Outcome, VerdictIssued
+from worker.outcomes import DeadLettered, Deferred, Message, Outcome, VerdictIssued
 from worker.stages.intake import KEEP_BYTES
 
 MAX_VERDICT_BYTES: Final = 16_384
@@ -33,12 +34,14 @@ class Route:
     Where outcomes go, and whose word they are: ``source`` is the CloudEvents source of every message.
 
     ``sampled_rate``: of how many uploads each verdict is the one that was chosen; None where all are judged.
+    ``retries`` are the retry topics, the one with the shortest wait first.
     """
 
     verdicts: str
     dead_letters: str
     source: str
     sampled_rate: int | None = None
+    retries: tuple[str, ...] = ()
 
 
 def source_of(service_name: str) -> str:
@@ -66,9 +69,24 @@ def to_message(outcome: Outcome, route: Route) -> Message:
     """
     The message of an outcome, for the topic it belongs to.
     """
-    if isinstance(outcome, VerdictIssued):
-        return _verdict_message(outcome, route)
-    return _dead_letter_message(outcome, route)
+    match outcome:
+        case VerdictIssued():
+            return _verdict_message(outcome, route)
+        case DeadLettered():
+            return _dead_letter_message(outcome, route)
+        case Deferred():
+            return _deferred_message(outcome, route)
+
+
+def to_messages(outcome: Outcome, route: Route) -> tuple[Message, ...]:
+    """
+    All that is published of an outcome, its own message first; behind a failed verdict its dead letter, if it has one.
+    """
+    message = to_message(outcome, route)
+    if not isinstance(outcome, VerdictIssued) or outcome.letter is None:
+        return (message,)
+    letter = DeadLettered(outcome.key, outcome.letter, outcome.identity.trace)
+    return message, _dead_letter_message(letter, route)
 
 
 def verdict_json(issued: ImageVerdictV1) -> bytes:
@@ -130,6 +148,31 @@ def _dead_letter_message(outcome: DeadLettered, route: Route) -> Message:
         value=letter.model_dump_json(by_alias=True).encode(),
         headers=write_binary(attributes, outcome.trace),
         timestamp_ms=_milliseconds(letter.failed_at),
+    )
+
+
+def _deferred_message(outcome: Deferred, route: Route) -> Message:
+    """
+    The record as it first was, with our headers behind its own.
+    """
+    raw, origin = outcome.raw, outcome.origin
+    if raw.value is None:
+        raise ValueError("a record without a value is no upload, and is never tried again")
+    marks = RetryMarks(
+        topic=origin.partition.topic,
+        partition=origin.partition.number,
+        offset=origin.offset,
+        timestamp_ms=origin.timestamp_ms,
+        attempts=origin.attempts,
+        first_failed_at_ms=round(origin.first_failed_at_s * 1000),
+        not_before_ms=round(outcome.not_before_s * 1000),
+    )
+    return Message(
+        topic=route.retries[outcome.step],
+        key=raw.key,
+        value=raw.value,
+        headers=(*without_marks(raw.headers), *write_marks(marks)),
+        timestamp_ms=round(raw.received_at_s * 1000),
     )
 
 

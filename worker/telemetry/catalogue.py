@@ -88,6 +88,11 @@ MEASURED: Final[Mapping[MetricName, Metric]] = {
     "verdicts_total": _counter("Verdicts released.", _of("status", *get_args(Status))),
     "dead_letters_total": _counter("Dead letters released.", _CODE),
     "failures_total": _counter("Uploads that ended as failed verdicts.", _STAGE, _CODE),
+    "retries_total": _counter(
+        "Uploads tried again after a transient failure: at once within the worker, or later by way of a retry topic.",
+        _of("where", "process", "topic"),
+        _CODE,
+    ),
     "cache_requests_total": _counter(
         "Hashes asked of Redis; invalid is a damaged or foreign value, error a Redis that is down or slow, skipped a "
         "request that was not made because it was so a moment ago.",

@@ -18,7 +18,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from schemas.errors import ErrorClass
 from schemas.versions import Versions
 from worker import __version__
-from worker.domain import DeadLettered, Outcome, Release, VerdictIssued
+from worker.outcomes import DeadLettered, Deferred, Outcome, Release, VerdictIssued
 from worker.settings.tree import LogSettings
 from worker.telemetry.redaction import one_line, plain, redact_text, redact_url
 
@@ -110,7 +110,8 @@ def log_batch_released(
         decided=statuses.count("decided"),
         abstained=statuses.count("abstained"),
         failed=statuses.count("failed"),
-        dead_letters=len(outcomes) - len(verdicts),
+        dead_letters=sum(isinstance(outcome, DeadLettered) for outcome in outcomes),
+        deferred=sum(isinstance(outcome, Deferred) for outcome in outcomes),
         partitions=_offset_ranges(releases),
         oldest_age_ms=round(max(ages_ms), 1) if ages_ms else None,
         **_short_ids([verdict.versions for verdict in verdicts]),

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from worker.domain import Partition, Release
+from worker.domain import Partition
 from worker.flow.upload_spans import carried_by, carrying
+from worker.outcomes import Message, Release
 from worker.ports import EventSource, GroupMembership, Outbox, Polled, PositionDone
 from worker.spans import Attribute, Span, Tracer
 
@@ -68,7 +69,7 @@ class TracedOutbox:
         self._outbox = outbox
         self._tracer = tracer
         # A partition that went and came back may have the same position under way twice.
-        self._sending: dict[PositionDone, deque[Span]] = {}
+        self._sending: dict[PositionDone, deque[list[Span]]] = {}
 
     def publish(self, releases: Sequence[Release]) -> None:
         """
@@ -76,8 +77,8 @@ class TracedOutbox:
         """
         traced = []
         for release in releases:
-            span, sent = self._begin(release)
-            self._sending.setdefault((release.partition, release.offset), deque()).append(span)
+            spans, sent = self._begin(release)
+            self._sending.setdefault((release.partition, release.offset), deque()).append(spans)
             traced.append(sent)
         self._outbox.publish(traced)
 
@@ -89,7 +90,8 @@ class TracedOutbox:
         for position in acknowledged:
             spans = self._sending.get(position)
             if spans:
-                spans.popleft().finish()
+                for span in spans.popleft():
+                    span.finish()
             if not spans:
                 self._sending.pop(position, None)
         return acknowledged
@@ -103,8 +105,8 @@ class TracedOutbox:
         with ExitStack() as stack:
             spans, traced = [stack.enter_context(_commit_span(self._tracer, offsets))], []
             for release in releases:
-                span, sent = self._begin(release)
-                spans.append(stack.enter_context(span))
+                begun, sent = self._begin(release)
+                spans += [stack.enter_context(span) for span in begun]
                 traced.append(sent)
             done = self._outbox.transact(traced, offsets, membership)
             if not done:
@@ -131,23 +133,28 @@ class TracedOutbox:
         """
         No acknowledgement will be waited for: its messages may have arrived or not.
         """
-        for spans in self._sending.values():
-            for span in spans:
+        for sent in self._sending.values():
+            for span in (span for spans in sent for span in spans):
                 span.fail("UNACKNOWLEDGED")
                 span.finish(UNACKNOWLEDGED)
         self._sending.clear()
 
-    def _begin(self, release: Release) -> tuple[Span, Release]:
-        topic = release.message.topic
+    def _begin(self, release: Release) -> tuple[list[Span], Release]:
+        spans, messages = [], []
+        for message in release.messages:
+            span = self._send_span(message)
+            spans.append(span)
+            messages.append(carrying(message, span.headers))
+        return spans, replace(release, message=messages[0], beside=tuple(messages[1:]))
+
+    def _send_span(self, message: Message) -> Span:
         attributes = {
             "messaging.system": "kafka",
             "messaging.operation.type": "send",
             "messaging.operation.name": "send",
-            "messaging.destination.name": topic,
+            "messaging.destination.name": message.topic,
         }
-        parent = carried_by(release.message)
-        span = self._tracer.start(f"send {topic}", parent, kind="producer", attributes=attributes)
-        return span, replace(release, message=carrying(release.message, span.headers))
+        return self._tracer.start(f"send {message.topic}", carried_by(message), kind="producer", attributes=attributes)
 
 
 def _commit_span(tracer: Tracer, offsets: Mapping[Partition, int]) -> Span:

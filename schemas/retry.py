@@ -1,0 +1,96 @@
+"""
+What a record of a retry topic carries beside the original key, value and headers: four headers of ours behind them.
+
+They are believed on retry topics only, which producers of uploads must not be allowed to write to: there they say where
+a record without an envelope first lay, and so who it is.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+ORIGIN: Final = "touchstone-origin"
+"""``PARTITION:OFFSET:TIMESTAMP_MS:TOPIC`` of the first record; no time stamp where it had none."""
+
+ATTEMPTS: Final = "touchstone-attempts"
+FIRST_FAILED_AT: Final = "touchstone-first-failed-at-ms"
+NOT_BEFORE: Final = "touchstone-not-before-ms"
+HEADERS: Final = frozenset({ORIGIN, ATTEMPTS, FIRST_FAILED_AT, NOT_BEFORE})
+
+_ORIGIN: Final = re.compile(r"(\d{1,10}):(\d{1,19}):(\d{0,19}):([A-Za-z0-9._-]{1,249})")
+_NUMBER: Final = re.compile(r"\d{1,19}")
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryMarks:
+    """
+    Where the record lay first, how often its upload failed so far, since when, and when it may be tried again.
+
+    Times are milliseconds since the epoch; ``timestamp_ms`` is the first record's own, None where it had none.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int | None
+    attempts: int
+    first_failed_at_ms: int
+    not_before_ms: int
+
+
+class RetryMarksInvalid(ValueError):
+    """
+    A record of a retry topic does not say what it must; the message says which header, what was found, what expected.
+    """
+
+
+def write_marks(marks: RetryMarks) -> tuple[tuple[str, bytes], ...]:
+    """
+    The four headers.
+    """
+    timestamp = "" if marks.timestamp_ms is None else str(marks.timestamp_ms)
+    return (
+        (ORIGIN, f"{marks.partition}:{marks.offset}:{timestamp}:{marks.topic}".encode()),
+        (ATTEMPTS, str(marks.attempts).encode()),
+        (FIRST_FAILED_AT, str(marks.first_failed_at_ms).encode()),
+        (NOT_BEFORE, str(marks.not_before_ms).encode()),
+    )
+
+
+def read_marks(headers: Headers) -> RetryMarks:
+    """
+    What the headers of a record of a retry topic say. Raises ``RetryMarksInvalid``.
+    """
+    found = {name: (value or b"").decode("ascii", "replace") for name, value in headers if name in HEADERS}
+    origin = _ORIGIN.fullmatch(found.get(ORIGIN, ""))
+    if origin is None:
+        raise RetryMarksInvalid(
+            f"header {ORIGIN}: found {found.get(ORIGIN, 'nothing')[:80]!r}, expected PARTITION:OFFSET:TIMESTAMP:TOPIC"
+        )
+    partition, offset, timestamp, topic = origin.groups()
+    return RetryMarks(
+        topic=topic,
+        partition=int(partition),
+        offset=int(offset),
+        timestamp_ms=int(timestamp) if timestamp else None,
+        attempts=_number(found, ATTEMPTS),
+        first_failed_at_ms=_number(found, FIRST_FAILED_AT),
+        not_before_ms=_number(found, NOT_BEFORE),
+    )
+
+
+def without_marks(headers: Headers) -> tuple[tuple[str, bytes | None], ...]:
+    """
+    The headers that the first record had, in their order.
+    """
+    return tuple(header for header in headers if header[0] not in HEADERS)
+
+
+def _number(found: dict[str, str], name: str) -> int:
+    text = found.get(name, "")
+    if _NUMBER.fullmatch(text) is None:
+        raise RetryMarksInvalid(f"header {name}: found {text[:80]!r}, expected a whole number")
+    return int(text)
