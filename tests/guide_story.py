@@ -213,6 +213,9 @@ ELSEWHERE: Final[Mapping[str, Elsewhere]] = {
     "touchstone dev": Elsewhere(
         "tests/integration/test_demo.py", '"-m", "worker", "dev"', "it stays in the foreground until SIGINT"
     ),
+    "touchstone bank announce PLACE": Elsewhere(
+        "tests/integration/test_bank_control.py", 'touchstone("announce", ', "it needs workers that follow a topic"
+    ),
     "make demo": Elsewhere(
         "tests/integration/test_demo.py", '"-m", "worker", "demo"', "it brings servers of its own and takes a minute"
     ),

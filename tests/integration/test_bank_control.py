@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from schemas.bank_control import BankControlV1
+from tests.command_line import command_line
 from tests.outcome_reader import OutcomeReader
 from tests.platform_side import Published, inline, small_jpeg, upload_event
 from tests.release_rig import (
@@ -154,6 +155,24 @@ def test_what_the_topic_says(rig: WorkerRig, releases: Releases) -> None:
     late.close()
 
     assert (before, seen, found) == (None, first, (second, second))
+
+
+def test_what_was_not_announced_is_announced_later(
+    rig: WorkerRig, releases: Releases, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    By the command, which changes nothing in the place.
+    """
+    held = releases.activate("2", BY)
+    sets = [word for one in rig.sets for word in ("--set", one)]
+    touchstone = command_line(monkeypatch, capsys, "bank", last=sets)
+    ran = touchstone("announce", releases.place.name, "--json")
+    reader = ControlReader(rig.settings.kafka, "small")
+    seen = reader.newest()
+    reader.close()
+
+    assert 0 == ran.code, ran.err
+    assert (held, held) == (seen, releases.active())
 
 
 def test_a_missing_topic_is_told(rig: WorkerRig, releases: Releases) -> None:
