@@ -86,6 +86,7 @@ def test_nothing_is_left_beside_the_bank(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "deep/er/bank").iterdir()) == [
         "entries.jsonl",
         "manifest.json",
+        "manifest.sha256",
         "probe.png",
         "vectors.safetensors",
     ]

@@ -16,7 +16,7 @@ from worker.bank.files import StoredBank, load_bank
 from worker.bank.release import with_judgement
 from worker.bank.survey import Progress
 from worker.bank.verify import verify_bank
-from worker.errors import BankInvalid
+from worker.errors import BankInvalid, CannotStart
 from worker.ports import Bank
 
 
@@ -231,7 +231,7 @@ def test_replacing_never_shows_half_a_bank(fitted_bank: Path, monkeypatch: pytes
     before = snapshot(fitted_bank)
     with monkeypatch.context() as patched:
         patched.setattr("worker.bank.release.put_in_place", fail)
-        with pytest.raises(OSError, match="the disk is gone"):
+        with pytest.raises(CannotStart, match="the disk is gone"):
             with_judgement(fitted_bank, Fitted(id=sha("next")))
 
     assert snapshot(fitted_bank) == before

@@ -24,7 +24,7 @@ from worker.bank.manifest import GENERATED as SHIPPED_QUESTION
 from worker.bank.sources import list_source
 from worker.bank.verify import Finding, verify_bank
 from worker.domain import BankEntry, Embedding, Label, Neighbourhood
-from worker.errors import EncoderInvalid
+from worker.errors import BankInvalid, EncoderInvalid
 from worker.heads.features import Matrix
 from worker.heads.reference_bank import ExactBank, Nearest, NearestOfClass, Projection, View
 from worker.settings.tree import BankSettings
@@ -316,9 +316,9 @@ def test_an_unbalanced_bank_is_warned_of(tmp_path: Path) -> None:
     Saying to which label references should be added.
     """
     stored = with_entries(lambda entry: entry, reals=4, fakes=20)
-    [warning] = describe(write(tmp_path / "bank", stored), stored).warnings
+    first, *_ = describe(write(tmp_path / "bank", stored), stored).warnings
 
-    assert "ai_generated has 5.0 times as many references as real" in warning
+    assert "ai_generated has 5.0 times as many references as real" in first
 
 
 def test_balanced_accuracy_by_hand() -> None:
@@ -340,3 +340,14 @@ def test_unknown_sizes_are_unknown(tmp_path: Path) -> None:
 
     assert summary.short_side_px is None
     assert summary.file_bytes is None
+
+
+@pytest.mark.parametrize("name", ["nowhere", "photo.png"])
+def test_what_is_no_directory_is_no_bank(tmp_path: Path, name: str) -> None:
+    """
+    And the message says how to make one.
+    """
+    (tmp_path / "photo.png").write_bytes(b"")
+
+    with pytest.raises(BankInvalid, match="touchstone bank build"):
+        load_bank(tmp_path / name)

@@ -51,12 +51,15 @@ def point_to(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def put(cache: Path, repository: str, name: str, content: bytes) -> Path:
     """
-    A file in the cache, as an earlier download left it.
+    A file in the cache, as an earlier download left it: a link to what is named by its hash.
     """
     folder = cache / f"models--{repository.replace('/', '--')}"
-    file = folder / "snapshots" / "c0ffee" / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content)
+    file, blob = folder / "snapshots" / "c0ffee" / name, folder / "blobs" / hashlib.sha256(content).hexdigest()
+    for path in (file, blob):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    blob.write_bytes(content)
+    file.unlink(missing_ok=True)
+    file.symlink_to(blob)
     (folder / "refs").mkdir(exist_ok=True)
     (folder / "refs" / "main").write_text("c0ffee")
     return file
@@ -185,7 +188,7 @@ def test_a_hub_id_is_downloaded_once(hub: Hub, small: SmallEncoder, monkeypatch:
     assert (model, loaded(small).fingerprint.id) == (first.fingerprint.model, first.fingerprint.id)
     assert [] == hub.asked
     with pytest.raises(EncoderInvalid, match="another or a damaged file"):
-        resolve(settings_of(model, checkpoint_sha256="0" * 64))
+        load_encoder(settings_of(model, checkpoint_sha256="0" * 64), CountingRecorder())
 
 
 def test_a_hub_id_without_a_model_is_named(hub: Hub) -> None:
@@ -296,4 +299,7 @@ def test_a_local_checkpoint_is_verified(small: SmallEncoder) -> None:
     Under an architecture's name as in a folder, the hash comes first.
     """
     with pytest.raises(EncoderInvalid, match="another or a damaged file"):
-        resolve(settings_of("ViT-B-32-quickgelu/openai", checkpoint=small.checkpoint, checkpoint_sha256="1" * 64))
+        load_encoder(
+            settings_of("ViT-B-32-quickgelu/openai", checkpoint=small.checkpoint, checkpoint_sha256="1" * 64),
+            CountingRecorder(),
+        )

@@ -41,23 +41,24 @@ def is_torchscript(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def torchscript_tensors(path: Path) -> dict[str, torch.Tensor]:
+def torchscript_tensors(path: Path, *, named: Path) -> dict[str, torch.Tensor]:
     """
     The tensors of the archive's modules under their dotted names, as ``state_dict`` would name them.
 
-    Raises ``EncoderInvalid`` when the archive is damaged or its pickle asks for anything but tensors.
+    ``named`` is what messages call it. Raises ``EncoderInvalid`` when the archive is damaged or its pickle asks for
+    anything but tensors.
     """
     try:
         with zipfile.ZipFile(path) as archive, archive.open(_member(archive, "data.pkl")) as pickled:
-            root = _TensorUnpickler(pickled, archive).load()
+            root = _TensorUnpickler(pickled, archive, named).load()
     except EncoderInvalid:
         raise
     except Exception as error:
         raise EncoderInvalid(
-            f"{path} cannot be read as a TorchScript archive ({error}): fetch the file anew"
+            f"{named} cannot be read as a TorchScript archive ({error}): fetch the file anew"
         ) from error
     if not isinstance(root, _Record):
-        raise EncoderInvalid(f"{path} is a TorchScript archive of a {type(root).__name__}, want one of a module")
+        raise EncoderInvalid(f"{named} is a TorchScript archive of a {type(root).__name__}, want one of a module")
     return dict(_tensors(root, ""))
 
 
@@ -72,9 +73,10 @@ class _TensorUnpickler(pickle.Unpickler):
     Resolves the handful of names that tensors need; every other name ends the reading.
     """
 
-    def __init__(self, pickled: object, archive: zipfile.ZipFile) -> None:
+    def __init__(self, pickled: object, archive: zipfile.ZipFile, named: Path) -> None:
         super().__init__(pickled)  # type: ignore[arg-type]  # a zip member reads like any binary file
         self._archive = archive
+        self._named = named
 
     def find_class(self, module: str, name: str) -> object:
         if module.startswith("__torch__"):
@@ -88,7 +90,7 @@ class _TensorUnpickler(pickle.Unpickler):
         if module == "torch.jit._pickle" and name in _LISTS:
             return list
         raise EncoderInvalid(
-            f"{self._archive.filename} asks for {module}.{name}, which tensors do not need: do not trust this file"
+            f"{self._named} asks for {module}.{name}, which tensors do not need: do not trust this file"
         )
 
     def persistent_load(self, pid: object) -> torch.Tensor:
@@ -97,7 +99,7 @@ class _TensorUnpickler(pickle.Unpickler):
                 stored = bytearray(self._archive.read(_member(self._archive, f"data/{key}")))
                 return torch.frombuffer(stored, dtype=dtype)[:numel] if numel else torch.empty(0, dtype=dtype)
             case _:
-                raise EncoderInvalid(f"{self._archive.filename} holds a storage of an unknown kind: fetch it anew")
+                raise EncoderInvalid(f"{self._named} holds a storage of an unknown kind: fetch it anew")
 
 
 def _tensor(

@@ -4,8 +4,10 @@ The Hugging Face hub, from which open_clip's registry takes its weights: files o
 What is cached is used as it is, without asking the hub; what is not is fetched, unless the worker is offline.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import huggingface_hub
 from huggingface_hub import constants, get_session
@@ -14,6 +16,9 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from worker.errors import EncoderInvalid
 
 REACH_TIMEOUT_S = 5.0
+
+_BLOBS: Final = "blobs"
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def hub_file(repository: str, names: Sequence[str], *, offline: bool) -> Path:
@@ -45,6 +50,15 @@ def hub_file(repository: str, names: Sequence[str], *, offline: bool) -> Path:
                 "HF_TOKEN if the repository is private"
             ) from error
     raise EncoderInvalid(f"hf-hub:{repository} has none of {', '.join(names)}: it is no open_clip model")
+
+
+def hub_sha256(path: Path) -> str | None:
+    """
+    The sha256 that the hub gave for a file of its cache, by which the client named it; None for any other file.
+    """
+    blob = path.resolve()
+    named = path.is_symlink() and blob.parent.name == _BLOBS and _SHA256.fullmatch(blob.name) is not None
+    return blob.name if named else None
 
 
 def _cached(repository: str, names: Sequence[str]) -> Path | None:

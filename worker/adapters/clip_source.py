@@ -20,8 +20,7 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_mod
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from worker.adapters.clip_activation import check_file, check_hub, check_tag
-from worker.adapters.clip_hub import hub_file
-from worker.adapters.clip_weights import verify
+from worker.adapters.clip_hub import hub_file, hub_sha256
 from worker.errors import EncoderInvalid
 from worker.settings.tree import EncoderSettings
 from worker.shipped import STARTER, STARTER_MODEL, starter_sha256
@@ -33,8 +32,9 @@ HF_HUB = "hf-hub:"
 @dataclass(frozen=True, slots=True)
 class ClipSource:
     """
-    What to load. ``name`` goes into verdicts and holds no path; ``checkpoint`` has been verified where it had to be.
+    What to load; ``name`` goes into verdicts and holds no path.
 
+    ``checkpoint`` must have ``sha256``, which is compared with the very bytes that are loaded, and not before.
     ``architecture`` is an open_clip model configuration, ``preprocess`` an open_clip preprocess configuration without
     the size, which the tower knows.
     """
@@ -43,21 +43,27 @@ class ClipSource:
     architecture: Mapping[str, Any]
     preprocess: Mapping[str, Any]
     checkpoint: Path
+    sha256: str
 
 
 def resolve(settings: EncoderSettings) -> ClipSource:
     """
-    What the settings name, downloaded where need be and verified against ``checkpoint_sha256`` where one is given.
+    What the settings name, downloaded where need be, and the sha256 that its weights must have.
 
-    Raises ``EncoderInvalid`` when it is not there, not what was declared, or would run with the wrong activation.
+    That is ``checkpoint_sha256`` where it is given, else what ships beside the starter or names the file in the hub's
+    cache. Raises ``EncoderInvalid`` when it is not there, has no hash, or would run with the wrong activation.
     """
+    expected = settings.checkpoint_sha256
     if settings.model == STARTER and settings.checkpoint is None:
-        source = replace(_from_folder(STARTER_MODEL), name=STARTER)
-        verify(source.checkpoint, starter_sha256())
+        source = replace(_from_folder(STARTER_MODEL, starter_sha256()), name=STARTER)
+        if expected not in (None, source.sha256):
+            raise EncoderInvalid(
+                f"encoder.checkpoint_sha256 is {expected}, the starter's weights have {source.sha256}: leave it out"
+            )
     elif settings.model.startswith(LOCAL_DIR):
-        source = _from_folder(Path(settings.model.removeprefix(LOCAL_DIR)))
+        source = _from_folder(Path(settings.model.removeprefix(LOCAL_DIR)), expected)
     elif settings.model.startswith(HF_HUB):
-        source = _from_hub(settings.model.removeprefix(HF_HUB), offline=settings.offline)
+        source = _from_hub(settings.model.removeprefix(HF_HUB), expected, offline=settings.offline)
     else:
         return _from_registry(settings)
     if settings.checkpoint is not None:
@@ -65,17 +71,25 @@ def resolve(settings: EncoderSettings) -> ClipSource:
             f"encoder.model {settings.model!r} brings its own weights, but encoder.checkpoint names "
             f"{settings.checkpoint}: leave one out, or put the checkpoint into a folder with its {HF_CONFIG_NAME}"
         )
-    _verify(source, settings)
+    check_file(source.sha256, source.name, source.architecture)
     return source
 
 
-def _verify(source: ClipSource, settings: EncoderSettings) -> None:
-    if settings.checkpoint_sha256 is not None:
-        verify(source.checkpoint, settings.checkpoint_sha256)
-        check_file(settings.checkpoint_sha256, source.name, source.architecture)
+def _expected(configured: str | None, checkpoint: Path) -> str:
+    """
+    The hash that weights must have: configured, or the one by which the hub's cache names the file.
+    """
+    expected = configured or hub_sha256(checkpoint)
+    if expected is None:
+        raise EncoderInvalid(
+            f"nothing says which sha256 {checkpoint} must have, and weights are not loaded without one: set "
+            "encoder.checkpoint_sha256 (sha256sum FILE prints it) once you know that it is the right file, or let the "
+            "hub's client fetch it anew"
+        )
+    return expected
 
 
-def _from_folder(folder: Path) -> ClipSource:
+def _from_folder(folder: Path, expected: str | None) -> ClipSource:
     config = folder / HF_CONFIG_NAME
     if not config.is_file():
         raise EncoderInvalid(
@@ -86,14 +100,16 @@ def _from_folder(folder: Path) -> ClipSource:
     if found is None:
         raise EncoderInvalid(f"{folder} holds no weights: want open_clip_model.safetensors beside {HF_CONFIG_NAME}")
     architecture, preprocess = _read_config(config)
-    return ClipSource(LOCAL_DIR + folder.resolve().name, architecture, preprocess, Path(found))
+    checkpoint = Path(found)
+    sha256 = _expected(expected, checkpoint)
+    return ClipSource(LOCAL_DIR + folder.resolve().name, architecture, preprocess, checkpoint, sha256)
 
 
-def _from_hub(repository: str, *, offline: bool) -> ClipSource:
+def _from_hub(repository: str, expected: str | None, *, offline: bool) -> ClipSource:
     architecture, preprocess = _read_config(hub_file(repository, (HF_CONFIG_NAME,), offline=offline))
     check_hub(repository, architecture)
     checkpoint = hub_file(repository, (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME), offline=offline)
-    return ClipSource(HF_HUB + repository, architecture, preprocess, checkpoint)
+    return ClipSource(HF_HUB + repository, architecture, preprocess, checkpoint, _expected(expected, checkpoint))
 
 
 def _from_registry(settings: EncoderSettings) -> ClipSource:
@@ -109,9 +125,9 @@ def _from_registry(settings: EncoderSettings) -> ClipSource:
         check_tag(arch, tag, architecture)
     checkpoint = settings.checkpoint or _registry_file(arch, tag or "", offline=settings.offline)
     name = arch if tag is None else f"{arch}/{tag}"
-    source = ClipSource(name, architecture, preprocess, checkpoint)
-    _verify(source, settings)
-    return source
+    expected = _expected(settings.checkpoint_sha256, checkpoint)
+    check_file(expected, name, architecture)
+    return ClipSource(name, architecture, preprocess, checkpoint, expected)
 
 
 def _registry_file(arch: str, tag: str, *, offline: bool) -> Path:

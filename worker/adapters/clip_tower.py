@@ -50,8 +50,11 @@ def load_tower(source: ClipSource, precision: Precision, device: torch.device) -
 
     The casting is open_clip's own: layer norms of its transformers stay in fp32. Raises ``EncoderInvalid``.
     """
+    # The weights first: of a file that is not the right one, nothing is believed that may follow from it.
+    tensors = read_tensors(source.checkpoint, source.sha256)
     module = build(source.architecture, precision)
-    fit(module, read_tensors(source.checkpoint), source.checkpoint)
+    fit(module, tensors, source.checkpoint)
+    del tensors
     weights_sha256 = tensors_sha256(module)
     module.eval().requires_grad_(requires_grad=False)
     cast(module, precision)

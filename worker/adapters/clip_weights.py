@@ -1,14 +1,20 @@
 """
 Weights: a checkpoint file, verified against its hash, read as plain tensors and fitted into an image tower.
 
+What is parsed is a private copy that was hashed while it was made, so that nobody can change the file in between.
 Nothing is ever unpickled unrestricted. open_clip's own loaders are not used for reading: on old signatures they fall
 back to an unrestricted ``torch.load``, and for OpenAI's files to ``torch.jit.load``.
 """
 
 import hashlib
 import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO, Final
 
 import torch
 from open_clip.convert import convert_state_dict
@@ -19,47 +25,52 @@ from safetensors.torch import load_file
 from worker.adapters.clip_archive import is_torchscript, torchscript_tensors
 from worker.errors import EncoderInvalid
 
+PIECE_BYTES: Final = 8 * 1_048_576
 
-def verify(path: Path, expected_sha256: str) -> None:
+
+@contextmanager
+def verified_copy(path: Path, expected_sha256: str) -> Iterator[Path]:
     """
-    The file has the hash that the configuration declares, else ``EncoderInvalid``; called before anything is parsed.
+    A copy of a file that only this process has, held in memory where the system can, else in a temporary file.
+
+    It takes as much room as the file while the context lasts. Raises ``EncoderInvalid`` when the file cannot be read or
+    does not have the hash that is expected, before anything has looked into it.
     """
-    found = file_sha256(path)
-    if found != expected_sha256:
-        raise EncoderInvalid(
-            f"the checkpoint {path} has sha256 {found}, the configuration expects {expected_sha256}: it is another or "
-            "a damaged file; fetch it anew, or correct encoder.checkpoint_sha256 if this is the file you mean"
-        )
+    with _private_file() as copy:
+        found = _copied(path, copy)
+        if found != expected_sha256:
+            raise EncoderInvalid(
+                f"the checkpoint {path} has sha256 {found}, the configuration expects {expected_sha256}: it is another "
+                "or a damaged file; fetch it anew, or correct encoder.checkpoint_sha256 if this is the file you mean"
+            )
+        yield Path(copy.name if isinstance(copy.name, str) else f"/proc/self/fd/{copy.fileno()}")
 
 
-def file_sha256(path: Path) -> str:
-    """
-    The sha256 of a file; ``EncoderInvalid`` where it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise EncoderInvalid(f"the checkpoint {path} cannot be read ({error.strerror}): check its path") from error
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path, expected_sha256: str) -> dict[str, torch.Tensor]:
     """
     The named tensors of a checkpoint: safetensors, a PyTorch file of tensors, or a TorchScript archive.
 
-    Raises ``EncoderInvalid`` for anything else; whatever a file asks to be run is not run.
+    Raises ``EncoderInvalid`` for a file of another hash and for anything else; whatever a file asks to be run is not.
+    """
+    with verified_copy(path, expected_sha256) as copy:
+        return _unwrapped(_parsed(copy, path), path)
+
+
+def _parsed(copy: Path, path: Path) -> object:
+    """
+    What is in the copy; ``path`` is where it came from, for messages and for the kind of file.
     """
     if path.suffix == ".safetensors":
         try:
-            return _unwrapped(load_file(path), path)
+            return load_file(copy)
         except (SafetensorError, OSError, ValueError) as error:
             raise EncoderInvalid(f"{path} is no readable safetensors file ({error}): fetch it anew") from error
     if path.suffix in (".npz", ".npy"):
         raise EncoderInvalid(f"{path} is a JAX checkpoint, which is not read: take the safetensors file of this model")
-    if is_torchscript(path):
-        return _unwrapped(torchscript_tensors(path), path)
+    if is_torchscript(copy):
+        return torchscript_tensors(copy, named=path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded: object = torch.load(copy, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch raises UnpicklingError, RuntimeError, EOFError, KeyError and more, and its advice for the first is to
         # switch the restriction off: it is not repeated.
@@ -67,7 +78,35 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             f"{path} is no file of plain tensors ({type(error).__name__}), and nothing else is unpickled: convert it "
             "to safetensors where it can be trusted, or fetch it anew if it is damaged"
         ) from error
-    return _unwrapped(loaded, path)
+    return loaded
+
+
+def _private_file() -> IO[bytes]:
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("weights"), "w+b", buffering=0)
+    return tempfile.NamedTemporaryFile()
+
+
+def _copied(path: Path, copy: IO[bytes]) -> str:
+    """
+    The sha256 of exactly the bytes that were copied.
+    """
+    digest = hashlib.sha256()
+    piece = memoryview(bytearray(PIECE_BYTES))
+    try:
+        with path.open("rb", buffering=0) as source:
+            while read := source.readinto(piece):
+                digest.update(piece[:read])
+                _written(piece[:read], copy)
+        copy.flush()
+    except OSError as error:
+        raise EncoderInvalid(f"the checkpoint {path} cannot be read ({error.strerror}): check its path") from error
+    return digest.hexdigest()
+
+
+def _written(piece: memoryview, copy: IO[bytes]) -> None:
+    while len(piece):
+        piece = piece[copy.write(piece) :]
 
 
 def fit(tower: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 from worker import __version__
 from worker.bank.embedding import ReferenceEmbedder
 from worker.bank.files import StoredBank, counts_of, load_bank, write_contents, write_manifest
+from worker.bank.full_disk import writing
 from worker.bank.manifest import BankManifest, EncoderRecord, PreprocessRecord, Question, SourceRecord, views_record
 from worker.bank.release import Refit, seal_judgement
 from worker.bank.sources import Listing
@@ -106,7 +107,10 @@ def assemble(
     has = {ContentHash(entry.sha256): (entry.label, f"entry {entry.id} of the bank") for entry in ground.entries}
     found = survey(listing, known=has, threads=embedder.threads, progress=progress)
     fingerprint = embedder.encoder.fingerprint
-    with Workshop(target.path, fingerprint, views=ground.views, restart=target.restart) as workshop:
+    with (
+        writing(target.path),
+        Workshop(target.path, fingerprint, views=ground.views, restart=target.restart) as workshop,
+    ):
         reused = sum(one.content_hash in workshop.known for one in found.unique)
         skipped = (*found.skipped, *embedder.embed(found.unique, workshop, progress))
         _check_skipped(skipped, listing, target)

@@ -2,8 +2,8 @@
 The canaries of a release: pictures whose right answer is known, as the encoder saw them, beside the bank's own files.
 
 ``canaries.json`` names each with its expected label and the facts of its file, and the sha256 of
-``canaries.safetensors``, which holds what was measured in the columns of ``worker.bank.vectors``. The pointer of a
-place names the sha256 of the first. Judging them is ``worker/operation/canaries.py``.
+``canaries.safetensors``, which holds what was measured in the columns of ``worker.bank.vectors``. ``canaries.sha256``
+vouches for the first until the pointer of a place does. Judging them is ``worker/operation/canaries.py``.
 """
 
 import hashlib
@@ -21,7 +21,8 @@ from safetensors.numpy import load, save
 from schemas.verdict import ImageFacts
 from schemas.wire import Sha256
 from worker.bank.embedding import ReferenceEmbedder
-from worker.bank.manifest import BankManifest, Name
+from worker.bank.manifest import CANARIES, CANARIES_SUM, CANARY_FILES, CANARY_VECTORS, BankManifest, Name
+from worker.bank.regular_files import FileRefused, read_whole, sum_line, sum_problem
 from worker.bank.sources import Listing, Reference
 from worker.bank.survey import Progress, no_progress
 from worker.bank.vectors import (
@@ -39,9 +40,8 @@ from worker.heads.features import REALISM, SHIFT
 from worker.stages.embed import sighting_of
 from worker.stages.perturb import perturbed_copies, shift_of
 
-CANARIES: Final = "canaries.json"
-CANARY_VECTORS: Final = "canaries.safetensors"
-CANARY_FILES: Final = (CANARIES, CANARY_VECTORS)
+MAX_CANARIES_BYTES: Final = 64 * 1_048_576
+"""Of either file: canaries are few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def embed_canaries(
 
 def write_canaries(folder: Path, canaries: Sequence[Canary], manifest: BankManifest) -> dict[str, Path]:
     """
-    Write both files into an existing directory; returns where they are, by name.
+    Write the files into an existing directory; returns where they are, by name.
     """
     rows = [_measured(canary.sighting) for canary in canaries]
     data = save(stacked(rows, manifest.encoder.dim).tensors())
@@ -102,7 +102,9 @@ def write_canaries(folder: Path, canaries: Sequence[Canary], manifest: BankManif
         canaries=tuple(_Line(name=one.name, expected=one.expected, facts=one.sighting.facts) for one in canaries),
     )
     (folder / CANARY_VECTORS).write_bytes(data)
-    (folder / CANARIES).write_text(json.dumps(file.model_dump(mode="json"), sort_keys=True, indent=2) + "\n")
+    listed = (json.dumps(file.model_dump(mode="json"), sort_keys=True, indent=2) + "\n").encode()
+    (folder / CANARIES).write_bytes(listed)
+    (folder / CANARIES_SUM).write_bytes(sum_line(CANARIES, listed))
     return {name: folder / name for name in CANARY_FILES}
 
 
@@ -110,17 +112,22 @@ def read_canaries(folder: Path, manifest: BankManifest) -> tuple[Canary, ...]:
     """
     The canaries of a release, checked; none where it has none. Raises ``BankInvalid``.
     """
-    if not (folder / CANARIES).exists():
+    if not any((folder / name).exists() for name in CANARY_FILES):
         return ()
+    listed, data, said = (_read(folder, name) for name in (CANARIES, CANARY_VECTORS, CANARIES_SUM))
+    file = _listed(folder, listed, said)
+    if (found := hashlib.sha256(data).hexdigest()) != file.vectors_sha256:
+        raise BankInvalid(
+            f"release {folder.name}: {CANARY_VECTORS} has sha256 {found}, {CANARIES} names {file.vectors_sha256}; "
+            "publish it again"
+        )
     try:
-        file = _File.model_validate_json((folder / CANARIES).read_bytes())
-        data = (folder / CANARY_VECTORS).read_bytes()
         tensors = load(data)
-    except (OSError, ValidationError, SafetensorError) as fault:
-        raise BankInvalid(f"release {folder.name}: its canaries cannot be read ({fault}); publish it again") from fault
+    except SafetensorError as fault:
+        raise BankInvalid(
+            f"release {folder.name}: {CANARY_VECTORS} cannot be read ({fault}); publish it again"
+        ) from fault
     problems = []
-    if hashlib.sha256(data).hexdigest() != file.vectors_sha256:
-        problems.append(f"{CANARY_VECTORS} is not the file that {CANARIES} names")
     if (file.space, file.views) != (manifest.encoder.space, manifest.views.sha256):
         problems.append(f"{CANARIES} is of another encoder or other views than the bank")
     problems += shape_problems(tensors, len(file.canaries), manifest.encoder.dim)
@@ -134,6 +141,22 @@ def read_canaries(folder: Path, manifest: BankManifest) -> tuple[Canary, ...]:
         Canary(line.name, Label(line.expected), _sighting(row, line.facts))
         for line, row in zip(file.canaries, single_rows(from_tensors(tensors)), strict=True)
     )
+
+
+def _listed(folder: Path, listed: bytes, said: bytes) -> _File:
+    if problem := sum_problem(CANARIES, listed, said):
+        raise BankInvalid(f"release {folder.name}: {problem}")
+    try:
+        return _File.model_validate_json(listed)
+    except ValidationError as fault:
+        raise BankInvalid(f"release {folder.name}: {CANARIES} cannot be read ({fault}); publish it again") from fault
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return read_whole(folder / name, most_bytes=MAX_CANARIES_BYTES)
+    except FileRefused as fault:
+        raise BankInvalid(f"release {folder.name}: {name} {fault}; publish it again") from fault
 
 
 def _embedded(reference: Reference, embedder: ReferenceEmbedder) -> Canary:

@@ -3,7 +3,7 @@ What is in a bank, in numbers that a person should see before trusting it: balan
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,8 +11,11 @@ from typing import Final
 import numpy as np
 
 from worker.bank.files import StoredBank
-from worker.bank.manifest import MANIFEST, BankManifest
+from worker.bank.manifest import MANIFEST, MANIFEST_SUM, BankManifest
 from worker.domain import BankEntry, Label
+
+ONE_SOURCE: Final = 0.9
+"""Of a label, the share from one source above which that is told."""
 
 TELLING: Final = 0.7
 """Balanced accuracy from which on a property that is no content gives the label away."""
@@ -67,7 +70,9 @@ def describe(path: Path, bank: StoredBank) -> Description:
     return Description(
         manifest=bank.manifest,
         manifest_sha256=bank.manifest_sha256,
-        disk_bytes=sum((path / name).stat().st_size for name in (*bank.manifest.file_checksums, MANIFEST)),
+        disk_bytes=sum(
+            (path / name).stat().st_size for name in (*bank.manifest.file_checksums, MANIFEST, MANIFEST_SUM)
+        ),
         labels={label: _summary(rows) for label, rows in by_label.items()},
         giveaways=giveaways,
         warnings=tuple(_warnings(bank, giveaways)),
@@ -97,7 +102,19 @@ def _warnings(bank: StoredBank, giveaways: Mapping[str, float]) -> list[str]:
             f"{largest} has {ratio:.1f} times as many references as {smallest}: the soft vote weighs it out, "
             f"the nearest-neighbour rule does not. Add references of {smallest}."
         )
-    return found
+    return [*found, *_one_source(bank)]
+
+
+def _one_source(bank: StoredBank) -> Iterator[str]:
+    sources = bank.entries.sources()
+    for label, size in bank.sizes.items():
+        counted = Counter(source for row in bank.entries.rows_of(label) if (source := sources[int(row)]) is not None)
+        for name, count in counted.most_common(1):
+            if count > ONE_SOURCE * size:
+                yield (
+                    f"{count / size:.0%} of {label} come from one source, {name[:80]!r}: whoever spoils that source "
+                    f"decides what is {label}. Add references of {label} from elsewhere."
+                )
 
 
 def _remedy(name: str, bank: StoredBank) -> str:

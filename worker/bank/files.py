@@ -1,39 +1,46 @@
 """
 A bank directory, read whole and written whole: no part of it is trusted before it was checked.
 
-``manifest.json``, ``vectors.safetensors`` (the columns of ``worker.bank.vectors`` in the order of the entries, and
-``probe`` float16[D]), ``entries.jsonl`` (one entry per line), ``probe.png``, and where a judgement was fitted
-``judgement.json`` and ``heads.safetensors``. Nothing is pickled and no search index is stored.
+``manifest.json`` with ``manifest.sha256``, ``vectors.safetensors`` (the columns of ``worker.bank.vectors`` in the
+order of the entries, and ``probe`` float16[D]), ``entries.jsonl`` (one per line), ``probe.png``; where one was fitted
+``judgement.json`` and ``heads.safetensors``; where it was signed ``manifest.sig``. Nothing is pickled and no search
+index is stored.
 """
 
 import hashlib
-import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from worker.bank.entries import EntryTable, entry_line, read_entries
 from worker.bank.manifest import (
     CHECKED_FILES,
     ENTRIES,
-    FORMAT_VERSION,
     MANIFEST,
+    MANIFEST_SUM,
     PROBE,
+    SIGNATURE,
     VECTORS,
     BankManifest,
     Counts,
     canonical_bytes,
     manifest_sha256,
 )
+from worker.bank.manifest_checks import (
+    MAX_MANIFEST_BYTES,
+    known_files,
+    most_bytes,
+    parsed_manifest,
+    view_problems,
+)
+from worker.bank.regular_files import FileRefused, digest_of, read_whole, strays, sum_line
+from worker.bank.signature import MAX_SIGNATURE_BYTES, check_signature
+from worker.bank.tensor_file import ReadTensors, read_tensor_file
 from worker.bank.vectors import (
     NORM_TOLERANCE,
     Half,
@@ -48,9 +55,6 @@ from worker.domain import BankEntry, BankIdentity, Label
 from worker.errors import BankInvalid
 from worker.heads.features import FeatureTable, References
 from worker.views import ViewSpec
-
-PIECE_BYTES: Final = 1_048_576
-"""Of a tensor, read at once: no other thread has its turn meanwhile, and uploads may be flowing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,69 +141,51 @@ class StoredBank:
         )
 
 
-def load_bank(path: Path) -> StoredBank:
+def load_bank(path: Path, trusted: Collection[str] = ()) -> StoredBank:
     """
     The bank in a directory, after every check: manifest, checksums, shapes, finiteness, norms, entries, counts.
 
-    Raises ``BankInvalid`` with one line per problem of the first check that fails, each naming the file, what was found
-    and what was expected. Of a fitted judgement only the bytes are checked.
+    Each file is read once: what was hashed is what is returned. With ``trusted`` public keys (64 hex digits each) one
+    of them must have signed it. Raises ``BankInvalid`` with one line per problem of the first check that fails, each
+    naming the file, what was found and what was expected. Of a fitted judgement only the bytes are checked.
     """
-    manifest = read_manifest(path)
-    _refuse(path, list(_view_problems(manifest)))
-    _refuse(path, list(_file_problems(path, manifest)))
-    stored, probe = _read_vectors(path, manifest)
+    manifest = read_manifest(path, trusted)
+    _refuse(path, list(view_problems(manifest)))
+    _refuse(path, list(strays(path, known_files(manifest))))
+    read, lines, probe_png = _checked_files(path, manifest)
+    stored, probe = _vectors_of(path, read, manifest)
     _refuse(path, list(_vector_problems(stored, probe, manifest)))
-    entries = EntryTable(read_entries((path / ENTRIES).read_bytes()))
+    entries = EntryTable(read_entries(lines))
     _refuse(path, list(_entry_problems(entries, manifest)))
-    return StoredBank(manifest, manifest_sha256(manifest), entries, stored, probe, (path / PROBE).read_bytes())
+    return StoredBank(manifest, manifest_sha256(manifest), entries, stored, probe, probe_png)
 
 
-def read_manifest(path: Path) -> BankManifest:
+def read_manifest(path: Path, trusted: Collection[str] = ()) -> BankManifest:
     """
-    The manifest alone, its own consistency checked but nothing beside it. Raises ``BankInvalid``.
+    The manifest alone, its own consistency, checksum and signatures checked but nothing beside it.
+
+    Raises ``BankInvalid``, also where none of the ``trusted`` keys signed it; without any, nobody need.
     """
     if not path.is_dir():
         raise BankInvalid(
             f"bank {path}: found no directory; build one with `touchstone bank build SOURCE --out {path}`"
         )
     try:
-        data = (path / MANIFEST).read_bytes()
-    except OSError as fault:
-        raise BankInvalid(f"bank {path}: {MANIFEST} cannot be read ({fault.strerror}); is this a bank?") from fault
-    _refuse_other_format(path, data)
+        data = read_whole(path / MANIFEST, most_bytes=MAX_MANIFEST_BYTES)
+    except FileRefused as fault:
+        raise BankInvalid(f"bank {path}: {MANIFEST} {fault}; is this a bank?") from fault
+    manifest = parsed_manifest(f"bank {path}", data, _beside(path, MANIFEST_SUM))
+    check_signature(f"bank {path}", manifest, _beside(path, SIGNATURE), trusted)
+    return manifest
+
+
+def _beside(path: Path, name: str) -> bytes | None:
+    if not os.path.lexists(path / name):
+        return None
     try:
-        return BankManifest.model_validate_json(data)
-    except ValidationError as fault:
-        problems = [
-            f"{'.'.join(str(part) for part in error['loc']) or 'it'} is {str(error['input'])[:80]!r}: {error['msg']}"
-            for error in fault.errors(include_url=False)
-        ]
-        raise BankInvalid(
-            f"bank {path}: {MANIFEST} is no manifest of format {FORMAT_VERSION}, which this worker reads: "
-            f"{'; '.join(problems)}"
-        ) from fault
-
-
-def _refuse_other_format(path: Path, data: bytes) -> None:
-    try:
-        found = json.loads(data)
-    except ValueError:
-        return
-    version = found.get("format_version") if isinstance(found, dict) else None
-    if isinstance(version, int) and version != FORMAT_VERSION:
-        remedy = "rebuild it with `touchstone bank build`" if version < FORMAT_VERSION else "use a newer worker"
-        raise BankInvalid(
-            f"bank {path}: {MANIFEST} is of bank format {version}, this worker reads format {FORMAT_VERSION}; {remedy}"
-        )
-
-
-def _view_problems(manifest: BankManifest) -> Iterator[str]:
-    expected = manifest.views.spec().sha256
-    if manifest.views.sha256 != expected:
-        yield (
-            f"{MANIFEST}: views.sha256 is {manifest.views.sha256}, expected {expected}: its crops and statistics were "
-            "made by other rules than this worker's, or the views were changed by hand; rebuild the bank"
-        )
+        return read_whole(path / name, most_bytes=MAX_SIGNATURE_BYTES)
+    except FileRefused as fault:
+        raise BankInvalid(f"bank {path}: {name} {fault}") from fault
 
 
 def write_contents(
@@ -222,8 +208,11 @@ def write_manifest(path: Path, manifest: BankManifest) -> None:
     """
     Complete a bank directory; from here on it can be loaded.
     """
-    (path / MANIFEST).write_bytes(canonical_bytes(manifest))
-    sync(path / MANIFEST)
+    data = canonical_bytes(manifest)
+    (path / MANIFEST_SUM).write_bytes(sum_line(MANIFEST, data))
+    (path / MANIFEST).write_bytes(data)
+    for name in (MANIFEST_SUM, MANIFEST):
+        sync(path / name)
 
 
 def counts_of(entries: Iterable[BankEntry]) -> Counts:
@@ -256,51 +245,45 @@ def _refuse(path: Path, problems: list[str]) -> None:
         raise BankInvalid("\n".join(f"bank {path}: {problem}" for problem in problems))
 
 
-def _file_problems(path: Path, manifest: BankManifest) -> Iterator[str]:
+def _checked_files(path: Path, manifest: BankManifest) -> tuple[ReadTensors, bytes, bytes]:
+    """
+    The vectors, the lines of the entries and the probe's picture, read once and held against the manifest.
+    """
+    problems: list[str] = []
+    found: dict[str, bytes] = {}
+    vectors = ReadTensors("", {})
     for name, expected in manifest.file_checksums.items():
+        longest = most_bytes(name, manifest)
         try:
-            found = sha256_of(path / name)
-        except OSError as fault:
-            yield f"{name} cannot be read ({fault.strerror}), expected sha256 {expected}; copy the bank again"
+            if name == VECTORS:
+                vectors = read_tensor_file(path / name, most_bytes=longest)
+                digest = vectors.sha256
+            elif name in CHECKED_FILES:
+                found[name] = read_whole(path / name, most_bytes=longest)
+                digest = hashlib.sha256(found[name]).hexdigest()
+            else:
+                digest = digest_of(path / name, most_bytes=longest)
+        except FileRefused as fault:
+            problems.append(f"{name} {fault}, expected sha256 {expected}; copy the bank again")
             continue
-        if found != expected:
-            yield f"{name} has sha256 {found}, expected {expected}: damaged or changed by hand; copy the bank again"
+        if digest != expected:
+            problems.append(
+                f"{name} has sha256 {digest}, expected {expected}: damaged or changed by hand; copy the bank again"
+            )
+    _refuse(path, problems)
+    return vectors, found[ENTRIES], found[PROBE]
 
 
-def _read_vectors(path: Path, manifest: BankManifest) -> tuple[StoredVectors, Half]:
-    try:
-        tensors = _tensors(path / VECTORS)
-    except SafetensorError as fault:
-        raise BankInvalid(f"bank {path}: {VECTORS} is no safetensors file ({fault}); rebuild the bank") from fault
-    dim, probe = manifest.encoder.dim, tensors.get("probe")
+def _vectors_of(path: Path, read: ReadTensors, manifest: BankManifest) -> tuple[StoredVectors, Half]:
+    if read.problem is not None:
+        raise BankInvalid(f"bank {path}: {VECTORS} is no safetensors file ({read.problem}); rebuild the bank")
+    tensors, dim = read.tensors, manifest.encoder.dim
+    probe = tensors.get("probe")
     problems = shape_problems(tensors, manifest.counts.entries, dim)
     if probe is None or probe.dtype != np.float16 or probe.shape != (dim,):
         problems.append(f"probe is {described(probe)}, expected float16[{dim}]")
     _refuse(path, [f"{VECTORS}: {problem}; rebuild the bank" for problem in problems])
     return from_tensors(tensors), tensors["probe"]
-
-
-def _tensors(path: Path) -> dict[str, NDArray[Any]]:
-    with safe_open(path, framework="numpy") as file:
-        return {name: _tensor(file, name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-
-
-def _tensor(file: Any, name: str) -> NDArray[Any]:  # noqa: ANN401 - safetensors has no types
-    """
-    One tensor, in pieces of ``PIECE_BYTES``: as a whole, 0.15 GB were 0.15 s in which every other thread stood still.
-    """
-    stored = file.get_slice(name)
-    shape = stored.get_shape()
-    if not shape or not shape[0]:
-        whole: NDArray[Any] = file.get_tensor(name)
-        return whole
-    first = stored[0:1]
-    found = np.empty(shape, dtype=first.dtype)
-    rows = max(1, PIECE_BYTES // max(1, first.nbytes))
-    for start in range(0, shape[0], rows):
-        end = min(start + rows, shape[0])
-        found[start:end] = stored[start:end]
-    return found
 
 
 def _vector_problems(stored: StoredVectors, probe: Half, manifest: BankManifest) -> Iterator[str]:

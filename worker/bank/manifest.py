@@ -25,14 +25,31 @@ PROBE: Final = "probe.png"
 CHECKED_FILES: Final = (VECTORS, ENTRIES, PROBE)
 """Every file that each bank has beside the manifest; their sha256 are in it."""
 
+MANIFEST_SUM: Final = "manifest.sha256"
+"""What ``sha256sum manifest.json`` prints: the manifest vouches for every other file, and this for the manifest."""
+
+SIGNATURE: Final = "manifest.sig"
+"""Signatures over the manifest, where there are any; see ``worker.bank.signature``."""
+
 JUDGEMENT: Final = "judgement.json"
 HEADS: Final = "heads.safetensors"
 JUDGEMENT_FILES: Final = (JUDGEMENT, HEADS)
 """The further files of a bank with a fitted judgement; what is in them is ``worker.judgement``'s affair."""
 
+CANARIES: Final = "canaries.json"
+CANARY_VECTORS: Final = "canaries.safetensors"
+CANARIES_SUM: Final = "canaries.sha256"
+CANARY_FILES: Final = (CANARIES, CANARY_VECTORS, CANARIES_SUM)
+"""The further files of a release with canaries; what is in them is in ``worker.bank.canary_files``."""
+
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Count = Annotated[int, Field(ge=0)]
+
+MAX_ENTRIES: Final = 100_000_000
+MAX_DIM: Final = 65_536
+MAX_NATIVE_CROPS: Final = 1_024
+"""Beyond these a manifest is refused, before anything is made room for."""
 
 
 class Part(BaseModel):
@@ -69,7 +86,7 @@ class Counts(Part):
     How many references there are, per label, and per label and named generator.
     """
 
-    entries: Annotated[int, Field(ge=1)]
+    entries: Annotated[int, Field(ge=1, le=MAX_ENTRIES)]
     per_label: dict[Name, Annotated[int, Field(ge=1)]]
     per_generator: dict[Name, dict[str, Annotated[int, Field(ge=1)]]]
 
@@ -89,7 +106,7 @@ class EncoderRecord(Part):
     architecture_sha256: Sha256
     weights_sha256: Sha256
     precision: str
-    dim: Annotated[int, Field(ge=1)]
+    dim: Annotated[int, Field(ge=1, le=MAX_DIM)]
     space: Sha256
     id: Sha256
 
@@ -113,7 +130,7 @@ class ViewsRecord(Part):
     What was looked at of every reference, and is to be looked at of every upload; see ``worker.views.ViewSpec``.
     """
 
-    native_crops: Count
+    native_crops: Annotated[int, Field(ge=0, le=MAX_NATIVE_CROPS)]
     realism: bool
     perturbation: bool
     max_side_px: Annotated[int, Field(ge=1)] | None

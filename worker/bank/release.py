@@ -8,13 +8,14 @@ What is in those files is ``worker.judgement``'s affair, and who fits them is to
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from worker.bank.files import StoredBank, load_bank, sha256_of, sync, write_manifest
+from worker.bank.full_disk import writing
 from worker.bank.manifest import JUDGEMENT_FILES, BankManifest, JudgementRecord, check_name
+from worker.bank.own_folder import own_folder
 from worker.bank.survey import Progress
 from worker.bank.swap import put_in_place, refusal, require_replaceable
 from worker.errors import BankInvalid
@@ -111,8 +112,8 @@ def with_judgement(
     The same references released again with another judgement, put in place in one step; by default in the old's place.
 
     ``new_version`` is by default the one after the present. Vectors and entries are linked where the file system can,
-    else copied. Raises ``BankInvalid`` when the bank is unsound, ``out`` is there already and ``replace`` is false, or
-    the version would not change.
+    else copied. Raises ``CannotStart`` when the disk is full; ``BankInvalid`` when the bank is unsound, ``out`` is
+    there already and ``replace`` is false, or the version would not change.
     """
     bank = load_bank(path)
     manifest = bank.manifest.model_copy(update={"version": changed_version(bank.manifest, new_version, path)})
@@ -121,19 +122,15 @@ def with_judgement(
     if target.exists() and not replace:
         raise BankInvalid(refusal(target))
     require_replaceable(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f"{target.name}.fitting-", dir=target.parent))
-    try:
-        # mkdtemp makes a folder that only its owner can enter; a worker often runs as another user.
+    with writing(target), own_folder(target.with_name(f"{target.name}.fitting")) as folder:
+        fresh = folder / "bank"
+        fresh.mkdir()
         fresh.chmod(_FOLDER_MODE)
         for name in manifest.checksums:
             _link(path / name, fresh / name)
         seal_judgement(fresh, manifest, fitted)
         sealed = load_bank(fresh)
         put_in_place(fresh, target, replace=replace)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
     return sealed
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from worker.bank.files import sync
+from worker.bank.own_folder import own_folder
 from worker.errors import CannotStart
 
 HIDDEN: Final = "."
@@ -133,17 +134,15 @@ class DirectoryPlace:
         """
         with self._reaching():
             self._root.mkdir(parents=True, exist_ok=True)
-            fresh = Path(tempfile.mkdtemp(prefix=f"{HIDDEN}{release}-", dir=self._root))
-            try:
+            with own_folder(self._root / f"{HIDDEN}{release}.publishing") as folder:
+                fresh = folder / release
+                fresh.mkdir()
                 fresh.chmod(_FOLDER_MODE)
                 for name, path in files.items():
                     shutil.copyfile(path, fresh / name)
                     (fresh / name).chmod(_FILE_MODE)
                     sync(fresh / name)
                 fresh.rename(self._root / release)
-            except BaseException:
-                shutil.rmtree(fresh, ignore_errors=True)
-                raise
 
     def folder(self, release: str, manifest_sha256: str) -> Path:  # noqa: ARG002 - the port's
         """

@@ -6,22 +6,18 @@ holds and what of it is disabled (``schemas.bank_control``); ``history/NNNNNN-ST
 Nobody locks the place: of two operators who change it in the same moment, the later one wins, and may hide a step.
 """
 
-import hashlib
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import ValidationError
-
 from schemas.bank_control import BankControlV1
-from worker.bank.canary_files import CANARIES
-from worker.bank.files import StoredBank, load_bank, read_manifest, sha256_of
-from worker.bank.manifest import MANIFEST, BankManifest, manifest_sha256
+from worker.bank.files import StoredBank, load_bank
+from worker.bank.manifest import CANARIES, MANIFEST, MANIFEST_SUM, SIGNATURE, BankManifest, manifest_sha256
+from worker.bank.release_checks import check_release, control_bytes, published_release, read_control
 from worker.bank.release_place import ReleasePlace
 from worker.errors import BankInvalid, ConfigInvalid
 
@@ -67,10 +63,13 @@ class Issuer:
 class Releases:
     """
     The releases in one place. Every method blocks; raises ``CannotStart`` where the place cannot be reached.
+
+    With ``trusted`` public keys a release is published, activated and used only if one of them signed it.
     """
 
-    def __init__(self, place: ReleasePlace) -> None:
+    def __init__(self, place: ReleasePlace, trusted: Collection[str] = ()) -> None:
         self._place = place
+        self._trusted = frozenset(trusted)
 
     @property
     def place(self) -> ReleasePlace:
@@ -87,7 +86,7 @@ class Releases:
         bank that fails its checks or has another id than those in the place, ``ConfigInvalid`` for a name that is taken
         or no name.
         """
-        stored = load_bank(bank)
+        stored = load_bank(bank, self._trusted)
         name = release or stored.manifest.version
         if re.fullmatch(RELEASE_PATTERN, name) is None or name in {ACTIVE, HISTORY}:
             raise ConfigInvalid(
@@ -105,7 +104,10 @@ class Releases:
                 f"{self._place.name} holds releases of bank {present!r}, this one is {stored.manifest.id!r}: workers "
                 "would answer another question; publish it to a place of its own"
             )
-        files = {file: bank / file for file in (*stored.manifest.file_checksums, MANIFEST)} | dict(canaries or {})
+        files = {file: bank / file for file in (*stored.manifest.file_checksums, MANIFEST_SUM, MANIFEST)}
+        if (bank / SIGNATURE).exists():
+            files[SIGNATURE] = bank / SIGNATURE
+        files |= canaries or {}
         # The manifest last: a release is there when its manifest is.
         files[MANIFEST] = files.pop(MANIFEST)
         self._place.put(name, files)
@@ -117,21 +119,24 @@ class Releases:
         """
         found = []
         for name in self._place.listed():
-            data = None if name in {ACTIVE, HISTORY} else self._place.read(f"{name}/{MANIFEST}")
-            if data is None:
+            if name in {ACTIVE, HISTORY}:
                 continue
-            canaries = self._place.read(f"{name}/{CANARIES}") is not None
             try:
-                found.append(Release(name, BankManifest.model_validate_json(data), canaries))
-            except ValidationError as fault:
-                found.append(Release(name, None, canaries, f"{MANIFEST}: {fault.error_count()} problems"))
+                one = published_release(self._place, name, self._trusted)
+            except BankInvalid as fault:
+                canaries = self._place.read(f"{name}/{CANARIES}") is not None
+                found.append(Release(name, None, canaries, str(fault)))
+                continue
+            if one is not None:
+                found.append(Release(name, one.manifest, one.canaries_sha256 is not None))
         return found
 
     def bank_id(self) -> str | None:
         """
         Which bank the releases are of; None while there is none.
         """
-        return next((one.manifest.id for one in self.releases() if one.manifest is not None), None)
+        # Whoever signed them: a first signed release may follow those of a time when none were.
+        return next((one.manifest.id for one in Releases(self._place).releases() if one.manifest is not None), None)
 
     def active(self) -> BankControlV1 | None:
         """
@@ -238,7 +243,7 @@ class Releases:
         """
         folder = self._place.folder(control.release, control.manifest_sha256)
         try:
-            _verify(folder, control)
+            check_release(folder, control, self._trusted)
         except BankInvalid:
             self._place.forget_copy(control.release, control.manifest_sha256)
             raise
@@ -248,7 +253,7 @@ class Releases:
         """
         The release that a record names, loaded. Raises ``BankInvalid``.
         """
-        return load_bank(self.verified(control))
+        return load_bank(self.verified(control), self._trusted)
 
     def _last(self) -> BankControlV1 | None:
         try:
@@ -261,24 +266,17 @@ class Releases:
         return sorted((int(match[1]), match[2], f"{HISTORY}/{match[0]}") for match in matches)
 
     def _fresh(self, release: str, active: BankControlV1 | None, issuer: Issuer) -> BankControlV1:
-        data = self._place.read(f"{release}/{MANIFEST}") if re.fullmatch(RELEASE_PATTERN, release) else None
-        if data is None:
+        named = re.fullmatch(RELEASE_PATTERN, release) is not None
+        found = published_release(self._place, release, self._trusted) if named else None
+        if found is None:
             names = ", ".join(one.name for one in self.releases()) or "none"
             raise ConfigInvalid(f"{self._place.name} has no release {release!r}, it has {names}; publish it first")
-        try:
-            manifest = BankManifest.model_validate_json(data)
-        except ValidationError as fault:
-            raise BankInvalid(
-                f"{self._place.name}: {release}/{MANIFEST} is no manifest that this version reads "
-                f"({fault.error_count()} problems); publish the bank again under another name"
-            ) from fault
-        canaries = self._place.read(f"{release}/{CANARIES}")
         return BankControlV1.model_validate(
             {
-                "bank": manifest.id,
+                "bank": found.manifest.id,
                 "release": release,
-                "manifest_sha256": manifest_sha256(manifest),
-                "canaries_sha256": None if canaries is None else hashlib.sha256(canaries).hexdigest(),
+                "manifest_sha256": manifest_sha256(found.manifest),
+                "canaries_sha256": found.canaries_sha256,
                 "disabled_entries": () if active is None else active.disabled_entries,
                 "disabled_generators": () if active is None else active.disabled_generators,
                 **issuer.stamp(),
@@ -286,7 +284,7 @@ class Releases:
         )
 
     def _store(self, step: Step, control: BankControlV1) -> BankControlV1:
-        data = (control.model_dump_json(indent=2) + "\n").encode()
+        data = control_bytes(control)
         newest = max((number for number, _, _ in self._steps()), default=0)
         # The history first: a state that held and is not told in it could not be rolled back to.
         self._place.write(f"{HISTORY}/{newest + 1:06d}-{step}.json", data)
@@ -311,39 +309,8 @@ class Releases:
         return sorted(entries | generators)
 
     def _control(self, name: str, data: bytes) -> BankControlV1:
-        try:
-            return BankControlV1.model_validate_json(data)
-        except ValidationError as fault:
-            first = fault.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "it"
-            raise BankInvalid(
-                f"{self._place.name}: {name} says nothing that can be followed: {where}: {first['msg']}; activate a "
-                "release again with `touchstone bank activate`"
-            ) from fault
+        return read_control(f"{self._place.name}: {name}", data)
 
 
 def _names(control: BankControlV1) -> tuple[str, str]:
     return control.release, control.manifest_sha256
-
-
-def _verify(folder: Path, control: BankControlV1) -> None:
-    manifest = read_manifest(folder)
-    found = manifest_sha256(manifest)
-    if found != control.manifest_sha256:
-        raise BankInvalid(
-            f"release {control.release}: its manifest has sha256 {found}, {control.manifest_sha256} was activated: it "
-            "is another bank than the operator meant; activate the release again if it is the right one"
-        )
-    if manifest.id != control.bank:
-        raise BankInvalid(f"release {control.release} is of bank {manifest.id!r}, the record is of {control.bank!r}")
-    wanted = manifest.file_checksums
-    if control.canaries_sha256 is not None:
-        wanted = wanted | {CANARIES: control.canaries_sha256}
-    for name, expected in wanted.items():
-        path = folder / name
-        digest = sha256_of(path) if path.is_file() and os.access(path, os.R_OK) else "nothing"
-        if digest != expected:
-            raise BankInvalid(
-                f"release {control.release}: {name} has sha256 {digest}, expected {expected}: damaged or replaced; "
-                "publish the bank again under another name and activate that"
-            )

@@ -27,8 +27,9 @@ def put_in_place(fresh: Path, target: Path, *, replace: bool) -> None:
     """
     if target.exists() and not replace:
         raise BankInvalid(refusal(target))
+    _sync_directory(fresh)
     if not target.exists():
-        fresh.rename(target)
+        _first(fresh, target)
     elif _exchange(fresh, target):
         shutil.rmtree(fresh)
     else:
@@ -55,6 +56,16 @@ def refusal(target: Path) -> str:
     Why an existing target is left alone.
     """
     return f"{target} is there already; choose another --out, or pass --replace to put the new bank in its place"
+
+
+def _first(fresh: Path, target: Path) -> None:
+    try:
+        fresh.rename(target)
+    except OSError as fault:
+        if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        # Somebody put another one there since it was looked for.
+        raise BankInvalid(refusal(target)) from fault
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -134,6 +134,15 @@ def unit_rows(rows: Half) -> Matrix:
     return single
 
 
+def row_bytes(dim: int, native_crops: int) -> int:
+    """
+    What one reference with so many crops takes in a file.
+    """
+    single = np.dtype(np.float32).itemsize
+    half, owner = np.dtype(np.float16).itemsize * dim, np.dtype(np.int32).itemsize
+    return half + single * (1 + len(REALISM) + len(SHIFT)) + native_crops * (half + owner)
+
+
 def shape_problems(tensors: Mapping[str, NDArray[Any]], count: int, dim: int) -> list[str]:
     """
     Every column that is missing, or not of the type and shape that ``count`` references in ``dim`` dimensions have.

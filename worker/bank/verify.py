@@ -4,7 +4,7 @@ Is a bank what its manifest says, and can it be believed: every check, each find
 Searching is done by whoever opens the bank (a callable), so that nothing here knows FAISS.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -78,16 +78,18 @@ def verify_bank(
     open_references: Callable[[Searched, StoredBank], ReferenceBank] | None = None,
     open_encoder: OpenEncoder | None = None,
     progress: Progress = no_progress,
+    trusted: Collection[str] = (),
 ) -> Verification:
     """
     Every check of a bank directory: files, repeated and doubtful references, the index, and the probe with an encoder.
 
     With ``open_references`` the index of the native crops is checked too, where the bank has any. Blocks; the check for
-    near duplicates searches for all references but those of the largest label. Never raises for what is wrong with the
+    near duplicates searches for all references but those of the largest label. With ``trusted`` keys the signature is
+    a check of the files. Never raises for what is wrong with the
     bank: it is in the findings, and so is an encoder that cannot be opened.
     """
     try:
-        bank = load_bank(path)
+        bank = load_bank(path, trusted)
     except BankInvalid as fault:
         return Verification(("files",), tuple(Finding("files", line) for line in str(fault).splitlines()))
     searched = open_bank(bank)
@@ -98,6 +100,9 @@ def verify_bank(
         *_index_findings(searched.identity.index, recall, self_retrieval),
     ]
     checks, cosine, native = ["files", "repeated references", "near duplicates", "index"], None, None
+    if trusted:
+        # Without a trusted signature nothing was loaded: it is among the findings of the files.
+        checks.append("signature")
     if open_references is not None and len(bank.stored.native):
         checks.append("native index")
         native = _native_recall(bank, open_references(searched, bank))

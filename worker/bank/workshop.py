@@ -5,7 +5,6 @@ What is kept is keyed by content, encoder and views, not by the listing: a build
 also when the source was corrected in between, and an embedding of other weights or of another crop can never get in.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from typing import Final, Self
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from worker.bank.own_folder import clear, take_folder
 from worker.bank.vectors import Measured, from_tensors, shape_problems, single_rows, stacked
 from worker.domain import ContentHash, EncoderFingerprint
 from worker.errors import BankInvalid
@@ -52,12 +52,10 @@ class Workshop:
         self._views = views
         self._known: dict[ContentHash, Embedded] = {}
         self._parts = 0
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.path, os.O_RDONLY)
+        self._lock = take_folder(self.path)
         try:
-            self._take_lock()
             if restart:
-                self._clear()
+                clear(self.path)
             self._check_journal()
             self._read_parts()
         except BaseException:
@@ -113,21 +111,6 @@ class Workshop:
         Clear everything away, once the bank is in place.
         """
         shutil.rmtree(self.path)
-
-    def _take_lock(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as fault:
-            raise BankInvalid(
-                f"{self.path} is in use by another build; wait for it, or choose another --out"
-            ) from fault
-
-    def _clear(self) -> None:
-        for found in self.path.iterdir():
-            if found.is_dir():
-                shutil.rmtree(found)
-            else:
-                found.unlink()
 
     def _check_journal(self) -> None:
         journal = self.path / JOURNAL

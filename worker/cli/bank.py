@@ -24,6 +24,7 @@ from worker.cli.bank_options import (
     views,
 )
 from worker.cli.bank_releases import activate, announce, disable, publish, releases, rollback
+from worker.cli.bank_signing import keygen, sign
 from worker.cli.embedders import open_embedder
 from worker.cli.options import settings_options
 from worker.cli.progress_bars import progress_bars
@@ -130,7 +131,7 @@ def add(path: Path, sources: tuple[Path, ...], *, loaded: LoadedSettings, as_jso
     return _make(make, as_json=as_json, teacher=teacher)
 
 
-for _command in (activate, announce, disable, publish, releases, rollback):
+for _command in (activate, announce, disable, keygen, publish, releases, rollback, sign):
     bank.add_command(_command)
 
 
@@ -198,6 +199,7 @@ def verify(path: Path, *, no_encoder: bool, as_json: bool, loaded: LoadedSetting
             open_references=FaissReferences,
             open_encoder=None if no_encoder else open_encoder,
             progress=progress,
+            trusted=loaded.settings.bank.trusted_keys,
         )
     if as_json:
         click.echo(json.dumps(verification_object(path, verification), indent=2))

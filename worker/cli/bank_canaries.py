@@ -47,7 +47,7 @@ def made_canaries(
     from worker.bank.fit import check_fit  # noqa: PLC0415 - likewise
     from worker.bank.sources import list_source  # noqa: PLC0415 - likewise
 
-    stored = load_bank(bank)
+    stored = load_bank(bank, settings.bank.trusted_keys)
     listing = list_source(source, stored.manifest.question)
     embedder = open_embedder(settings, stored.views)
     check_fit(stored, embedder.encoder, embedder.decoder)
