@@ -2,6 +2,7 @@
 What the tests of reading over https share: an authority of their own, short limits, and names that lead to loopback.
 """
 
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import trustme
 
 from schemas.uploaded import HttpsRef
-from worker.adapters.guarded_dial import Dialer
+from worker.adapters.guarded_dial import Dialer, LimitedSocket
 from worker.adapters.https_store import HttpsStore
 from worker.errors import UploadFailed
 from worker.settings.images import FetchSettings
@@ -50,6 +51,39 @@ def local_only(**names: str) -> Dialer:
     return Dialer(
         resolve=lambda host, _: [addresses.get(host, "127.0.0.1")], allowed=lambda address: address == "127.0.0.1"
     )
+
+
+def on_loopback(address: str) -> bool:
+    """
+    Whether an address counts as public here: 127.0.0.1 alone does.
+    """
+    return address == "127.0.0.1"
+
+
+class RecordingDialer(Dialer):
+    """
+    Keeps every connection that it makes, so that a test can see that none is left open.
+    """
+
+    def __init__(self, resolve: Callable[[str, int], Sequence[str]] = lambda *_: ["127.0.0.1"]) -> None:
+        super().__init__(resolve=resolve, allowed=on_loopback)
+        object.__setattr__(self, "made", [])
+
+    made: list[LimitedSocket]
+
+    def connect(self, host: str, port: int, timeout_s: float) -> LimitedSocket:
+        """
+        As the dialer does.
+        """
+        connection = super().connect(host, port, timeout_s)
+        self.made.append(connection)
+        return connection
+
+    def left_open(self) -> int:
+        """
+        How many connections are not closed.
+        """
+        return sum(connection.fileno() != -1 for connection in self.made)
 
 
 def ref(url: str) -> HttpsRef:

@@ -4,10 +4,12 @@ A web server on the loopback that answers each path with exactly the bytes that 
 
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import trustme
 
@@ -19,11 +21,14 @@ Parts = Callable[[], Iterable[bytes]]
 @dataclass(frozen=True, slots=True)
 class Answer:
     """
-    What is sent, part by part, and whether the connection stays open afterwards.
+    What is sent, part by part, and whether the connection stays open afterwards, and how it ends if not.
+
+    ``half_closed``: nothing more is sent, yet the connection is held until the server stops.
     """
 
     parts: Parts
     keeps_open: bool = True
+    ends: Literal["closed", "half_closed", "reset"] = "closed"
 
 
 def answer(status: int, body: bytes = b"", *, keeps_open: bool = True, **headers: str) -> Answer:
@@ -56,14 +61,14 @@ class ScriptedWeb:
         """
         return f"{scheme or ('http' if self.tls is None else 'https')}://{host}:{self.port}{path}"
 
-    def dripping(self, head: bytes, piece: bytes) -> Answer:
+    def dripping(self, head: bytes, piece: bytes, *, every_s: float = 0.02) -> Answer:
         """
         ``head`` at once, then ``piece`` every 20 ms for ever.
         """
 
         def parts() -> Iterator[bytes]:
             yield head
-            while not self.stopping.wait(0.02):
+            while not self.stopping.wait(every_s):
                 yield piece
 
         return Answer(parts, keeps_open=False)
@@ -112,7 +117,15 @@ class ScriptedWeb:
                 for part in told.parts():
                     connection.sendall(part)
                 if not told.keeps_open:
+                    self._end(connection, told)
                     return
+
+    def _end(self, connection: socket.socket, told: Answer) -> None:
+        if told.ends == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        elif told.ends == "half_closed":
+            connection.shutdown(socket.SHUT_WR)
+            self.stopping.wait()
 
 
 @contextmanager

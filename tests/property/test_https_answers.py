@@ -17,6 +17,8 @@ from worker.errors import UploadFailed
 from worker.settings.images import FetchSettings
 
 LIMIT_BYTES = 2048
+NEVER = 10**9
+"""So many failures in a row: no host is left alone here, for each answer is to be read."""
 
 STATUS_LINES = st.sampled_from(
     [b"HTTP/1.1 200 OK", b"HTTP/1.0 200", b"HTTP/1.1 302 Found", b"HTTP/1.1 999", b"HTTP/9.9 x", b""]
@@ -71,7 +73,12 @@ def store() -> HttpsStore:
     A store that takes the loopback for the Internet, and every name to be there.
     """
     limits = FetchSettings(
-        allow_http=True, max_image_bytes=LIMIT_BYTES, connect_timeout_s=1, read_timeout_s=1, total_timeout_s=2
+        allow_http=True,
+        max_image_bytes=LIMIT_BYTES,
+        connect_timeout_s=1,
+        read_timeout_s=1,
+        total_timeout_s=2,
+        breaker_failures=NEVER,
     )
     return HttpsStore(limits, dialer=Dialer(resolve=lambda *_: ["127.0.0.1"], allowed=lambda _: True))
 
@@ -81,7 +88,7 @@ def nowhere() -> HttpsStore:
     """
     A store for which no name has an address.
     """
-    return HttpsStore(FetchSettings(), dialer=Dialer(resolve=lambda *_: []))
+    return HttpsStore(FetchSettings(breaker_failures=NEVER), dialer=Dialer(resolve=lambda *_: []))
 
 
 def outcome(store: HttpsStore, url: str) -> bytes | ErrorCode:

@@ -9,18 +9,15 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from pydantic import SecretStr
 
 from schemas.errors import ErrorCode
 from schemas.uploaded import S3Ref
+from tests.s3_rig import IMAGE, failure_of, ref, settings_for
 from tests.scripted_web import Answer, ScriptedWeb, answer, scripted_web
-from worker.adapters import s3_store
+from worker.adapters import fetch_limits, s3_store
 from worker.adapters.s3_store import S3Store
-from worker.errors import ConfigInvalid, UploadFailed
+from worker.errors import ConfigInvalid
 from worker.settings.images import FetchSettings, S3Profile
-
-LIMIT_BYTES = 100_000
-IMAGE = bytes(range(256)) * 40
 
 
 @pytest.fixture
@@ -30,41 +27,6 @@ def web() -> Iterator[ScriptedWeb]:
     """
     with scripted_web() as server:
         yield server
-
-
-def settings_for(web: ScriptedWeb, **changes: object) -> FetchSettings:
-    """
-    Two profiles at this store: ``open`` reads every bucket, ``shop`` only ``uploads``.
-    """
-    keys = {
-        "endpoint_url": f"http://127.0.0.1:{web.port}",
-        "region": "eu-central-1",
-        "access_key_id": "key-of-a-test",
-        "secret_access_key": SecretStr("secret-of-a-test"),
-    }
-    profiles = {
-        "open": S3Profile.model_validate(keys),
-        "shop": S3Profile.model_validate({**keys, "buckets": ("uploads",)}),
-    }
-    # Far longer than an answer takes on a busy machine: what is about time sets its own.
-    fields = {"max_image_bytes": LIMIT_BYTES, "connect_timeout_s": 20, "read_timeout_s": 20, "total_timeout_s": 60}
-    return FetchSettings.model_validate({**fields, "s3": profiles, "s3_default_profile": "shop", **changes})
-
-
-def ref(*, bucket: str = "uploads", key: str = "cat.jpg", profile: str | None = None) -> S3Ref:
-    """
-    A reference to an object.
-    """
-    return S3Ref(kind="s3", bucket=bucket, key=key, profile=profile)
-
-
-def failure_of(store: S3Store, reference: S3Ref) -> UploadFailed:
-    """
-    How reading it fails.
-    """
-    with pytest.raises(UploadFailed) as failed:
-        store.read(reference)
-    return failed.value
 
 
 def test_the_default_profile_is_asked(web: ScriptedWeb) -> None:
@@ -218,7 +180,7 @@ def test_making_the_client_takes_none_of_the_fetchs_time(web: ScriptedWeb, monke
         return made(profile, settings)
 
     monkeypatch.setattr(s3_store, "made_client", slowly_made)
-    monkeypatch.setattr(s3_store, "time", SimpleNamespace(monotonic=lambda: real() + late_s))
+    monkeypatch.setattr(fetch_limits, "time", SimpleNamespace(monotonic=lambda: real() + late_s))
     web.routes["/uploads/cat.jpg"] = answer(200, IMAGE)
 
     assert S3Store(settings_for(web)).read(ref()) == IMAGE

@@ -36,19 +36,30 @@ class CircuitBreaker:
             self._probe_at_s = now_s + self._open_s
             return True
 
-    def succeeded(self) -> None:
+    def probe_in_s(self) -> float:
         """
-        An answer came: closed, whatever was before.
+        Seconds until the next probe may go; 0 while closed.
         """
         with self._changing:
+            return 0.0 if self._probe_at_s is None else max(self._probe_at_s - self._clock.monotonic_s(), 0.0)
+
+    def succeeded(self) -> bool:
+        """
+        An answer came: closed, whatever was before. True if it was open.
+        """
+        with self._changing:
+            was_open = self._probe_at_s is not None
             self._in_a_row = 0
             self._probe_at_s = None
+            return was_open
 
-    def failed(self) -> None:
+    def failed(self) -> bool:
         """
-        No answer came, or none that makes sense.
+        No answer came, or none that makes sense. True if this is what opened it.
         """
         with self._changing:
+            was_open = self._probe_at_s is not None
             self._in_a_row += 1
             if self._in_a_row >= self._limit:
                 self._probe_at_s = self._clock.monotonic_s() + self._open_s
+            return self._probe_at_s is not None and not was_open

@@ -1,57 +1,30 @@
 """
 Connections to hosts that an uploader named: resolved once, every address checked, connected to what was checked.
 
-Also the wall-clock limit under which a whole fetch stands: the sockets that are made here keep to it on every read, so
-that a peer which drips its headers or its body gains nothing. No HTTP lives here; see ``https_store.py``.
+The sockets that are made here keep to the limits of the fetch on every read; see ``fetch_limits.py``. No HTTP lives
+here; see ``https_pool.py``.
 """
 
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
 from schemas.errors import ErrorCode
 from worker.adapters.address_guard import is_public
+from worker.adapters.fetch_limits import current, within_limit
 from worker.errors import UploadFailed
 
 Resolve = Callable[[str, int], Sequence[str]]
 """Host and port to numeric addresses, in the order in which to try them; raises ``OSError``."""
 
-_deadline_s: ContextVar[float] = ContextVar("deadline_s")
-
-
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """
-    Within it, this thread's reads through sockets of this module end with ``TimeoutError`` once ``seconds`` are over.
-    """
-    token = _deadline_s.set(time.monotonic() + seconds)
-    try:
-        yield
-    finally:
-        _deadline_s.reset(token)
-
-
-def within_limit(timeout_s: float | None) -> float | None:
-    """
-    The time-out, cut to what is left of the time limit. Raises ``TimeoutError`` when nothing is left.
-    """
-    deadline_s = _deadline_s.get(None)
-    if deadline_s is None:
-        return timeout_s
-    left_s = deadline_s - time.monotonic()
-    if left_s <= 0:
-        raise TimeoutError("the time limit of the fetch is over")
-    return left_s if timeout_s is None else min(timeout_s, left_s)
-
 
 class LimitedSocket(socket.socket):
     """
-    A socket whose reads keep to the time limit. Its time-out only ever shrinks within one limit.
+    A socket whose reads keep to the limits of the fetch. Its time-out only ever shrinks within one fetch.
     """
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:  # noqa: ANN401 - passed through as they come
@@ -59,7 +32,8 @@ class LimitedSocket(socket.socket):
         As ``socket.recv_into``; it is what every buffered read of ``http.client`` ends in.
         """
         self.settimeout(within_limit(self.gettimeout()))
-        return super().recv_into(*args, **kwargs)
+        started_s = time.monotonic()
+        return _counted(super().recv_into(*args, **kwargs), started_s)
 
 
 class LimitedTlsSocket(ssl.SSLSocket):
@@ -72,7 +46,15 @@ class LimitedTlsSocket(ssl.SSLSocket):
         As ``SSLSocket.recv_into``.
         """
         self.settimeout(within_limit(self.gettimeout()))
-        return super().recv_into(*args, **kwargs)
+        started_s = time.monotonic()
+        return _counted(super().recv_into(*args, **kwargs), started_s)
+
+
+def _counted(count: int, started_s: float) -> int:
+    spending = current()
+    if spending is not None:
+        spending.received(count, time.monotonic() - started_s)
+    return count
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
@@ -122,14 +104,32 @@ class Dialer:
             # Each address gets its share, so that a dead first one (IPv6, often) leaves time for the next.
             share_s = (deadline_s - time.monotonic()) / (len(addresses) - position)
             try:
-                return _connected(address, port, max(share_s, 0.001))
+                connection = _connected(address, port, max(share_s, 0.001))
             except OSError as error:
                 problem = error
+                continue
+            self._check_peer(connection, host, address)
+            return connection
         if isinstance(problem, TimeoutError):
             raise UploadFailed(ErrorCode.FETCH_TIMEOUT, f"no connection to {host}:{port} within {timeout_s} s")
         raise UploadFailed(
             ErrorCode.FETCH_UPSTREAM, f"no connection to {host}:{port}: {problem.strerror or type(problem).__name__}"
         )
+
+    def _check_peer(self, connection: LimitedSocket, host: str, address: str) -> None:
+        # Whatever lies between (a transparent proxy of the system, a socket that somebody wrapped): who answers must be
+        # who was judged.
+        try:
+            peer = str(connection.getpeername()[0])
+        except OSError as error:
+            connection.close()
+            raise UploadFailed(ErrorCode.FETCH_UPSTREAM, f"{host} closed the connection as it was made") from error
+        if ip_address(peer) != ip_address(address) or not self.allowed(peer):
+            connection.close()
+            raise UploadFailed(ErrorCode.REF_FORBIDDEN, f"{host}: connected to another address than the one checked")
+        spending = current()
+        if spending is not None:
+            spending.connected.append(peer)
 
     def _checked_addresses(self, host: str, port: int) -> Sequence[str]:
         try:

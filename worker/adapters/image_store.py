@@ -4,15 +4,20 @@ One image store out of four: each kind of reference goes to the store that knows
 What the kinds are is said in ``schemas/uploaded.py``; how each is read, in the store's own module.
 """
 
+from collections.abc import Callable
 from typing import Protocol, assert_never
 
 from schemas.errors import ErrorCode
 from schemas.uploaded import FileRef, HttpsRef, InlineRef, S3Ref, UploadedImage
 from worker.adapters.file_store import FileStore
-from worker.adapters.https_store import HttpsStore
+from worker.adapters.host_gates import HostGates
+from worker.adapters.https_store import Hop, HttpsStore
 from worker.adapters.inline_store import InlineStore
+from worker.adapters.system_clock import SystemClock
 from worker.errors import UploadFailed
+from worker.ports import Recorder
 from worker.settings.images import FetchSettings
+from worker.telemetry.metrics import InMemoryRecorder
 
 
 class S3Reader(Protocol):
@@ -84,22 +89,25 @@ class RoutedImageStore:
                 assert_never(image.ref)
 
 
-def build_image_store(settings: FetchSettings) -> RoutedImageStore:
+def build_image_store(
+    settings: FetchSettings, recorder: Recorder | None = None, *, on_hop: Callable[[Hop], None] = lambda _: None
+) -> RoutedImageStore:
     """
-    The image store that the configuration describes.
+    The image store that the configuration describes; ``on_hop`` is told every answer of a web host.
 
     Raises ``CannotStart`` for a file or directory that is not there, ``ConfigInvalid`` for an unusable S3 profile.
     """
     limit = settings.max_image_bytes
+    gates = HostGates(settings, clock=SystemClock(), recorder=recorder or InMemoryRecorder())
     return RoutedImageStore(
-        HttpsStore(settings),
-        s3=_s3_reader(settings) if settings.s3 else None,
+        HttpsStore(settings, gates=gates, on_hop=on_hop),
+        s3=_s3_reader(settings, gates) if settings.s3 else None,
         files=None if settings.file_root is None else FileStore(settings.file_root, max_image_bytes=limit),
         max_image_bytes=limit,
     )
 
 
-def _s3_reader(settings: FetchSettings) -> S3Reader:
+def _s3_reader(settings: FetchSettings, gates: HostGates) -> S3Reader:
     from worker.adapters.s3_store import S3Store  # noqa: PLC0415 - boto3 takes 0.4 s to load, and few need it
 
-    return S3Store(settings)
+    return S3Store(settings, gates=gates)

@@ -2,16 +2,19 @@
 Image bytes from S3-compatible stores: the only module that touches boto3.
 
 Endpoint, credentials and allowed buckets come from the configuration, never from an event. Each profile has a client
-of its own, made when it is first asked. No proxy of the environment is used.
+of its own, made when it is first asked. Images are read over the connections of ``https_pool.py``, so that the limits
+of a fetch hold here as for any web host; botocore signs, and reads what the store says. No proxy of the environment is
+used.
 """
 
 import logging
 import threading
-import time
-from typing import TYPE_CHECKING, Final
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from boto3.session import Session
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -25,16 +28,23 @@ from botocore.response import StreamingBody
 
 from schemas.errors import ErrorCode
 from schemas.uploaded import S3Ref
+from worker.adapters.fetch_limits import FetchLimits, fetch_limits
+from worker.adapters.guarded_dial import Dialer
+from worker.adapters.host_gates import HostGates
+from worker.adapters.https_pool import CHUNK_BYTES, FETCH_FAULTS, PinnedPools, fault_as_failure
+from worker.adapters.retry_after import retry_after_s
+from worker.adapters.system_clock import SystemClock
 from worker.errors import ConfigInvalid, UploadFailed
 from worker.settings.images import FetchSettings, S3Profile
+from worker.telemetry.metrics import InMemoryRecorder
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-CHUNK_BYTES: Final = 16384
 # MethodNotAllowed is how S3 answers for a version that is a delete marker.
 ABSENT: Final = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "MethodNotAllowed"})
 LATER: Final = frozenset({"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException"})
+SAYING_WHEN: Final = frozenset({429, 503})
 # One attempt, and one more for a kept connection that the store closed just then, or a store that says: slow down.
 ATTEMPTS: Final = 2
 
@@ -46,12 +56,17 @@ class S3Store:
     Raises ``ConfigInvalid`` for an endpoint that is no web address.
     """
 
-    def __init__(self, settings: FetchSettings) -> None:
+    def __init__(self, settings: FetchSettings, *, gates: HostGates | None = None) -> None:
         self._settings = settings
         for name, profile in settings.s3.items():
             _refuse_misconfigured(name, profile)
         # At DEBUG botocore writes whole requests, Authorization header included.
         logging.getLogger("botocore").setLevel(logging.INFO)
+        self._limits = FetchLimits.of(settings)
+        self._clock = SystemClock()
+        self._gates = gates or HostGates(settings, clock=self._clock, recorder=InMemoryRecorder())
+        # The store is the operator's own choice: its address may be a private one.
+        self._pools = PinnedPools(settings, Dialer(allowed=lambda _: True))
         self._clients: dict[str, S3Client] = {}
         self._making = threading.Lock()
 
@@ -59,38 +74,29 @@ class S3Store:
         """
         The object's bytes; of the version that the reference names, else the latest.
 
-        Raises ``UploadFailed``: REF_FORBIDDEN or one of the FETCH codes. Known hole: ``total_timeout_s`` is looked at
-        between chunks of 16 KiB, so that a store which drips can hold a thread longer; unlike a web host, the store is
-        the operator's own choice.
+        Raises ``UploadFailed``: REF_FORBIDDEN or one of the FETCH codes.
         """
         name, profile = self._profile(ref)
-        if profile.buckets and ref.bucket not in profile.buckets:
-            raise UploadFailed(
-                ErrorCode.REF_FORBIDDEN, f"bucket {ref.bucket!r} is not among fetch.s3.{name}.buckets of this worker"
-            )
-        if not {".", ".."}.isdisjoint(ref.key.split("/")):
-            # Some store or proxy resolves them like a path, and so leaves the bucket that was just allowed.
-            raise UploadFailed(ErrorCode.REF_FORBIDDEN, "the key has a '.' or '..' between its slashes")
+        _refuse_unless_allowed(ref, name, profile)
         place = f"s3 profile {name!r}, bucket {ref.bucket!r}"
-        try:
-            client = self._client(name, profile)
-            # From here: making the first client of a profile is slow on a busy machine, and is not the store's doing.
-            deadline_s = time.monotonic() + self._settings.total_timeout_s
-            body = self._opened(client, ref, place)
+        client = self._client(name, profile)
+        # From here: making the first client of a profile is slow on a busy machine, and is not the store's doing.
+        with fetch_limits(self._limits), self._gates.through(f"s3 profile {name!r}"):
             try:
-                return self._contents(body, deadline_s, place)
-            finally:
-                body.close()
-        except ClientError as error:
-            raise _refused_by_store(error, place) from error
-        except (ConnectTimeoutError, ReadTimeoutError, TimeoutError) as error:
-            raise UploadFailed(ErrorCode.FETCH_TIMEOUT, f"{place}: no answer in time") from error
-        except (NoCredentialsError, PartialCredentialsError) as error:
-            raise UploadFailed(
-                ErrorCode.FETCH_DENIED, f"{place}: the worker found no credentials; set keys or a role"
-            ) from error
-        except (BotoCoreError, OSError, ValueError) as error:  # ValueError: headers that mean nothing
-            raise UploadFailed(ErrorCode.FETCH_UPSTREAM, f"{place}: {type(error).__name__}") from error
+                with closing(self._opened(client, ref, place)) as body:
+                    return self._contents(body, place)
+            except ClientError as error:
+                raise self._refused_by_store(error, place) from error
+            except (ConnectTimeoutError, ReadTimeoutError, TimeoutError) as error:
+                raise UploadFailed(ErrorCode.FETCH_TIMEOUT, f"{place}: no answer in time") from error
+            except (NoCredentialsError, PartialCredentialsError) as error:
+                raise UploadFailed(
+                    ErrorCode.FETCH_DENIED, f"{place}: the worker found no credentials; set keys or a role"
+                ) from error
+            except BotoCoreError as error:
+                raise UploadFailed(ErrorCode.FETCH_UPSTREAM, f"{place}: {type(error).__name__}") from error
+            except FETCH_FAULTS as error:
+                raise fault_as_failure(error, place) from error
 
     def close(self) -> None:
         """
@@ -100,6 +106,7 @@ class S3Store:
             for client in self._clients.values():
                 client.close()
             self._clients.clear()
+        self._pools.close()
 
     def _profile(self, ref: S3Ref) -> tuple[str, S3Profile]:
         name = ref.profile or self._settings.s3_default_profile
@@ -114,8 +121,20 @@ class S3Store:
     def _client(self, name: str, profile: S3Profile) -> "S3Client":
         with self._making:  # a client may be shared between threads; making one may not
             if name not in self._clients:
-                self._clients[name] = made_client(profile, self._settings)
+                client = made_client(profile, self._settings)
+                sent: Any = self._sent  # the stubs know no handler that answers
+                client.meta.events.register("before-send.s3.GetObject", sent)
+                self._clients[name] = client
             return self._clients[name]
+
+    def _sent(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:  # noqa: ANN401 - whatever botocore adds
+        """
+        The answer to a signed request, in the place of botocore's own HTTP client.
+        """
+        headers = {name: _as_text(value) for name, value in request.headers.items()}
+        response = self._pools.get(request.url, headers)
+        told: Any = response.headers  # the stubs know only http.client's; botocore itself passes these
+        return AWSResponse(request.url, response.status, told, response)
 
     def _opened(self, client: "S3Client", ref: S3Ref, place: str) -> StreamingBody:
         if ref.version_id is None:
@@ -128,15 +147,35 @@ class S3Store:
             raise self._too_large(place, f"has {declared} bytes")
         return answer["Body"]
 
-    def _contents(self, body: StreamingBody, deadline_s: float, place: str) -> bytes:
+    def _contents(self, body: StreamingBody, place: str) -> bytes:
         contents = bytearray()
-        while chunk := _next_chunk(body, place):
+        while chunk := body.read(CHUNK_BYTES):
             contents += chunk
             if len(contents) > self._settings.max_image_bytes:
                 raise self._too_large(place, "sends more")
-            if time.monotonic() > deadline_s:
-                raise TimeoutError
         return bytes(contents)
+
+    def _refused_by_store(self, error: ClientError, place: str) -> UploadFailed:
+        """
+        What an S3 error means: by its code where that says more than the HTTP status, else by the status.
+        """
+        code = error.response.get("Error", {}).get("Code", "")
+        told = error.response.get("ResponseMetadata", {})
+        status = int(told.get("HTTPStatusCode", 0))
+        later = code in LATER or status in SAYING_WHEN
+        if code in ABSENT or status == 404:  # noqa: PLR2004 - HTTP
+            meaning = ErrorCode.FETCH_NOT_FOUND
+        elif 400 <= status < 500 and not later:  # noqa: PLR2004 - HTTP
+            meaning = ErrorCode.FETCH_DENIED
+        else:
+            meaning = ErrorCode.FETCH_UPSTREAM
+        asked = told.get("HTTPHeaders", {}).get("retry-after") if later else None
+        return UploadFailed(
+            meaning,
+            f"{place}: the store answered {status} {code[:64]}",
+            http_status=status or None,
+            retry_after_s=retry_after_s(asked, now_s=self._clock.wall_s()),
+        )
 
     def _too_large(self, place: str, found: str) -> UploadFailed:
         return UploadFailed(
@@ -169,31 +208,22 @@ def made_client(profile: S3Profile, settings: FetchSettings) -> "S3Client":
     return session.client("s3", endpoint_url=profile.endpoint_url, config=config)
 
 
-def _next_chunk(body: StreamingBody, place: str) -> bytes:
-    try:
-        return body.read(CHUNK_BYTES)
-    except (BotoCoreError, OSError):
-        raise
-    except Exception as error:
-        # botocore lets some errors of the HTTP client beneath it through; that client is not to be known here.
-        raise UploadFailed(ErrorCode.FETCH_UPSTREAM, f"{place}: broke off ({type(error).__name__})") from error
+def _as_text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
-def _refused_by_store(error: ClientError, place: str) -> UploadFailed:
-    """
-    What an S3 error means: by its code where that says more than the HTTP status, else by the status.
-    """
-    code = error.response.get("Error", {}).get("Code", "")
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if code in ABSENT or status == 404:  # noqa: PLR2004 - HTTP
-        meaning = ErrorCode.FETCH_NOT_FOUND
-    elif code in LATER or status == 429:  # noqa: PLR2004 - HTTP
-        meaning = ErrorCode.FETCH_UPSTREAM
-    elif 400 <= status < 500:  # noqa: PLR2004 - HTTP
-        meaning = ErrorCode.FETCH_DENIED
-    else:
-        meaning = ErrorCode.FETCH_UPSTREAM
-    return UploadFailed(meaning, f"{place}: the store answered {status} {code[:64]}", http_status=status or None)
+def _refuse_unless_allowed(ref: S3Ref, name: str, profile: S3Profile) -> None:
+    if profile.buckets and ref.bucket not in profile.buckets:
+        raise UploadFailed(
+            ErrorCode.REF_FORBIDDEN, f"bucket {ref.bucket!r} is not among fetch.s3.{name}.buckets of this worker"
+        )
+    if not {".", ".."}.isdisjoint(ref.key.split("/")):
+        # Some store or proxy resolves them like a path, and so leaves the bucket that was just allowed.
+        raise UploadFailed(ErrorCode.REF_FORBIDDEN, "the key has a '.' or '..' between its slashes")
+    if profile.prefixes and not ref.key.startswith(profile.prefixes):
+        raise UploadFailed(
+            ErrorCode.REF_FORBIDDEN, f"the key begins with none of fetch.s3.{name}.prefixes of this worker"
+        )
 
 
 def _refuse_misconfigured(name: str, profile: S3Profile) -> None:
