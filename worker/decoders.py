@@ -9,25 +9,63 @@ from typing import Final
 from worker.adapters.content_credentials import credentials_reader
 from worker.adapters.perceptual_hash import pdq
 from worker.adapters.realism_statistics import statistics
+from worker.decoding.process_decoder import Lifetimes, ProcessDecoder
+from worker.decoding.protocol import Setup
+from worker.domain import PreprocessSpec
 from worker.errors import CannotStart
-from worker.ports import Encoder
+from worker.ports import Encoder, PictureDecoder, Recorder
 from worker.settings.images import DecodeSettings
 from worker.settings.tree import Settings
 from worker.stages.decode import DecodeLimits, PillowDecoder
+from worker.stages.frames import LOOK_RULES
 from worker.views import GLOBAL_ONLY, ViewSpec
 
 _SHORT: Final = 12
 
 
-def open_decoder(settings: Settings, encoder: Encoder, views: ViewSpec = GLOBAL_ONLY) -> PillowDecoder:
+def open_decoder(
+    settings: Settings, encoder: Encoder, views: ViewSpec = GLOBAL_ONLY, *, recorder: Recorder | None = None
+) -> PictureDecoder:
     """
-    The decoder that makes this encoder's input and these views, under the configured limits.
+    The decoder that makes this encoder's input and these views, under the configured limits, isolated as configured.
 
-    Raises ``CannotStart`` for formats or trust anchors that cannot be read.
+    ``recorder`` counts the processes that end. Close it with ``close_decoder``, or it is closed when nothing holds it
+    any more. Raises ``CannotStart`` for formats or trust anchors that cannot be read; in a process, formats are looked
+    at by the first that is started, which is when the first picture is decoded.
     """
+    return open_decoder_of(settings, encoder.fingerprint.preprocess, views, recorder=recorder)
+
+
+def open_decoder_of(
+    settings: Settings, preprocess: PreprocessSpec, views: ViewSpec = GLOBAL_ONLY, *, recorder: Recorder | None = None
+) -> PictureDecoder:
+    """
+    The same where there is no encoder, such as for the facts of one picture. Raises as ``open_decoder``.
+    """
+    if settings.decode.isolation == "threads":
+        return _in_threads(settings, preprocess, views)
+    decode = settings.decode
+    setup = Setup(
+        preprocess,
+        _limits(decode),
+        views,
+        memory_bytes=decode.memory_bytes,
+        cpu_s=decode.timeout_s,
+        pictures=decode.recycle_after,
+        perceptual_hash=decode.perceptual_hash,
+        credentials=decode.credentials,
+        trust_anchors_pem=_trust_anchors(decode) if decode.credentials else None,
+    )
+    lifetimes = Lifetimes(decode.threads, decode.timeout_s, decode.recycle_after)
+    if recorder is None:
+        return ProcessDecoder(setup, lifetimes)
+    return ProcessDecoder(setup, lifetimes, on_end=lambda reason: recorder.count("decoders_ended_total", reason=reason))
+
+
+def _in_threads(settings: Settings, preprocess: PreprocessSpec, views: ViewSpec) -> PillowDecoder:
     return PillowDecoder(
-        encoder.fingerprint.preprocess,
-        DecodeLimits(formats=settings.decode.formats, max_pixels=settings.decode.max_pixels),
+        preprocess,
+        _limits(settings.decode),
         perceptual_hash=pdq if settings.decode.perceptual_hash else None,
         views=views,
         statistics=statistics if views.realism else None,
@@ -44,6 +82,24 @@ def credentials_version(settings: DecodeSettings) -> str | None:
     anchors = _trust_anchors(settings)
     digest = "none" if anchors is None else hashlib.sha256(anchors.encode()).hexdigest()[:_SHORT]
     return f"{version('c2pa-python')}, trust anchors {digest}"
+
+
+def look_rules(settings: DecodeSettings) -> str:
+    """
+    How the looks at animations and at transparent pictures are chosen: nothing else depends on these settings.
+    """
+    ground = "white and grey" if settings.grey_ground else "white"
+    return f"{LOOK_RULES}, {settings.max_frames} of {settings.max_animation_pixels} px, {ground}"
+
+
+def _limits(settings: DecodeSettings) -> DecodeLimits:
+    return DecodeLimits(
+        formats=settings.formats,
+        max_pixels=settings.max_pixels,
+        max_frames=settings.max_frames,
+        max_animation_pixels=settings.max_animation_pixels,
+        on_grey=settings.grey_ground,
+    )
 
 
 def _trust_anchors(settings: DecodeSettings) -> str | None:

@@ -2,13 +2,14 @@
 What is looked at of a picture: the global view at the encoder's input size, native-resolution crops, and statistics.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
 from schemas.verdict import ImageFacts
-from worker.domain import ContentHash, Pixels
+from worker.domain import ContentHash, Pixels, Sighting
 from worker.fingerprint import canonical_sha256
 
 VIEW_RULES: Final = "touchstone-views-1"
@@ -59,17 +60,29 @@ class DecodedPicture:
 
     ``pixels``: the global view, uint8[size, size, 3], RGB, before normalisation. ``native``: crops of the same shape,
     the middle one first. ``realism``: the five statistics in the order of ``worker.heads.features.REALISM``.
+    This is the first look at the picture. ``further`` are the others, in the order of ``facts.frames_scored`` after its
+    first: other frames of an animation, and a frame on grey behind the same frame on white. Each has the same facts.
     """
 
     pixels: Pixels = field(repr=False)
     facts: ImageFacts
     native: tuple[Pixels, ...] = field(default=(), repr=False)
     realism: tuple[float, ...] | None = None
+    further: "tuple[DecodedPicture, ...]" = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
+        if any(look.further or look.facts != self.facts for look in self.further):
+            raise ValueError("a further look has looks of its own or other facts, want one look at the same picture")
         for pixels in (self.pixels, *self.native):
             if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:  # noqa: PLR2004 - H, W, RGB
                 raise ValueError(f"pixels are {pixels.dtype}{list(pixels.shape)}, want uint8[size, size, 3]")
+
+    @property
+    def looks(self) -> "tuple[DecodedPicture, ...]":
+        """
+        All looks at the picture, this one first; only this one's ``further`` is filled.
+        """
+        return (self, *self.further)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +94,21 @@ class Picture:
     content_hash: ContentHash
     decoded: DecodedPicture
     decode_ms: float
+
+
+def has_shift(sighting: Sighting) -> bool:
+    """
+    Whether the shift was measured of any look.
+    """
+    return any(look.shift is not None for look in sighting.looks)
+
+
+def with_shift_where(sighting: Sighting, wants: Sequence[bool]) -> Sighting:
+    """
+    The sighting less the shift of those of its looks for which it is not wanted; itself where there is none to remove.
+    """
+    first, *further = [
+        look if wanted or look.shift is None else replace(look, shift=None)
+        for look, wanted in zip(sighting.looks, wants, strict=True)
+    ]
+    return replace(first, further=tuple(further)) if further else first

@@ -1,37 +1,41 @@
 """
 Sightings as bytes that can lie in a shared cache: bytes in, values out, nothing else. No client library, no pickle.
 
-What was measured is kept as ``magic(4) dim(u32) natives(u32) float16[1 + natives, dim] float32[9] crc32(u32)``, facts
-as ``magic(4) JSON crc32(u32)``, all little endian. The vectors are that of the global view and those of the native
-crops; the nine are the norm, five of realism and three of shift, NaN where they were not measured. The checksum also
-covers the key that a value belongs to, so that a value found under another key is none. It is against damage and
-mix-ups; against somebody who may write to the cache, use the cache's own access control.
+What was measured is kept as what ``measured_codec.py`` makes of it with a ``crc32(u32)`` behind, facts as ``magic(4)
+JSON crc32(u32)``, the code of bytes that are no readable image likewise, all little endian. Of a picture with several
+looks it is ``magic(4) looks(u32)``, each look, and one checksum. The checksum also covers the key that a value belongs
+to, so that a value found under another key is none. It is against damage and mix-ups; against somebody who may write to
+the cache, use the cache's own access control.
 """
 
-import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final, Self
 from zlib import crc32
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from schemas.errors import ErrorCode
 from schemas.verdict import ContentCredentials, ImageFacts
-from worker.domain import ContentHash, Embedding, EncoderFingerprint, Sighting
-from worker.heads.features import REALISM, SHIFT
+from worker.adapters.measured_codec import Measured, packed_look, unpacked_look
+from worker.domain import ContentHash, EncoderFingerprint, Sighting
+from worker.flow.unreadable import LASTING
 from worker.views import GLOBAL_ONLY, ViewSpec
 
-MEASURED_MAGIC: Final = b"TSe2"
+LOOKS_MAGIC: Final = b"TSe3"
 FACTS_MAGIC: Final = b"TSf1"
+LOOKED_MAGIC: Final = b"TSf2"
+"""
+Begins the facts of what may have several looks: of an animation, and of what is transparent.
+
+Its checksum covers how the looks were chosen. Facts of such pictures that begin with ``FACTS_MAGIC`` are from before
+there were looks, and are a miss; those of all other pictures are the same bytes as ever.
+"""
 FACTS_LIMIT_BYTES: Final = 65536
-_HEAD: Final = struct.Struct("<4sII")
+FAILURE_MAGIC: Final = b"TSx1"
+_LOOKS_HEAD: Final = struct.Struct("<4sI")
 _CHECKSUM: Final = struct.Struct("<I")
-_HALF: Final = np.dtype("<f2")
-_SINGLE: Final = np.dtype("<f4")
-_NUMBERS: Final = 1 + len(REALISM) + len(SHIFT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +44,16 @@ class SightingScope:
     What a sighting depends on beside the bytes: the encoder, the views, and the rules by which pictures are decoded.
 
     ``fingerprint_id``, ``decode_rules`` and ``views`` are sha256 hex digests; ``dim`` is the length of the encoder's
-    vectors.
+    vectors. ``looks`` says how the looks at animations and transparent pictures are chosen. ``decoders`` is the digest
+    of what decides whether bytes are a readable image: no sighting depends on it.
     """
 
     fingerprint_id: str
     dim: int
     decode_rules: str
     views: str = GLOBAL_ONLY.sha256
+    decoders: str = sha256(b"").hexdigest()
+    looks: str = ""
 
     @classmethod
     def of(
@@ -56,36 +63,21 @@ class SightingScope:
         perceptual_hash: bool,
         views: ViewSpec = GLOBAL_ONLY,
         credentials: str | None = None,
+        decoders: str = "",
+        looks: str = "",
     ) -> Self:
         """
         The scope of a worker: facts with and without a perceptual hash are not the same facts.
 
         ``credentials`` says how content credentials are read, such as a digest of the reader's version and its trust
         list, which decides what is ``trusted``; None where they are not read. The fields that facts have are part of
-        the rules, so that workers of two releases do not remove each other's.
+        the rules, so that workers of two releases do not remove each other's. ``decoders`` names the decoders' versions
+        and the formats that are accepted.
         """
         fields = f"{_fields_of(ImageFacts)} {_fields_of(ContentCredentials)}"
         rules = f"{fingerprint.preprocess.sha256} perceptual_hash={perceptual_hash} credentials={credentials} {fields}"
-        return cls(fingerprint.id, fingerprint.dim, sha256(rules.encode()).hexdigest(), views.sha256)
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """
-    All of a sighting but its facts, which lie in a value of their own.
-    """
-
-    embedding: Embedding
-    norm: float
-    native: tuple[Embedding, ...]
-    realism: tuple[float, ...] | None
-    shift: tuple[float, ...] | None
-
-    def with_facts(self, facts: ImageFacts) -> Sighting:
-        """
-        The sighting, whole again.
-        """
-        return Sighting(self.embedding, facts, self.norm, self.native, self.realism, self.shift)
+        digests = [sha256(text.encode()).hexdigest() for text in (rules, decoders)]
+        return cls(fingerprint.id, fingerprint.dim, digests[0], views.sha256, digests[1], looks)
 
 
 def scope_digest(scope: SightingScope) -> bytes:
@@ -95,11 +87,12 @@ def scope_digest(scope: SightingScope) -> bytes:
     return sha256(f"{scope.fingerprint_id} {scope.views} {scope.decode_rules}".encode()).digest()[:16]
 
 
-def scope_names(scope: SightingScope) -> tuple[str, str]:
+def scope_names(scope: SightingScope) -> tuple[str, str, str]:
     """
-    The parts of the keys that tell scopes apart: of what was measured, and of the facts.
+    The parts of the keys that tell scopes apart: of what was measured, of the facts, and of failures.
     """
-    return f"e2:{scope.fingerprint_id[:16]}:{scope.views[:16]}", f"f1:{scope.decode_rules[:16]}"
+    measured = f"e2:{scope.fingerprint_id[:16]}:{scope.views[:16]}"
+    return measured, f"f1:{scope.decode_rules[:16]}", f"fx1:{scope.decoders[:16]}"
 
 
 def scopes_key(*, namespace: str) -> str:
@@ -130,55 +123,58 @@ def facts_key(content_hash: ContentHash, scope: SightingScope, *, namespace: str
     return scoped_key(scope_names(scope)[1], content_hash, namespace=namespace)
 
 
+def failure_key(content_hash: ContentHash, scope: SightingScope, *, namespace: str) -> str:
+    """
+    Where it lies that these bytes are no readable image; encoders do not matter.
+    """
+    return scoped_key(scope_names(scope)[2], content_hash, namespace=namespace)
+
+
 def pack_measured(sighting: Sighting, content_hash: ContentHash, scope: SightingScope) -> bytes:
     """
     What was measured, as bytes, bound to its bytes' hash, its encoder and its views.
 
     Raises ``ValueError`` for another dimension, and for numbers that would not come back as they are.
     """
-    vectors = [sighting.embedding, *sighting.native]
-    wrong = [embedding.vector.size for embedding in vectors if embedding.vector.shape != (scope.dim,)]
-    if wrong:
-        raise ValueError(f"an embedding has {wrong[0]} dimensions, this encoder's have {scope.dim}")
-    head = _HEAD.pack(MEASURED_MAGIC, scope.dim, len(sighting.native))
-    halves = b"".join(embedding.as_half().astype(_HALF).tobytes() for embedding in vectors)
-    return _sealed(head + halves + _packed_numbers(sighting), scope.fingerprint_id, scope.views, content_hash)
+    content = b"".join(packed_look(look, scope.dim) for look in sighting.looks)
+    if not sighting.further:
+        return _sealed(content, scope.fingerprint_id, scope.views, content_hash)
+    head = _LOOKS_HEAD.pack(LOOKS_MAGIC, len(sighting.looks))
+    return _sealed(head + content, scope.fingerprint_id, scope.views, scope.looks, content_hash)
 
 
 def unpack_measured(value: bytes, content_hash: ContentHash, scope: SightingScope) -> Measured | None:
     """
     What was packed for this hash, encoder and views, bit for bit; None for any other bytes.
     """
-    content = _unsealed(value, scope.fingerprint_id, scope.views, content_hash)
-    if content is None or len(content) < _HEAD.size:
+    if value.startswith(LOOKS_MAGIC):
+        content = _unsealed(value, scope.fingerprint_id, scope.views, scope.looks, content_hash)
+    else:
+        content = _unsealed(value, scope.fingerprint_id, scope.views, content_hash)
+    if content is None or len(content) < _LOOKS_HEAD.size:
         return None
-    magic, dim, natives = _HEAD.unpack_from(content)
-    halves = (1 + natives) * scope.dim
-    length = _HEAD.size + halves * _HALF.itemsize + _NUMBERS * _SINGLE.itemsize
-    if (magic, dim, len(content)) != (MEASURED_MAGIC, scope.dim, length):
+    several = content.startswith(LOOKS_MAGIC)
+    expected = _LOOKS_HEAD.unpack_from(content)[1] if several else 1
+    at = _LOOKS_HEAD.size if several else 0
+    looks: list[Measured] = []
+    while at < len(content) and len(looks) < expected:
+        found = unpacked_look(content, at, scope.dim)
+        if found is None:
+            return None
+        look, at = found
+        looks.append(look)
+    # One look is written without a count.
+    if at != len(content) or len(looks) != expected or several != (len(looks) > 1):
         return None
-    rows = np.frombuffer(content, _HALF, count=halves, offset=_HEAD.size).astype(np.float16).reshape(-1, dim)
-    numbers = np.frombuffer(content, _SINGLE, offset=_HEAD.size + halves * _HALF.itemsize)
-    realism_ends = 1 + len(REALISM)
-    try:
-        embedding, *native = [Embedding.from_half(row) for row in rows]
-        return Measured(
-            embedding=embedding,
-            norm=_norm(float(numbers[0])),
-            native=tuple(native),
-            realism=_finite_or_none(numbers[1:realism_ends]),
-            shift=_finite_or_none(numbers[realism_ends:]),
-        )
-    except ValueError:  # no unit vectors, or numbers that nothing measures
-        return None
+    return replace(looks[0], further=tuple(looks[1:])) if several else looks[0]
 
 
 def pack_facts(facts: ImageFacts, content_hash: ContentHash, scope: SightingScope) -> bytes:
     """
     The facts as bytes, bound to their bytes' hash and the rules of decoding.
     """
-    content = FACTS_MAGIC + facts.model_dump_json().encode()
-    return _sealed(content, scope.decode_rules, content_hash)
+    magic = LOOKED_MAGIC if _may_have_looks(facts) else FACTS_MAGIC
+    return _sealed(magic + facts.model_dump_json().encode(), *_facts_binding(magic, scope), content_hash)
 
 
 def unpack_facts(value: bytes, content_hash: ContentHash, scope: SightingScope) -> ImageFacts | None:
@@ -187,56 +183,47 @@ def unpack_facts(value: bytes, content_hash: ContentHash, scope: SightingScope) 
     """
     if len(value) > FACTS_LIMIT_BYTES:
         return None
-    content = _unsealed(value, scope.decode_rules, content_hash)
-    if content is None or not content.startswith(FACTS_MAGIC):
+    magic = LOOKED_MAGIC if value.startswith(LOOKED_MAGIC) else FACTS_MAGIC
+    content = _unsealed(value, *_facts_binding(magic, scope), content_hash)
+    if content is None or not content.startswith(magic):
         return None
     try:
         facts = ImageFacts.model_validate_json(content[len(FACTS_MAGIC) :])
     except ValidationError:
         return None
-    return facts if facts.sha256 == content_hash else None
+    fits = facts.sha256 == content_hash and _may_have_looks(facts) == (magic == LOOKED_MAGIC)
+    return facts if fits else None
+
+
+def _may_have_looks(facts: ImageFacts) -> bool:
+    return facts.frames_total != 1 or facts.alpha == "composited"
+
+
+def _facts_binding(magic: bytes, scope: SightingScope) -> tuple[str, ...]:
+    return (scope.decode_rules, scope.looks) if magic == LOOKED_MAGIC else (scope.decode_rules,)
+
+
+def pack_failure(code: ErrorCode, content_hash: ContentHash, scope: SightingScope) -> bytes:
+    """
+    The code as bytes, bound to its bytes' hash and the decoders. Raises ``ValueError`` for one that may not hold later.
+    """
+    if code not in LASTING:
+        raise ValueError(f"{code} may not hold the next time, and is not kept; kept are {sorted(LASTING)}")
+    return _sealed(FAILURE_MAGIC + code.encode(), scope.decoders, content_hash)
+
+
+def unpack_failure(value: bytes, content_hash: ContentHash, scope: SightingScope) -> ErrorCode | None:
+    """
+    The code that was packed for this hash and these decoders; None for any other bytes.
+    """
+    content = _unsealed(value, scope.decoders, content_hash)
+    return (
+        None if content is None else next((code for code in LASTING if content == FAILURE_MAGIC + code.encode()), None)
+    )
 
 
 def _fields_of(model: type[BaseModel]) -> str:
     return ",".join(sorted(model.model_fields))
-
-
-def _packed_numbers(sighting: Sighting) -> bytes:
-    realism, shift = _or_nan(sighting.realism, len(REALISM)), _or_nan(sighting.shift, len(SHIFT))
-    numbers = np.array([_norm(sighting.norm), *realism, *shift], dtype=np.float64)
-    with np.errstate(over="ignore"):
-        singles = numbers.astype(_SINGLE)
-    if not np.array_equal(numbers, singles, equal_nan=True):
-        raise ValueError("a sighting's numbers must be float32, or a recalled one would not equal the one remembered")
-    return singles.tobytes()
-
-
-def _or_nan(measured: tuple[float, ...] | None, count: int) -> tuple[float, ...]:
-    if measured is None:
-        return (math.nan,) * count
-    if len(measured) != count or not all(map(math.isfinite, measured)):
-        raise ValueError(f"a sighting was measured as {measured}, want {count} finite numbers, or None")
-    return measured
-
-
-def _norm(norm: float) -> float:
-    """
-    The length of raw features, or NaN where it is not known. Raises ``ValueError`` for what is no length.
-    """
-    if math.isnan(norm) or 0 < norm < math.inf:
-        return norm
-    raise ValueError(f"the features have norm {norm}, want a finite number above 0")
-
-
-def _finite_or_none(numbers: NDArray[np.float32]) -> tuple[float, ...] | None:
-    """
-    The numbers, None where all are NaN. Raises ``ValueError`` where only some are finite.
-    """
-    if np.isnan(numbers).all():
-        return None
-    if not np.isfinite(numbers).all():
-        raise ValueError("some of a sighting's numbers are not finite")
-    return tuple(float(number) for number in numbers)
 
 
 def _sealed(content: bytes, *key: str) -> bytes:

@@ -19,6 +19,7 @@ from worker.adapters.sighting_codec import (
 from worker.adapters.sighting_rows import Row, SightingRows
 from worker.domain import ContentHash, Sighting
 from worker.ports import Clock, Recorder
+from worker.views import has_shift
 
 PURGE_EVERY_S: Final = 3600.0
 """How often old rows are looked for; none outlives its time by more, while a worker keeps."""
@@ -59,7 +60,7 @@ class SightingFile:
             Row(
                 content_hash=content_hash,
                 scope=self._digest,
-                shifted=sighting.shift is not None,
+                shifted=has_shift(sighting),
                 kept_at_s=now_s,
                 measured=pack_measured(sighting, content_hash, self._scope),
                 facts=pack_facts(sighting.facts, content_hash, self._scope),
@@ -99,8 +100,9 @@ def recall_from(
     for content_hash, (packed, text) in found.items():
         measured = unpack_measured(packed, content_hash, scope)
         facts = unpack_facts(text, content_hash, scope)
-        if measured is not None and facts is not None:
-            known[content_hash] = measured.with_facts(facts)
+        sighting = None if measured is None or facts is None else measured.with_facts(facts)
+        if sighting is not None:
+            known[content_hash] = sighting
     tally = {"hit": len(known), "miss": len(wanted) - len(found), "invalid": len(found) - len(known)}
     for result, number in tally.items():
         if number:

@@ -20,6 +20,11 @@ MAX_PROFILE_BYTES: Final = 4 * 1024 * 1024
 _SRGB: Final = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _PLAIN_MODES: Final = ("L", "RGB", "CMYK")
 
+MID_GREY: Final = 128
+
+LEAST_GROUND: Final = 1 / 16
+"""Where less of a picture than this share is ground that shines through, its colour is not worth a second look."""
+
 
 class ProfileUnusable(Exception):
     """
@@ -46,6 +51,26 @@ def flattened(picture: Image.Image) -> tuple[Image.Image, AlphaFact]:
     return paper, "composited"
 
 
+def on_grey(picture: Image.Image) -> Image.Image | None:
+    """
+    The picture as it looks on mid-grey paper, in mode L or RGB; None where too little paper shines through to matter.
+
+    What is drawn in white on nothing cannot be seen on white, and can where the ground is dark. What shines through is
+    measured, and not what the two grounds show: an uploader could spoil every measure of the latter with a few strokes.
+    """
+    if picture.mode.startswith(("I", "F")):
+        flat, _ = _rescaled(picture, ground=MID_GREY)
+        hidden = np.asarray(picture) == picture.info.get("transparency")
+        return flat if float(hidden.mean()) >= LEAST_GROUND else None
+    picture = picture.convert("RGBA")
+    alpha = picture.getchannel("A")
+    if 1 - float(np.asarray(alpha).mean()) / 255 < LEAST_GROUND:
+        return None
+    paper = Image.new("RGB", picture.size, (MID_GREY,) * 3)
+    paper.paste(picture, mask=alpha)
+    return paper
+
+
 def in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     """
     A picture in mode L, RGB or CMYK as RGB in the sRGB colour space.
@@ -66,12 +91,12 @@ def in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     return converted
 
 
-def _rescaled(picture: Image.Image) -> tuple[Image.Image, AlphaFact]:
+def _rescaled(picture: Image.Image, ground: int = 255) -> tuple[Image.Image, AlphaFact]:
     """
     Grey of more than 8 bits, or of floating point, brought to 8 bits: white stays white and black stays black.
 
     Integers are taken as 16 bits, which is all that PNG has; floats as 0 to 1, or as 0 to their maximum above that.
-    The one grey that a PNG may declare transparent becomes white, like the paper.
+    The one grey that a PNG may declare transparent takes the grey of the ``ground``, white unless told otherwise.
     """
     values = np.nan_to_num(np.asarray(picture).astype(np.float64))
     white = 65_535.0 if picture.mode.startswith("I") else max(1.0, float(values.max(initial=0.0)))
@@ -80,5 +105,5 @@ def _rescaled(picture: Image.Image) -> tuple[Image.Image, AlphaFact]:
     if not isinstance(transparent, int):
         return Image.fromarray(eight_bits), "none"
     hidden = values == transparent
-    eight_bits[hidden] = 255
+    eight_bits[hidden] = ground
     return Image.fromarray(eight_bits), "composited" if hidden.any() else "opaque"

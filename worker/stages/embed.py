@@ -11,7 +11,7 @@ from worker.views import DecodedPicture
 
 def sighting_of(decoded: DecodedPicture, features: NDArray[np.float32]) -> Sighting:
     """
-    The sighting of a picture whose shift was not measured.
+    The sighting of one look at a picture, whose shift was not measured; its further looks are left to the caller.
 
     ``features`` float32[1 + crops, d] are those of the global view and then of the native crops, in order. The norm is
     a float32, so that the cache can hold it. Raises ``ValueError`` when a row is not finite or has no direction.

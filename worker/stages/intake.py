@@ -37,6 +37,8 @@ def read_event(raw: RawEvent, *, max_event_bytes: int) -> Upload:
 
     Raises ``EventUnreadable``, and nothing else, whatever the record holds.
     """
+    if raw.fault is not None:
+        raise EventUnreadable(ErrorCode.EVENT_INVALID, raw.fault)
     event = unwrapped(raw, _value_of(raw, max_event_bytes), TYPE, ImageUploadedV1)
     attributes = event.attributes
     identity = EventIdentity(
@@ -69,7 +71,7 @@ def dead_letter_of(
     )
     letter = ImageDeadLetterV1(
         error=error,
-        original=_original(raw, keep_bytes),
+        original=original_of(raw, keep_bytes),
         event_id=event_id,
         content_id=content_id,
         failed_at=datetime.fromtimestamp(now_s, UTC),
@@ -101,7 +103,10 @@ def _value_of(raw: RawEvent, max_event_bytes: int) -> bytes:
     return raw.value
 
 
-def _original(raw: RawEvent, keep_bytes: int) -> Original:
+def original_of(raw: RawEvent, keep_bytes: int) -> Original:
+    """
+    The record as it first lay in the upload topic, as much of it as goes into ``keep_bytes``.
+    """
     room = keep_bytes
     key = raw.key if raw.key is None or len(raw.key) <= room else None
     room -= len(key or b"")

@@ -12,13 +12,12 @@ from uuid import UUID
 
 from schemas import SCHEMA_VERSION
 from schemas.errors import ErrorClass, class_of
-from schemas.handling import ErrorV1, Timing
+from schemas.handling import Audit, ErrorV1, Timing
 from schemas.identity import DecisionVersions, decision_id, evidence_of, verdict_id
 from schemas.uploaded import UploadedImage
 from schemas.verdict import (
     UNCERTAIN,
     Action,
-    Audit,
     CacheProvenance,
     DeclaredOrigin,
     ImageFacts,
@@ -186,7 +185,7 @@ def verdict_of_failure(
         margin=None,
         reasons=(Reason(code=ReasonCode.FAILED, message=f"not judged: {failure.code}"),),
     )
-    error_class = class_of(failure.code)
+    error_class, origin = class_of(failure.code), upload.raw.origin
     error = ErrorV1(
         code=failure.code,
         error_class=error_class,
@@ -194,6 +193,10 @@ def verdict_of_failure(
         stage=failure.stage,
         detail=detail,
         http_status=failure.http_status,
+        attempts=1 if origin is None else origin.attempts + 1,
+        first_failed_at=datetime.fromtimestamp(
+            handled.produced_at_s if origin is None else origin.first_failed_at_s, UTC
+        ),
     )
     return _issued(upload, _Findings(ruling.surface, outcome, ruling.thresholds, error=error), handled, versions)
 

@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from schemas import dead_letter, verdict
 from schemas.envelope import EventAttributes, schema_urn, write_binary
 from schemas.identity import dead_letter_id
-from schemas.retry import RetryMarks, without_marks, write_marks
+from schemas.retry import RetryMarks, with_marks
 from schemas.verdict import Evidence, ImageVerdictV1
 from worker.outcomes import DeadLettered, Deferred, Message, Outcome, VerdictIssued
 from worker.stages.intake import KEEP_BYTES
@@ -171,7 +171,7 @@ def _deferred_message(outcome: Deferred, route: Route) -> Message:
         topic=route.retries[outcome.step],
         key=raw.key,
         value=raw.value,
-        headers=(*without_marks(raw.headers), *write_marks(marks)),
+        headers=with_marks(raw.headers, marks),
         timestamp_ms=round(raw.received_at_s * 1000),
     )
 

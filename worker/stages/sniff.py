@@ -14,7 +14,10 @@ MEDIA_TYPES: Final = {
     "GIF": "image/gif",
     "AVIF": "image/avif",
 }
-"""Every format that can be decoded, under Pillow's name, with its media type."""
+"""Every format that can always be decoded, under Pillow's name, with its media type."""
+
+HEIF: Final = "HEIF"
+"""The format that can be decoded where an extra is installed, under Pillow's name."""
 
 _AVIF_BRANDS: Final = (b"avif", b"avis")
 _BOX_BRANDS: Final = {
@@ -46,7 +49,7 @@ _OTHERS: Final = (
 
 def format_of(data: bytes) -> str | None:
     """
-    The decodable format that these bytes claim to be, under Pillow's name; None when they claim none.
+    The decodable format that these bytes claim to be, under Pillow's name; None when they claim none but HEIF.
     """
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
@@ -59,6 +62,13 @@ def format_of(data: bytes) -> str | None:
     if data[4:8] == b"ftyp" and any(brand in _AVIF_BRANDS for brand in _brands(data)):
         return "AVIF"
     return None
+
+
+def is_heif(data: bytes) -> bool:
+    """
+    Whether these bytes claim to be HEIF or HEIC, one still picture or several.
+    """
+    return data[4:8] == b"ftyp" and format_of(data) is None and _BOX_BRANDS.get(data[8:12]) in ("HEIC", "HEIF")
 
 
 def description_of(data: bytes) -> str:

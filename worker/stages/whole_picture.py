@@ -12,7 +12,9 @@ from PIL import Image, ImageOps
 from schemas.verdict import ImageFacts
 from worker.domain import Pixels
 from worker.stages.colour import ProfileUnusable, flattened, in_srgb
+from worker.stages.heif import REMEDY, can_open_heif
 from worker.stages.one_footing import MAX_JPEG_SIDE_PX, reduced_to, through_jpeg
+from worker.stages.sniff import HEIF
 from worker.views import ViewSpec
 
 _UPRIGHT = 1
@@ -23,10 +25,13 @@ def whole_picture(data: bytes, facts: ImageFacts, views: ViewSpec) -> Pixels:
     uint8[height, width, 3], upright, in sRGB, alpha on white; reduced and re-encoded as the views say.
 
     ``facts`` are what the decoder found in these very bytes: its limits to format and size hold here because it has
-    accepted them. Raises ``ValueError`` for facts of a picture that was not decoded.
+    accepted them. Of an animation the first frame is shown. Raises ``ValueError`` for facts of a picture that was not
+    decoded.
     """
     if facts.format is None:
         raise ValueError("the facts name no format: only bytes that the decoder has accepted can be shown")
+    if facts.format == HEIF and not can_open_heif():
+        raise ValueError(f"the picture is HEIF, which cannot be read here: {REMEDY}")
     with Image.open(io.BytesIO(data), formats=[facts.format]) as image:
         image.load()
         # Asked for only where the decoder could read it: damaged EXIF raises anything.
