@@ -26,7 +26,7 @@ from worker.flow.stage_set import StageSet
 from worker.operation.forgetting import Deletion, Stores, forget
 from worker.operation.listening import DeletionListener, Overlooked
 from worker.operation.noting import ContentNotes, Noticed, NotingJudge
-from worker.ports import EmbeddingCache
+from worker.ports import EmbeddingCache, Remembered
 
 SCOPE = SightingScope.of(FakeEncoder().fingerprint, perceptual_hash=False)
 CAT, DOG = "cat.png", "dog.png"
@@ -59,12 +59,12 @@ class MarkedCache(InMemoryCache):
         super().__init__(scope, kept=kept)
         self.marked: set[ContentHash] = set()
 
-    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> frozenset[ContentHash]:
+    def remember(self, found: Mapping[ContentHash, Remembered]) -> frozenset[ContentHash]:
         """
         What is not marked, as always; and what is.
         """
-        super().remember({name: one for name, one in sightings.items() if name not in self.marked})
-        return frozenset(self.marked & sightings.keys())
+        super().remember({name: one for name, one in found.items() if name not in self.marked})
+        return frozenset(self.marked & found.keys())
 
 
 class ForgetfulWorker(Worker):

@@ -23,6 +23,7 @@ from worker.adapters.sighting_codec import (
 )
 from worker.domain import ContentHash, Sighting
 from worker.errors import UploadFailed
+from worker.ports import Remembered
 
 TWINS = ["twin-0", "twin-1", "twin-2"]
 CAT = "cat.png"
@@ -46,15 +47,17 @@ class ByteCache:
             packed, packed_facts = self.values.get(content_hash, (b"", b""))
             measured = unpack_measured(packed, content_hash, self.scope)
             facts = unpack_facts(packed_facts, content_hash, self.scope)
-            if measured is not None and facts is not None:
-                found[content_hash] = measured.with_facts(facts)
+            sighting = None if measured is None or facts is None else measured.with_facts(facts)
+            if sighting is not None:
+                found[content_hash] = sighting
         return found
 
-    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> frozenset[ContentHash]:
+    def remember(self, found: Mapping[ContentHash, Remembered]) -> frozenset[ContentHash]:
         """
         As bytes.
         """
-        for content_hash, one in sightings.items():
+        for content_hash, one in found.items():
+            assert isinstance(one, Sighting), "nothing here is damaged"
             measured = pack_measured(one, content_hash, self.scope)
             self.values[content_hash] = (measured, pack_facts(one.facts, content_hash, self.scope))
         return frozenset()
@@ -109,7 +112,7 @@ def test_twins_in_flight_are_embedded_once(world: World, seam: Seam) -> None:
 @pytest.mark.parametrize(
     ("seam", "fault", "code"),
     [
-        ("decode", UploadFailed(ErrorCode.DECODE_FAILED, "no"), "DECODE_FAILED"),
+        ("decode", UploadFailed(ErrorCode.DECODE_TIMEOUT, "no"), "DECODE_TIMEOUT"),
         ("decode", KeyError("lost"), "INTERNAL"),
         ("encode", UploadFailed(ErrorCode.ENCODE_OUT_OF_MEMORY, "no"), "ENCODE_OUT_OF_MEMORY"),
     ],

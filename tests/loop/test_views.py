@@ -11,6 +11,7 @@ from tests.loop_rig import Tuning, Worker
 from tests.loop_seams import PERTURBED
 from tests.loop_world import World, each, eventually
 from tests.sightings import same
+from worker.domain import Sighting
 from worker.errors import UploadFailed
 from worker.stages.perturb import COPIES
 from worker.views import ViewSpec
@@ -137,7 +138,7 @@ def test_a_worker_with_another_grey_zone_judges_as_if_the_cache_were_empty(world
     wide = a_worker(world, CAT, name="wide")
     world.publish("wide", picture=CAT)
     wide.finish()
-    eventually(lambda: [one.shift is not None for one in world.kept.values()] == [True])
+    eventually(lambda: [isinstance(one, Sighting) and one.shift is not None for one in world.kept.values()] == [True])
     for name, grey in (("wide again", [CAT]), ("narrow again", [])):
         last = a_worker(world, *grey, name=name)
         world.publish(name, picture=CAT)

@@ -5,6 +5,7 @@ Consuming lives in ``kafka_source.py`` and ``kafka_stretches.py``, producing in 
 ``kafka_topics.py``.
 """
 
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Literal
@@ -15,6 +16,7 @@ from kafka.admin import KafkaAdminClient
 from kafka.record import util as kafka_record_util
 from kafka.structs import OffsetAndMetadata
 
+from worker.adapters.kafka_handshake import handshake_fault, tls_config
 from worker.domain import Partition
 from worker.errors import CannotStart, WorkerCrashed
 from worker.settings.tree import KafkaSettings
@@ -55,9 +57,16 @@ _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     ),
     (
         kafka_errors.AuthorizationError,
-        "grant this user Read on the uploads topic and the group, Write on the other topics and the transactional id",
+        "grant this user Read on uploads, retry topics and group, Write on all but uploads and on the transactional id",
     ),
-    (kafka_errors.SaslAuthenticationFailedError, "check kafka.sasl_username, kafka.sasl_password and the mechanism"),
+    (
+        kafka_errors.SaslAuthenticationFailedError,
+        "check kafka.sasl_username, kafka.sasl_password and kafka.sasl_mechanism",
+    ),
+    (
+        ssl.SSLError,
+        "name PEM files in kafka.ssl_*, a certificate and its own key, and check kafka.ssl_key_password",
+    ),
     (
         kafka_errors.CorruptRecordError,
         "a record fails its checksum; restore that log segment, or move the group's offset past it and restart",
@@ -82,7 +91,7 @@ def connection_config(settings: KafkaSettings) -> dict[str, Any]:
     """
     The arguments of every kafka-python client that say where the brokers are and who we are.
 
-    Raises ``CannotStart`` when the file of certificate authorities does not exist.
+    Raises ``CannotStart`` when a file of certificates or of a key does not exist.
     """
     config: dict[str, Any] = {
         "bootstrap_servers": [part.strip() for part in settings.bootstrap_servers.split(",") if part.strip()],
@@ -96,11 +105,7 @@ def connection_config(settings: KafkaSettings) -> dict[str, Any]:
             "sasl_plain_username": settings.sasl_username,
             "sasl_plain_password": settings.sasl_password.get_secret_value(),
         }
-    if settings.ssl_cafile is not None:
-        if not settings.ssl_cafile.is_file():
-            raise CannotStart(f"kafka.ssl_cafile is {settings.ssl_cafile}, which is no file; name the PEM file")
-        config["ssl_cafile"] = str(settings.ssl_cafile)
-    return config
+    return config | tls_config(settings)
 
 
 def reading_config(
@@ -171,6 +176,8 @@ def starting(settings: KafkaSettings, timeout_s: float) -> Iterator[None]:
     try:
         yield
     except kafka_errors.KafkaTimeoutError as error:
+        if fault := handshake_fault(settings):
+            raise CannotStart(f"Kafka at {settings.bootstrap_servers} cannot be used: {fault}") from error
         raise CannotStart(
             f"No Kafka broker at {settings.bootstrap_servers} was ready within {timeout_s:g} s "
             f"(security_protocol {settings.security_protocol}; {error}). "

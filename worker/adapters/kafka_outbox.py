@@ -25,6 +25,7 @@ from worker.adapters.kafka_client import (
     starting,
     told,
 )
+from worker.adapters.topic_plan import retry_message_bytes
 from worker.domain import Partition
 from worker.errors import CannotStart, ProducerFenced, PublishFailed
 from worker.outcomes import Message, Release
@@ -66,11 +67,12 @@ class KafkaOutbox:
         *,
         client_id: str,
         transactional_id: str | None,
+        retry_topics: Sequence[str] = (),
         start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         require_crc32c()
-        topics = [settings.topics.verdicts, settings.topics.dead_letters]
-        require_topics(settings, topics, timeout_s=start_timeout_s)
+        self._topics = [settings.topics.verdicts, settings.topics.dead_letters, *retry_topics]
+        require_topics(settings, self._topics, timeout_s=start_timeout_s)
         self._settings = settings
         self._recorder = recorder
         self._transactional_id = transactional_id
@@ -87,7 +89,7 @@ class KafkaOutbox:
             producer = KafkaProducer(**self._config)
             try:
                 # Now, because a send that must look a topic up blocks.
-                for topic in (self._settings.topics.verdicts, self._settings.topics.dead_letters):
+                for topic in self._topics:
                     producer.partitions_for(topic)
                 if self._transactional_id is not None:
                     producer.init_transactions()
@@ -282,7 +284,7 @@ def producer_config(settings: KafkaSettings, *, client_id: str, transactional_id
         "linger_ms": LINGER_MS,
         "batch_size": BATCH_BYTES,
         "compression_type": _COMPRESSION,
-        "max_request_size": max(1_048_576, max_dead_letter_bytes()),
+        "max_request_size": max(1_048_576, max_dead_letter_bytes(), retry_message_bytes(settings)),
         "allow_auto_create_topics": False,
     }
 

@@ -31,6 +31,7 @@ from worker.domain import ContentHash, Sighting
 from worker.errors import ArchiveUnavailable, CannotStart
 from worker.ports import Recorder
 from worker.settings.tree import KafkaSettings
+from worker.views import has_shift
 
 RECORD_MAGIC: Final = b"TSa1"
 SHIFTED: Final = b":shift"
@@ -211,7 +212,7 @@ def record_of(content_hash: ContentHash, sighting: Sighting, scope: SightingScop
     measured = pack_measured(sighting, content_hash, scope)
     head = _HEAD.pack(RECORD_MAGIC, scope_digest(scope), len(measured))
     value = head + measured + pack_facts(sighting.facts, content_hash, scope)
-    return keys_of(content_hash)[sighting.shift is not None], value
+    return keys_of(content_hash)[has_shift(sighting)], value
 
 
 def row_of(key: bytes, value: bytes, digest: bytes) -> Row | None:

@@ -1,7 +1,8 @@
 """
-Upload events from a Kafka topic, through a consumer group.
+Upload events from the upload topic and the retry topics, through a consumer group.
 
-What the group gives and takes is recorded in ``kafka_group.py``; producing lives in ``kafka_outbox.py``.
+What the group gives and takes is recorded in ``kafka_group.py``, and which partitions wait in ``kafka_waits.py``;
+producing lives in ``kafka_outbox.py``.
 """
 
 import time
@@ -24,6 +25,8 @@ from worker.adapters.kafka_client import (
 )
 from worker.adapters.kafka_group import GroupWatch, OwnedNowAssignor, remember_join
 from worker.adapters.kafka_lag import LagWatch
+from worker.adapters.kafka_waits import RetryWaits
+from worker.adapters.system_clock import SystemClock
 from worker.domain import Partition, RawEvent
 from worker.errors import CannotStart
 from worker.ports import GroupMembership, Polled, Recorder, Standing
@@ -56,8 +59,10 @@ class KafkaEventSource:
     """
     Implements ``worker.ports.EventSource``. Raises ``CannotStart`` within ``start_timeout_s`` when Kafka is not there.
 
-    Offsets are committed by ``commit`` and by transactions only. While the group rebalances, a poll waits for that and
-    finds nothing: kafka-python hands out no events then, not even of partitions that stay.
+    Uploads that were put off come from the topics of ``retries``, none before it may be tried: its partition is paused
+    until then, while the others go on. Offsets are committed by ``commit`` and by transactions only. While the group
+    rebalances, a poll waits for that and finds nothing: kafka-python hands out no events then, not even of partitions
+    that stay.
     """
 
     def __init__(
@@ -67,14 +72,16 @@ class KafkaEventSource:
         *,
         client_id: str,
         instance_id: str | None = None,
+        retries: RetryWaits | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
+        self._waits = RetryWaits((), SystemClock()) if retries is None else retries
+        self._topics = [settings.topics.uploads, *self._waits.topics]
         require_crc32c()
-        require_topics(settings, [settings.topics.uploads], timeout_s=start_timeout_s)
+        require_topics(settings, self._topics, timeout_s=start_timeout_s)
         self._recorder = recorder
         self._watch = GroupWatch(recorder)
         self._lag = LagWatch()
-        self._topic = settings.topics.uploads
         config = consumer_config(settings, client_id=client_id, instance_id=instance_id)
         with starting(settings, start_timeout_s):
             self._consumer = KafkaConsumer(
@@ -84,9 +91,10 @@ class KafkaEventSource:
             )
             self._require_safe_offsets()
             self._watch.watch(self._consumer)
-            self._consumer.subscribe([self._topic], listener=self._watch)
-            # Before the first join: a leader that does not know the topic's partitions assigns none, to nobody.
-            self._consumer.partitions_for_topic(self._topic)
+            self._consumer.subscribe(self._topics, listener=self._watch)
+            # Before the first join: a leader that does not know a topic's partitions assigns none, to nobody.
+            for topic in self._topics:
+                self._consumer.partitions_for_topic(topic)
         self._place = self._consumer.group_metadata()
         self._expelled = False
 
@@ -111,6 +119,7 @@ class KafkaEventSource:
             records = {}
         self._lag.look(self._consumer)
         revoked = self._watch.take_revoked()
+        self._waits.forget(revoked)
         present = self._consumer.group_metadata()
         if present.state == MemberState.STABLE:
             self._place = present
@@ -119,7 +128,7 @@ class KafkaEventSource:
     def _hold_or_take(self, room: int) -> None:
         # From what the consumer has, each time: a partition may have come, or gone and come back, since the last poll.
         if room > 0:
-            self._consumer.resume(*self._consumer.paused())
+            self._consumer.resume(*(self._consumer.paused() - self._waits.waiting()))
         else:
             self._consumer.pause(*self._consumer.assignment())
 
@@ -131,7 +140,7 @@ class KafkaEventSource:
                 records = self._poll(limit, REJOIN_WAIT_S)
         except kafka_errors.KafkaError as error:
             if not error.retriable:
-                raise crashed(error, f"to give events of {self._topic}") from error
+                raise crashed(error, f"to give events of {', '.join(self._topics)}") from error
             # A broker that is away is waited for: the consumer reconnects by itself.
             time.sleep(wait_s)
             return {}
@@ -149,7 +158,18 @@ class KafkaEventSource:
                 self._consumer.seek(partition, taken[0].offset)
             return []
         now_s = time.time()
-        return [raw_event(record, now_s) for taken in records.values() for record in taken]
+        due = {partition: self._due(partition, taken) for partition, taken in records.items()}
+        return [self._waits.told(raw_event(record, now_s)) for taken in due.values() for record in taken]
+
+    def _due(self, partition: TopicPartition, records: Sequence[Any]) -> Sequence[Any]:
+        """
+        What may be handed on now; the partition waits before the rest, if there is one.
+        """
+        due = self._waits.due(partition, records)
+        if len(due) < len(records) and partition in self._consumer.assignment():
+            self._consumer.seek(partition, records[len(due)].offset)
+            self._consumer.pause(partition)
+        return due
 
     def _astray(self) -> bool:
         """
@@ -165,7 +185,7 @@ class KafkaEventSource:
         if self._consumer.group_metadata().state == MemberState.STABLE:
             self._watch.lose_all()
             self._consumer.unsubscribe()
-            self._consumer.subscribe([self._topic], listener=self._watch)
+            self._consumer.subscribe(self._topics, listener=self._watch)
             self._expelled = False
         return True
 
@@ -187,9 +207,8 @@ class KafkaEventSource:
             for partition, offset in offsets.items()
             if TopicPartition(partition.topic, partition.number) in assigned
         }
-        stored = commit_offsets(self._consumer, ours, topic=self._topic, refusals=_REFUSALS) and len(ours) == len(
-            offsets
-        )
+        topics = ", ".join(self._topics)
+        stored = commit_offsets(self._consumer, ours, topic=topics, refusals=_REFUSALS) and len(ours) == len(offsets)
         result: Literal["ok", "refused"] = "ok" if stored else "refused"
         self._recorder.count("commits_total", result=result)
         return stored

@@ -15,6 +15,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from worker.adapters.kafka_client import START_TIMEOUT_S as TIMEOUT_S
 from worker.adapters.kafka_client import admin_client, starting, told
 from worker.adapters.topic_plan import (
+    ALWAYS,
     FoundTopic,
     TopicPlan,
     TopicsFile,
@@ -149,14 +150,24 @@ def topics_of(settings: KafkaSettings) -> Iterator[KafkaTopics]:
 
 
 @contextmanager
-def create_for_a_while(settings: KafkaSettings, *, partitions: int) -> Iterator[None]:
+def create_for_a_while(
+    settings: KafkaSettings, *, partitions: int, retry_delays_s: Sequence[float] = ()
+) -> Iterator[None]:
     """
     The configured topics exist while inside, and are deleted with all that is in them afterwards.
 
-    For names that nobody else uses. Raises ``CannotStart``, also when one of them exists already.
+    So do as many retry topics as there are ``retry_delays_s``. For names that nobody else uses. Raises ``CannotStart``,
+    also when one of them exists already.
     """
     with topics_of(settings) as topics:
-        wanted = wanted_topics(settings, TopicsFile(), brokers=topics.brokers(), partitions=partitions)
+        wanted = wanted_topics(
+            settings,
+            TopicsFile(),
+            brokers=topics.brokers(),
+            roles=(*ALWAYS, "retries"),
+            partitions=partitions,
+            retry_delays_s=retry_delays_s,
+        )
         names = [topic.name for topic in wanted]
         if existing := sorted(topics.find(names)):
             raise CannotStart(f"Topics {', '.join(existing)} exist already and would be deleted; use other names")

@@ -3,9 +3,9 @@ The judge that asks a bank, and its fitted judgement where it has one: match, as
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from worker.domain import Provenance, RawEvent, Sighting, Upload
+from worker.domain import RawEvent, Sighting, Upload
 from worker.errors import EventUnreadable
 from worker.flow.fitted_bank import FittedBank
 from worker.flow.travellers import Failed, Known
@@ -15,6 +15,8 @@ from worker.ports import Bank, Clock, Recorder
 from worker.stages.assess import Assessed
 from worker.stages.decide import Terms, decide, thresholds_of
 from worker.stages.intake import KEEP_BYTES, dead_letter_of
+from worker.stages.letters import has_letter, letter_of_failure
+from worker.stages.looks import deciding_look
 from worker.stages.match import find_neighbours
 from worker.stages.report import (
     FailureRuling,
@@ -31,7 +33,7 @@ class BankJudge:
     """
     Implements ``worker.flow.judging.Judge``; holds nothing that changes.
 
-    ``keep_bytes``: what of an unreadable record a dead letter may carry. ``fitted`` is there if and only if the
+    ``keep_bytes``: what of a record a dead letter may carry. ``fitted`` is there if and only if the
     policy's rule comes to ``fused`` with this bank.
     """
 
@@ -45,19 +47,25 @@ class BankJudge:
 
     def judge(self, known: Sequence[Known]) -> list[Outcome]:
         """
-        One verdict per upload, in order, with one search and one assessment for all of them.
+        One verdict per upload, in order, with one search and one assessment for all looks at all of them.
         """
         began_s = self.clock.monotonic_s()
-        embeddings = [one.sighting.embedding for one in known]
+        looks = [look for one in known for look in one.sighting.looks]
+        embeddings = [look.embedding for look in looks]
         neighbourhoods = find_neighbours(self.bank, embeddings, k=self.policy.rule.k)
         search_s = self.clock.monotonic_s() - began_s
         self.recorder.observe("search_seconds", search_s)
-        assessed, assess_ms = self._assess([one.sighting for one in known])
+        assessed, assess_ms = self._assess(looks)
+        found = iter(zip(neighbourhoods, assessed, strict=True))
         outcomes: list[Outcome] = []
-        for one, neighbourhood, assessment in zip(known, neighbourhoods, assessed, strict=True):
+        for one in known:
             upload, facts = one.passenger.upload, one.sighting.facts
             name, terms = self._terms_of(upload)
-            judgement = decide(neighbourhood, facts, terms=terms, assessed=assessment)
+            judgements = [
+                decide(neighbourhood, facts, terms=terms, assessed=assessment)
+                for neighbourhood, assessment in (next(found) for _ in one.sighting.looks)
+            ]
+            judgement = deciding_look(judgements, facts)
             handled = Handled(
                 facts=facts,
                 provenance=one.provenance,
@@ -84,20 +92,27 @@ class BankJudge:
 
     def fail(self, failed: Failed) -> Outcome:
         """
-        The failed verdict of an upload, with what is known of its bytes.
+        The failed verdict of an upload, with what is known of its bytes, and its dead letter where it is to have one.
         """
-        upload, passenger = failed.upload, failed.passenger
+        upload, passenger, now_s = failed.upload, failed.passenger, self.clock.wall_s()
         name, terms = self._terms_of(upload)
         judgement_id = None if self.fitted is None else self.fitted.judgement.id
         ruling = FailureRuling(name, thresholds_of(terms, judgement_id), terms.surface.failed)
         handled = Handled(
             facts=None if passenger is None else facts_of_bytes(passenger.content_hash, passenger.byte_length),
-            provenance=Provenance("not_reached"),
-            produced_at_s=self.clock.wall_s(),
+            provenance=failed.provenance,
+            produced_at_s=now_s,
             fetch_ms=None if passenger is None else passenger.fetch_ms,
             supersedes=failed.supersedes,
         )
-        return verdict_of_failure(upload, failed.failure, ruling=ruling, handled=handled, versions=self.versions)
+        issued = verdict_of_failure(upload, failed.failure, ruling=ruling, handled=handled, versions=self.versions)
+        # Only a live worker answers for the upload: what a replay or a scan cannot judge waits for nobody.
+        if self.versions.mode != "live" or not has_letter(failed.failure.code):
+            return issued
+        letter = letter_of_failure(
+            upload, failed.failure, worker_version=self.versions.worker, now_s=now_s, keep_bytes=self.keep_bytes
+        )
+        return replace(issued, letter=letter)
 
     def dead_letter(self, raw: RawEvent, unreadable: EventUnreadable) -> Outcome:
         """

@@ -12,7 +12,7 @@ from schemas.errors import ErrorCode, Stage
 from worker.domain import ContentHash, Sighting
 from worker.errors import EventUnreadable, UploadFailed
 from worker.flow.judging import Judge
-from worker.ports import EmbeddingCache
+from worker.ports import EmbeddingCache, Remembered
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ def as_unreadable(fault: Exception) -> EventUnreadable:
     return EventUnreadable(ErrorCode.INTERNAL, f"unexpected {type(fault).__name__}")
 
 
-def recalled(cache: EmbeddingCache, hashes: Sequence[ContentHash]) -> Mapping[ContentHash, Sighting] | None:
+def recalled(cache: EmbeddingCache, hashes: Sequence[ContentHash]) -> Mapping[ContentHash, Remembered] | None:
     """
     What the cache knows of these bytes; None when it could not be asked, also when it raised, which it promises not to.
     """
@@ -48,14 +48,14 @@ def recalled(cache: EmbeddingCache, hashes: Sequence[ContentHash]) -> Mapping[Co
         return None
 
 
-def remembered(cache: EmbeddingCache, sightings: Mapping[ContentHash, Sighting]) -> frozenset[ContentHash]:
+def remembered(cache: EmbeddingCache, found: Mapping[ContentHash, Remembered]) -> frozenset[ContentHash]:
     """
     Tell the cache, at best effort: one that raises, which it promises not to, costs an embedding later.
     """
     try:
-        return cache.remember(sightings)
+        return cache.remember(found)
     except Exception:
-        log.exception("cache.unexpected_fault", told=len(sightings))
+        log.exception("cache.unexpected_fault", told=len(found))
         return frozenset()
 
 

@@ -20,7 +20,7 @@ from worker.flow.judging import Judge
 from worker.ports import Clock, Encoder, Recorder
 from worker.stages.embed import sighting_of
 from worker.stages.perturb import COPIES, perturbed_copies, shift_of
-from worker.views import Picture, ViewSpec
+from worker.views import DecodedPicture, Picture, ViewSpec, with_shift_where
 
 Features = NDArray[np.float32]
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Encoded:
 @dataclass(frozen=True, slots=True)
 class _New:
     """
-    A sighting that may want its shift, with the picture and the raw features of its global view.
+    The sighting of a look that may want its shift, with the picture and the raw features of its global view.
     """
 
     sighting: Sighting
@@ -65,33 +65,19 @@ class SightingMaker:
 
     def make(self, pictures: Sequence[Picture]) -> Encoded:
         """
-        Encode all views of a micro-batch, at most ``batch_size`` in one call, the global ones first.
+        Encode all views of all looks of a micro-batch, at most ``batch_size`` in one call, the global ones first.
 
-        Features that are not finite fail their picture alone (ENCODE_NONFINITE). Raises ``UploadFailed`` when the
+        Features that are not finite fail their picture alone (ENCODE_NONFINITE), with all its looks. Raises
+        ``UploadFailed`` when the
         encoder has no memory for one of the calls. That the encoder cannot take the perturbed copies fails nobody:
         those sightings have no shift.
         """
         watch = _Watch(self._clock)
-        views = [picture.decoded.pixels for picture in pictures]
-        views += [crop for picture in pictures for crop in picture.decoded.native]
-        features = self._features(views, watch)
-        results: list[Sighting | UploadFailed] = []
-        new: dict[int, _New] = {}
-        below = len(pictures)
-        for at, picture in enumerate(pictures):
-            above, below = below, below + len(picture.decoded.native)
-            rows = np.concatenate([features[at : at + 1], features[above:below]])
-            try:
-                sighting = sighting_of(picture.decoded, rows)
-            except ValueError as fault:
-                results.append(UploadFailed(ErrorCode.ENCODE_NONFINITE, str(fault)))
-                continue
-            results.append(sighting)
-            new[at] = _New(sighting, picture.decoded.pixels, features[at])
-        if self._views.perturbation and new:
-            for at, sighting in zip(new, self._with_shift(list(new.values()), watch), strict=True):
-                results[at] = sighting
+        looks = [look for picture in pictures for look in picture.decoded.looks]
+        found = self._looks(looks, watch)
         self._recorder.observe("encode_seconds", watch.total_s)
+        remaining = iter(found)
+        results = [_together([next(remaining) for _ in picture.decoded.looks]) for picture in pictures]
         return Encoded(results, watch.total_s)
 
     def as_if_new(self, known: Mapping[ContentHash, Sighting]) -> Mapping[ContentHash, Sighting]:
@@ -103,12 +89,38 @@ class SightingMaker:
         """
         if not self._views.perturbation:
             return {content_hash: _without_shift(sighting) for content_hash, sighting in known.items()}
-        wanted = wanted_shift(self._judge, list(known.values()))
-        return {
-            content_hash: sighting if wants else _without_shift(sighting)
-            for (content_hash, sighting), wants in zip(known.items(), wanted, strict=True)
-            if not wants or sighting.shift is not None
-        }
+        wanted = iter(wanted_shift(self._judge, [look for sighting in known.values() for look in sighting.looks]))
+        usable = {}
+        for content_hash, sighting in known.items():
+            wants = [next(wanted) for _ in sighting.looks]
+            if all(look.shift is not None for look, wanting in zip(sighting.looks, wants, strict=True) if wanting):
+                usable[content_hash] = with_shift_where(sighting, wants)
+        return usable
+
+    def _looks(self, looks: Sequence[DecodedPicture], watch: "_Watch") -> list[Sighting | UploadFailed]:
+        """
+        The sighting of each look, or why it has none.
+        """
+        views = [look.pixels for look in looks]
+        views += [crop for look in looks for crop in look.native]
+        features = self._features(views, watch)
+        results: list[Sighting | UploadFailed] = []
+        new: dict[int, _New] = {}
+        below = len(looks)
+        for at, look in enumerate(looks):
+            above, below = below, below + len(look.native)
+            rows = np.concatenate([features[at : at + 1], features[above:below]])
+            try:
+                sighting = sighting_of(look, rows)
+            except ValueError as fault:
+                results.append(UploadFailed(ErrorCode.ENCODE_NONFINITE, str(fault)))
+                continue
+            results.append(sighting)
+            new[at] = _New(sighting, look.pixels, features[at])
+        if self._views.perturbation and new:
+            for at, sighting in zip(new, self._with_shift(list(new.values()), watch), strict=True):
+                results[at] = sighting
+        return results
 
     def _with_shift(self, new: Sequence[_New], watch: "_Watch") -> list[Sighting]:
         """
@@ -174,5 +186,16 @@ def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
+def _together(looks: Sequence[Sighting | UploadFailed]) -> Sighting | UploadFailed:
+    """
+    The sighting of a picture from those of its looks, or why one of them has none.
+    """
+    sightings = [look for look in looks if isinstance(look, Sighting)]
+    failures = [look for look in looks if isinstance(look, UploadFailed)]
+    if failures:
+        return failures[0]
+    return sightings[0] if len(sightings) == 1 else replace(sightings[0], further=tuple(sightings[1:]))
+
+
 def _without_shift(sighting: Sighting) -> Sighting:
-    return sighting if sighting.shift is None else replace(sighting, shift=None)
+    return with_shift_where(sighting, [False] * len(sighting.looks))

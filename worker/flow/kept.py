@@ -11,7 +11,7 @@ from worker.flow.crew import Crew
 from worker.flow.forgotten import ForgottenLately
 from worker.flow.inbox import Inbox
 from worker.flow.keeping import Keeper
-from worker.flow.remembering import Measured, Rememberer
+from worker.flow.remembering import Measured, Rememberer, Unreadable
 from worker.flow.single_flight import SingleFlight
 from worker.flow.stage_set import StageSet
 from worker.flow.travellers import Passenger
@@ -23,7 +23,9 @@ class Kept:
     What is kept of the uploads of one pipeline, by it and for others; any thread may call.
     """
 
-    def __init__(self, stages: StageSet, to_remember: Inbox[Measured], recorder: Recorder, *, recent: int) -> None:
+    def __init__(
+        self, stages: StageSet, to_remember: Inbox[Measured | Unreadable], recorder: Recorder, *, recent: int
+    ) -> None:
         self._forgotten = ForgottenLately()
         self.flights: SingleFlight[Passenger] = SingleFlight(recent=recent, forgotten=self._forgotten)
         self._rememberer = Rememberer(stages.cache, to_remember, self._forgotten)
@@ -49,6 +51,14 @@ class Kept:
         """
         self._rememberer.offer(measured)
         self.keeper.offer(measured)
+
+    def offer_failure(self, unreadable: Unreadable) -> None:
+        """
+        Have it written to the cache that these bytes are no readable image; never blocks.
+
+        Not to the archive: a replay under another decoder must ask anew.
+        """
+        self._rememberer.offer(unreadable)
 
     def forget(self, hashes: Sequence[ContentHash]) -> int:
         """

@@ -5,7 +5,8 @@ Belongs to the consumer thread alone; nothing here locks. Outcomes reach it thro
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import takewhile
 
 from worker.domain import Partition, RawEvent
 from worker.outcomes import Outcome
@@ -31,6 +32,14 @@ class Slot:
     def __repr__(self) -> str:
         state = "forgotten" if self.forgotten else "open" if self.outcome is None else "settled"
         return f"Slot({self.event.partition.topic}-{self.event.partition.number}@{self.event.offset} {state})"
+
+
+Passing = Callable[[Partition, Iterable[Slot]], int]
+"""How many of the settled slots at the head of a partition's line may be released."""
+
+
+def _is_settled(slot: Slot) -> bool:
+    return slot.outcome is not None
 
 
 class Lines:
@@ -81,14 +90,18 @@ class Lines:
         slot.outcome = outcome
         self._ready[slot.event.partition] = None
 
-    def release(self, limit: int) -> list[Slot]:
+    def release(self, limit: int, passing: Passing | None = None) -> list[Slot]:
         """
-        The settled slots at the heads of their lines, at most ``limit``.
+        The settled slots at the heads of their lines, at most ``limit``, and of each no more than ``passing``.
         """
         released: list[Slot] = []
         for partition in list(self._ready):
             line = self._lines[partition]
-            while line and line[0].outcome is not None and len(released) < limit:
+            settled = takewhile(_is_settled, line)
+            free = len(line) if passing is None else passing(partition, settled)
+            for _ in range(free):
+                if not line or line[0].outcome is None or len(released) >= limit:
+                    break
                 released.append(line.popleft())
             if not line or line[0].outcome is None:
                 del self._ready[partition]

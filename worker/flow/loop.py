@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -17,6 +18,7 @@ from worker.flow.backlog import Backlog
 from worker.flow.delivery import Delivery
 from worker.flow.lines import Lines, Slot
 from worker.flow.progress import LoopProgress
+from worker.flow.storm import NO_LIMITS, StormLimits, StormWatch
 from worker.flow.upload_spans import received, released, trace_id_of
 from worker.outcomes import DeadLettered, Deferred, Message, Outcome, Release
 from worker.ports import Clock, EventSource, Recorder
@@ -70,24 +72,28 @@ class Flow(Protocol):
 @dataclass(frozen=True, slots=True)
 class LoopLimits:
     """
-    How much may be under way, and how long a drain may last.
+    How much may be under way, how long a drain may last, and how many dead letters are too many.
     """
 
     max_in_flight: int
     resume_below: float
     drain_timeout_s: float
+    storm: StormLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
 class LoopReport:
     """
     What a run amounted to. ``abandoned`` uploads were under way when the drain's time was up: they are read again.
+
+    ``letters``: how many of the failed verdicts had a dead letter beside them.
     """
 
     consumed: int
     released: int
     abandoned: int
     by_status: Counter[str]
+    letters: int = 0
 
 
 class Loop:
@@ -120,11 +126,13 @@ class Loop:
         self._backlog = Backlog()
         self._progress = LoopProgress(clock.monotonic_s())
         self._lines = Lines()
+        self._storm = StormWatch(limits.storm)
         self._draining = threading.Event()
         self._give_up_s: float | None = None
         self._paused = False
         self._consumed = 0
         self._released: Counter[str] = Counter()
+        self._letters = 0
 
     def drain(self) -> None:
         """
@@ -136,12 +144,14 @@ class Loop:
         """
         Step until there is nothing left to do.
 
-        Raises what broke: a thread that died, a broker that is lost, an outcome that was not acknowledged. Nothing
-        unfinished is committed then.
+        Raises what broke: a thread that died, a broker that is lost, an outcome that was not acknowledged, a storm of
+        dead letters. Nothing unfinished is committed then, and of a storm nothing is published.
         """
         try:
             self._run_down()
-            return self._finish()
+            report = self._finish()
+            self._storm.check()
+            return report
         finally:
             # Nothing that is still under way can be published any more: no thread need go on with it.
             self._lines.forget_all()
@@ -149,7 +159,7 @@ class Loop:
     def _run_down(self) -> None:
         while True:
             self.step()
-            if self._done():
+            if self._done() or self._storm.reached:
                 return
             if self._draining.is_set():
                 now_s = self._clock.monotonic_s()
@@ -204,10 +214,12 @@ class Loop:
             paused=self._paused,
             draining=self._draining.is_set(),
             oldest_received_s=self._backlog.oldest_received_s(),
+            withheld=self._storm.withheld,
+            storm=self._storm.reached,
         )
 
     def _room(self) -> int:
-        if self._draining.is_set():
+        if self._draining.is_set() or self._storm.reached:
             return 0
         room = self._limits.max_in_flight - self.in_flight
         has_room = self._flow.has_room
@@ -224,12 +236,16 @@ class Loop:
         forgotten = self._lines.forget(revoked)
         self._delivery.forget(revoked)
         self._backlog.forget(revoked)
+        self._storm.forget(revoked)
         self._recorder.count("uploads_forgotten_total", forgotten)
         names = sorted(f"{partition.topic}-{partition.number}" for partition in revoked)
         log.info("partitions.revoked", partitions=names, forgotten=forgotten)
 
     def _release(self) -> None:
-        slots = self._lines.release(self._limits.max_in_flight)
+        watch = None
+        if not self._limits.storm.off:
+            watch = partial(self._storm.passing, now_s=self._clock.monotonic_s())
+        slots = self._lines.release(self._limits.max_in_flight, watch)
         if not slots:
             return
         releases = []
@@ -260,6 +276,9 @@ class Loop:
         measure_verdict(self._recorder, verdict, now_s=self._clock.wall_s())
         if self._on_verdict is not None:
             self._on_verdict(verdict)
+        if outcome.letter is not None:
+            self._letters += 1
+            self._recorder.count("dead_letters_total", code=outcome.letter.error.code)
         if verdict.error is not None:
             self._recorder.count("failures_total", stage=verdict.error.stage, code=verdict.error.code)
             log_upload_failed(outcome, trace_id_of(message))
@@ -283,4 +302,4 @@ class Loop:
         self._delivery.finish(self._clock.monotonic_s(), polled.membership, self._finish_s)
         # What is finished is safe now; a thread that died in the last moment is told all the same.
         self._flow.check()
-        return LoopReport(self._consumed, self._released.total(), self.in_flight, self._released)
+        return LoopReport(self._consumed, self._released.total(), self.in_flight, self._released, self._letters)

@@ -10,17 +10,18 @@ Each upload ends exactly once, as an outcome or, where its slot was forgotten, a
 """
 
 from collections.abc import Sequence
-from queue import Empty, SimpleQueue
 
 import structlog
 
-from schemas.errors import Stage
-from worker.domain import ContentHash, Provenance, Sighting, Upload
-from worker.errors import UploadFailed
+from schemas.errors import ErrorCode, Stage
+from worker.domain import ContentHash, Provenance, Sighting
+from worker.errors import TouchstoneError, UploadFailed
 from worker.flow.byte_budget import ByteBudget
-from worker.flow.containment import as_failure, as_unreadable
+from worker.flow.containment import as_failure
 from worker.flow.crew import Crew
 from worker.flow.encoding import SightingMaker
+from worker.flow.endings import Endings
+from worker.flow.fetching import Fetching
 from worker.flow.inbox import Inbox
 from worker.flow.kept import Kept
 from worker.flow.lines import Slot
@@ -28,11 +29,11 @@ from worker.flow.micro_batch import MicroBatcher
 from worker.flow.progress import PipelineLoad
 from worker.flow.queues import Queues
 from worker.flow.recalling import Memory
-from worker.flow.remembering import Measured
+from worker.flow.remembering import Measured, Unreadable
 from worker.flow.single_flight import Boarding
 from worker.flow.stage_set import PipelineLimits, StageSet
-from worker.flow.travellers import Decoded, Failed, Fetched, Known, Passenger, Unfetched, Unknown
-from worker.flow.upload_spans import EVENT_ID
+from worker.flow.travellers import NOT_REACHED, Decoded, Failed, Fetched, Known, Passenger, Unfetched, Unknown
+from worker.flow.unreadable import LASTING, known_failure
 from worker.outcomes import Outcome
 from worker.ports import Clock, Recorder
 from worker.spans import UNTRACED, Tracer
@@ -81,14 +82,25 @@ class Pipeline:
         self._to_judge: Inbox[Sequence[Known]] = self._queues.inbox("judge")
         self._kept = Kept(stages, self._queues.inbox("remember"), recorder, recent=limits.recent_embeddings)
         self._flights = self._kept.flights
-        self._settled: SimpleQueue[tuple[Slot, Outcome]] = SimpleQueue()
+        self._endings = Endings(stages.judge, limits.retries, clock)
+        self._fetching = Fetching(
+            stages,
+            self._to_fetch,
+            self._to_recall.put,
+            endings=self._endings,
+            kept=self._kept,
+            budget=self._budget,
+            retries=limits.retries,
+            clock=clock,
+            recorder=recorder,
+            tracer=tracer,
+        )
 
     def start(self) -> None:
         """
         Start the threads.
         """
-        for number in range(self._limits.fetch_threads):
-            self._crew.start(f"fetch-{number}", self._fetch_all)
+        self._fetching.start(self._crew, self._limits.fetch_threads)
         for number in range(self._limits.decode_threads):
             self._crew.start(f"decode-{number}", self._decode_all)
         self._crew.start("recall", self._recall_all)
@@ -106,12 +118,7 @@ class Pipeline:
         """
         The outcomes that have arrived since the last call; never blocks.
         """
-        settled = []
-        try:
-            while True:
-                settled.append(self._settled.get_nowait())
-        except Empty:
-            return settled
+        return self._endings.take()
 
     @property
     def has_room(self) -> bool:
@@ -149,6 +156,7 @@ class Pipeline:
         """
         Let every thread finish what is queued, and end; one that hangs is left behind and named in the log.
         """
+        self._fetching.close()
         self._budget.close()
         self._queues.close()
         left_behind = self._crew.join(timeout_s)
@@ -162,51 +170,6 @@ class Pipeline:
         """
         self._kept.keeper.close(timeout_s)
 
-    # fetch: one upload at a time, in many threads
-
-    def _fetch_all(self) -> None:
-        for task in self._to_fetch:
-            if isinstance(task, Unfetched):
-                self._fetch(task)
-            elif not task.forgotten and (upload := self._read(task)) is not None:
-                self._depart(task, upload)
-
-    def _depart(self, slot: Slot, upload: Upload) -> None:
-        turn = self._kept.turn
-        past = None if self._stages.past is None else self._stages.past.of(upload)
-        if past is None or past.content_hash is None:
-            self._fetch(Unfetched(slot, upload, None if past is None else past.verdict_id))
-        else:
-            self._to_recall.put(
-                Passenger(slot, upload, past.content_hash, past.byte_length, None, past.verdict_id, turn)
-            )
-
-    def _read(self, slot: Slot) -> Upload | None:
-        try:
-            upload = self._stages.read_event(slot.event)
-        except Exception as fault:  # noqa: BLE001 - one record's fault is that record's dead letter
-            self._settle(slot, self._stages.judge.dead_letter(slot.event, as_unreadable(fault)))
-            return None
-        slot.span.set(EVENT_ID, upload.identity.id)
-        return upload
-
-    def _fetch(self, unfetched: Unfetched) -> None:
-        slot, upload, supersedes = unfetched.slot, unfetched.upload, unfetched.supersedes
-        self._budget.pass_door()
-        if slot.forgotten:
-            return
-        turn = self._kept.turn
-        try:
-            with self._tracer.start("fetch", slot.span):
-                fetched = self._stages.fetch(upload)
-        except Exception as fault:  # noqa: BLE001 - one upload's fault is that upload's failed verdict
-            self._fail(Failed(slot, upload, as_failure(fault, Stage.FETCH), supersedes=supersedes))
-            return
-        self._budget.hold(len(fetched.data))
-        passenger = Passenger(slot, upload, fetched.content_hash, len(fetched.data), fetched.fetch_ms, supersedes, turn)
-        asked = unfetched.asked if fetched.content_hash == unfetched.expected else None
-        self._to_recall.put(Fetched(passenger, fetched.data, asked))
-
     # recall: all that is waiting, in one round trip
 
     def _recall_all(self) -> None:
@@ -219,10 +182,11 @@ class Pipeline:
         They lead no flight, and nobody waits for them: what is unknown is fetched, and boards then.
         """
         landed = {one.content_hash: self._flights.landed(one.content_hash) for one in batch}
-        answer = self._memory.of_bytes_elsewhere([one for one in batch if landed[one.content_hash] is None])
+        unknown = [one for one in batch if not isinstance(landed[one.content_hash], Sighting)]
+        answer = self._memory.of_bytes_elsewhere(unknown)
         for one in batch:
             found = answer.known.get(one.content_hash)
-            if (sighting := landed[one.content_hash]) is not None:
+            if isinstance(sighting := landed[one.content_hash], Sighting):
                 self._reuse(one, sighting, Provenance("hit", "process"))
             elif found is not None:
                 self._reuse(one, found[0], Provenance("hit", found[1]))
@@ -237,12 +201,18 @@ class Pipeline:
         self._budget.free(passenger.byte_length)
         if isinstance(boarding, Sighting):
             self._reuse(passenger, boarding, Provenance("hit", "process"))
+        elif isinstance(boarding, ErrorCode):
+            self._fail_again(passenger, boarding)
         return False
 
     def _recall(self, leaders: Sequence[Fetched]) -> None:
         answer = self._memory.of_bytes_in_hand([one.passenger for one in leaders if one.asked is None])
         for fetched in leaders:
             passenger = fetched.passenger
+            if (code := answer.failed.get(passenger.content_hash)) is not None:
+                self._budget.free(passenger.byte_length)
+                self._crash_land(passenger, known_failure(code), Provenance("hit", "redis"), kept=True)
+                continue
             if (found := answer.known.get(passenger.content_hash)) is None:
                 self._to_decode.put(Unknown(fetched, fetched.asked or answer.otherwise))
                 continue
@@ -265,6 +235,8 @@ class Pipeline:
                 decoded = self._stages.decoder.decode(unknown.fetched.data, passenger.content_hash)
             decode_ms = (self._clock.monotonic_s() - began_s) * 1000
             picture = Picture(passenger.content_hash, decoded, decode_ms)
+        except TouchstoneError:
+            raise  # there is no decoder any more, which is no picture's fault: it ends the worker
         except Exception as fault:  # noqa: BLE001 - one picture's fault is that upload's failed verdict
             self._crash_land(passenger, as_failure(fault, Stage.DECODE))
         else:
@@ -323,10 +295,10 @@ class Pipeline:
                     self._judge([known])
                 return
             passenger = batch[0].passenger
-            self._fail(Failed.of(passenger, as_failure(fault, Stage.DECIDE)))
+            self._endings.fail(Failed.of(passenger, as_failure(fault, Stage.DECIDE)))
             return
         for known, outcome in zip(batch, outcomes, strict=True):
-            self._settle(known.passenger.slot, outcome)
+            self._endings.settle(known.passenger.slot, outcome)
 
     # endings
 
@@ -338,12 +310,22 @@ class Pipeline:
         for follower in self._flights.land(leader.content_hash, sighting, turn=leader.turn):
             self._reuse(follower, sighting, Provenance("coalesced"))
 
-    def _crash_land(self, leader: Passenger, failure: UploadFailed) -> None:
-        for passenger in (leader, *self._flights.land(leader.content_hash, None)):
-            self._fail(Failed.of(passenger, failure))
+    def _crash_land(
+        self, leader: Passenger, failure: UploadFailed, provenance: Provenance = NOT_REACHED, *, kept: bool = False
+    ) -> None:
+        """
+        The leader has failed, and its followers with it; what no time mends is known to twins to come.
 
-    def _fail(self, failed: Failed) -> None:
-        self._settle(failed.slot, self._stages.judge.fail(failed))
+        ``kept``: it was recalled, and need not be written again.
+        """
+        code = failure.code if failure.code in LASTING else None
+        followers = self._flights.land(leader.content_hash, code, turn=leader.turn)
+        if code is not None and not kept:
+            self._kept.offer_failure(Unreadable(leader.content_hash, code, leader.turn))
+        self._endings.fail(Failed.of(leader, failure, provenance))
+        for follower in followers:
+            shared = NOT_REACHED if provenance is NOT_REACHED else Provenance("coalesced")
+            self._endings.fail(Failed.of(follower, failure, shared))
 
-    def _settle(self, slot: Slot, outcome: Outcome) -> None:
-        self._settled.put((slot, outcome))
+    def _fail_again(self, passenger: Passenger, code: ErrorCode) -> None:
+        self._endings.fail(Failed.of(passenger, known_failure(code), Provenance("hit", "process")))

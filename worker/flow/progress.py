@@ -14,7 +14,8 @@ class LoopProgress:
     How things stood after the loop's last turn.
 
     ``turned_s`` is that turn's end on the monotonic clock. ``oldest_received_s``: per partition, when the oldest upload
-    was received whose offset is not committed, in seconds since the epoch; None where all is committed.
+    was received whose offset is not committed, in seconds since the epoch; None where all is committed. ``withheld``:
+    dead letters that wait to be published, in case they are the beginning of a storm; ``storm``: they were.
     """
 
     turned_s: float
@@ -23,6 +24,8 @@ class LoopProgress:
     paused: bool = False
     draining: bool = False
     oldest_received_s: Mapping[Partition, float | None] = field(default_factory=dict)
+    withheld: int = 0
+    storm: bool = False
 
 
 @dataclass(frozen=True, slots=True)

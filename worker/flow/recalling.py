@@ -5,9 +5,10 @@ Where an upload goes with the answer is in ``pipeline.py``; what lies in either 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from schemas.errors import ErrorCode
 from schemas.verdict import CacheStatus
 from worker.domain import ContentHash, Sighting
 from worker.flow.containment import recalled
@@ -24,10 +25,13 @@ Tier = Literal["redis", "archive"]
 class Recalled:
     """
     What is known, and where it was found; ``otherwise`` is what a verdict says of an embedding that was not.
+
+    ``failed`` are bytes that are no readable image, with the code that they failed with; the cache alone knows such.
     """
 
     known: Mapping[ContentHash, tuple[Sighting, Tier]]
     otherwise: CacheStatus
+    failed: Mapping[ContentHash, ErrorCode] = field(default_factory=dict)
 
 
 class Memory:
@@ -74,15 +78,19 @@ class Memory:
         if not hashes or (self._cache is None and self._archive is None):
             return Recalled(known, "disabled")
         otherwise: CacheStatus = "miss"
+        failed: dict[ContentHash, ErrorCode] = {}
         with for_each(self._tracer, "recall", [passenger.slot for passenger in passengers]):
             if self._cache is not None:
                 answer = recalled(self._cache, hashes)
                 otherwise = "bypass" if answer is None else "miss"
-                self._take(answer or {}, "redis", known, spare)
-            left = [content_hash for content_hash in hashes if content_hash not in known]
+                found = (answer or {}).items()
+                seen = {content_hash: one for content_hash, one in found if isinstance(one, Sighting)}
+                failed |= {content_hash: one for content_hash, one in found if not isinstance(one, Sighting)}
+                self._take(seen, "redis", known, spare)
+            left = [one for one in hashes if one not in known and one not in failed]
             if self._archive is not None and left:
                 self._take(self._archive.recall(left), "archive", known, spare)
-        return Recalled(known, otherwise)
+        return Recalled(known, otherwise, failed)
 
     def _take(
         self,

@@ -1,5 +1,5 @@
 """
-Sightings on their way into the shared cache, in a queue and on a thread of its own; what was forgotten is let go.
+What was found of bytes, on its way into the shared cache: a queue, and a thread that lets go what was forgotten.
 
 What lies in the cache is behind ``worker.ports.EmbeddingCache``; the archive has a queue of its own in ``keeping.py``.
 """
@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple
 
+from schemas.errors import ErrorCode
 from worker.domain import ContentHash, Sighting
 from worker.errors import StoreUnavailable
 from worker.flow.containment import remembered
 from worker.flow.forgotten import WRITE_ENDS_S, ForgottenLately
 from worker.flow.inbox import Inbox
-from worker.ports import EmbeddingCache
+from worker.ports import EmbeddingCache, Remembered
 
 REMEMBER_LIMIT: Final = 128
-"""Sightings written in one round trip."""
+"""Bytes of which something is written in one round trip."""
 
 
 class Measured(NamedTuple):
@@ -29,25 +30,51 @@ class Measured(NamedTuple):
     sighting: Sighting
     turn: int
 
+    @property
+    def found(self) -> Remembered:
+        """
+        What the cache keeps of them.
+        """
+        return self.sighting
+
+
+class Unreadable(NamedTuple):
+    """
+    Bytes that are no readable image, with the code that they failed with; the turn as above.
+    """
+
+    content_hash: ContentHash
+    code: ErrorCode
+    turn: int
+
+    @property
+    def found(self) -> Remembered:
+        """
+        What the cache keeps of them.
+        """
+        return self.code
+
 
 class Rememberer:
     """
     Tells the cache what it is offered, unless it was forgotten meanwhile. Without a cache it does nothing.
     """
 
-    def __init__(self, cache: EmbeddingCache | None, waiting: Inbox[Measured], forgotten: ForgottenLately) -> None:
+    def __init__(
+        self, cache: EmbeddingCache | None, waiting: Inbox[Measured | Unreadable], forgotten: ForgottenLately
+    ) -> None:
         self._cache = cache
         self._waiting = waiting
         self._forgotten = forgotten
         self._writing = threading.Lock()
         self._elsewhere: SimpleQueue[ContentHash] = SimpleQueue()
 
-    def offer(self, measured: Measured) -> None:
+    def offer(self, one: Measured | Unreadable) -> None:
         """
         Have it remembered later; never blocks. Any thread may call.
         """
         if self._cache is not None:
-            self._waiting.put(measured)
+            self._waiting.put(one)
 
     def work(self) -> None:
         """
@@ -81,11 +108,11 @@ class Rememberer:
         except Empty:
             return list(found)
 
-    def _write(self, cache: EmbeddingCache, batch: Sequence[Measured]) -> None:
+    def _write(self, cache: EmbeddingCache, batch: Sequence[Measured | Unreadable]) -> None:
         with self._writing:
             # Asked inside: whoever forgets tells first, and waits for this lock then.
             left = {
-                one.content_hash: one.sighting for one in batch if not self._forgotten.since(one.content_hash, one.turn)
+                one.content_hash: one.found for one in batch if not self._forgotten.since(one.content_hash, one.turn)
             }
             for content_hash in remembered(cache, left) if left else ():
                 self._elsewhere.put(content_hash)

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Generic, TypeVar
 
-from worker.domain import ContentHash, Sighting
+from worker.domain import ContentHash
 from worker.flow.forgotten import ForgottenLately
+from worker.ports import Remembered
 
 P = TypeVar("P")
 
@@ -28,19 +29,20 @@ class SingleFlight(Generic[P]):
     One flight per content hash, from its first passenger to its landing; any thread may call.
 
     Landed sightings stay known for the next ``recent`` hashes, so that a twin which boards in the moment between
-    landing and the cache's write is not embedded again, with or without a cache.
+    landing and the cache's write is not embedded again, with or without a cache. So do the codes of bytes that are no
+    readable image.
     """
 
     def __init__(self, *, recent: int, forgotten: ForgottenLately | None = None) -> None:
         self._recent = recent
         self._forgotten = forgotten or ForgottenLately()
-        self._landed: OrderedDict[ContentHash, Sighting] = OrderedDict()
+        self._landed: OrderedDict[ContentHash, Remembered] = OrderedDict()
         self._flights: dict[ContentHash, list[P]] = {}
         self._lock = threading.Lock()
 
-    def board(self, content_hash: ContentHash, passenger: P) -> Boarding | Sighting:
+    def board(self, content_hash: ContentHash, passenger: P) -> Boarding | Remembered:
         """
-        Join the flight of these bytes, or get the sighting at once if it landed lately.
+        Join the flight of these bytes, or get what landed of them lately at once.
         """
         with self._lock:
             landed = self._landed.get(content_hash)
@@ -54,9 +56,9 @@ class SingleFlight(Generic[P]):
             self._flights[content_hash] = []
             return Boarding.LEADER
 
-    def landed(self, content_hash: ContentHash) -> Sighting | None:
+    def landed(self, content_hash: ContentHash) -> Remembered | None:
         """
-        The sighting of these bytes if it landed lately; nobody boards.
+        What landed of these bytes lately; nobody boards.
         """
         with self._lock:
             return self._landed.get(content_hash)
@@ -71,16 +73,16 @@ class SingleFlight(Generic[P]):
         with self._lock:
             return sum(self._landed.pop(content_hash, None) is not None for content_hash in set(hashes))
 
-    def land(self, content_hash: ContentHash, sighting: Sighting | None, *, turn: int = 0) -> list[P]:
+    def land(self, content_hash: ContentHash, found: Remembered | None, *, turn: int = 0) -> list[P]:
         """
         End the flight; the followers, in the order in which they boarded, are now the caller's to serve.
 
-        With a sighting it is kept for twins to come, unless it was forgotten after ``turn``; None means that the leader
-        failed.
+        What was found is kept for twins to come, unless it was forgotten after ``turn``; None means that the leader
+        failed for a reason that may not hold for them.
         """
         with self._lock:
-            if sighting is not None and not self._forgotten.since(content_hash, turn):
-                self._landed[content_hash] = sighting
+            if found is not None and not self._forgotten.since(content_hash, turn):
+                self._landed[content_hash] = found
                 if len(self._landed) > self._recent:
                     self._landed.popitem(last=False)
             return self._flights.pop(content_hash)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from worker.domain import FetchedUpload, RawEvent, Upload
 from worker.flow.judging import Judge
+from worker.flow.retrying import NO_RETRIES, Retries
 from worker.ports import EmbeddingCache, Encoder, PastUploads, PictureDecoder, SightingArchive
 from worker.views import GLOBAL_ONLY, ViewSpec
 
@@ -37,7 +38,7 @@ class StageSet:
 @dataclass(frozen=True, slots=True)
 class PipelineLimits:
     """
-    Threads, bytes and the closing of micro-batches.
+    Threads, bytes, the closing of micro-batches, and how often what fails is tried again.
     """
 
     fetch_threads: int
@@ -46,3 +47,4 @@ class PipelineLimits:
     batch_deadline_s: float
     max_bytes: int
     recent_embeddings: int
+    retries: Retries = NO_RETRIES

@@ -13,6 +13,7 @@ from worker.flow.judging import Judge
 from worker.flow.travellers import Failed, Known
 from worker.outcomes import Outcome
 from worker.ports import Clock
+from worker.views import has_shift, with_shift_where
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +76,16 @@ class SwappingJudge:
         since_s = held.since_s
         if since_s is None or not self._perturbation:
             return known
-        doubtful = [at for at, one in enumerate(known) if one.sighting.shift is not None and _older(one, since_s)]
+        doubtful = [at for at, one in enumerate(known) if has_shift(one.sighting) and _older(one, since_s)]
         if not doubtful:
             return known
-        wanted = held.judge.wants_shift([known[at].sighting for at in doubtful])
+        looks = [look for at in doubtful for look in known[at].sighting.looks]
+        wanted = iter(held.judge.wants_shift(looks))
         cleaned = list(known)
-        for at, wants in zip(doubtful, wanted, strict=True):
-            if not wants:
-                cleaned[at] = replace(known[at], sighting=replace(known[at].sighting, shift=None))
+        for at in doubtful:
+            sighting = known[at].sighting
+            wants = [next(wanted) for _ in sighting.looks]
+            cleaned[at] = replace(known[at], sighting=with_shift_where(sighting, wants))
         return cleaned
 
 

@@ -2,8 +2,8 @@
 What an upload is between two stages: each stage takes one of these and makes the next, in this order.
 """
 
-from dataclasses import dataclass, field
-from typing import Self
+from dataclasses import dataclass, field, replace
+from typing import Final, Self
 from uuid import UUID
 
 from schemas.verdict import CacheStatus
@@ -12,6 +12,9 @@ from worker.errors import UploadFailed
 from worker.flow.lines import Slot
 from worker.views import Picture
 
+NOT_REACHED: Final = Provenance("not_reached")
+"""Nothing is said of the cache by an upload that never came to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unfetched:
@@ -19,7 +22,7 @@ class Unfetched:
     A readable upload whose bytes must be fetched.
 
     ``expected`` are the bytes that an earlier verdict names and that were recalled in vain, with ``asked`` as the
-    answer; both are None where there was nothing to recall.
+    answer; both are None where there was nothing to recall. ``tries``: how often it was tried again in this process.
     """
 
     slot: Slot
@@ -27,6 +30,13 @@ class Unfetched:
     supersedes: UUID | None = None
     expected: ContentHash | None = None
     asked: CacheStatus | None = None
+    tries: int = 0
+
+    def again(self) -> Self:
+        """
+        The same upload, tried once more.
+        """
+        return replace(self, tries=self.tries + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +104,8 @@ class Known:
 class Failed:
     """
     An upload that cannot be judged; ``passenger`` is None when not even its bytes could be had.
+
+    ``provenance`` says where it is known from that its bytes are no readable image; else nothing was asked.
     """
 
     slot: Slot
@@ -101,10 +113,11 @@ class Failed:
     failure: UploadFailed
     passenger: Passenger | None = None
     supersedes: UUID | None = None
+    provenance: Provenance = NOT_REACHED
 
     @classmethod
-    def of(cls, passenger: Passenger, failure: UploadFailed) -> Self:
+    def of(cls, passenger: Passenger, failure: UploadFailed, provenance: Provenance = NOT_REACHED) -> Self:
         """
         The failure of an upload whose bytes were had.
         """
-        return cls(passenger.slot, passenger.upload, failure, passenger, passenger.supersedes)
+        return cls(passenger.slot, passenger.upload, failure, passenger, passenger.supersedes, provenance)

@@ -19,7 +19,10 @@ from worker.stages.intake import trace_of_record
 EVENT_ID: Final = "cloudevents.event_id"
 TRACE_HEADERS: Final = frozenset({"traceparent", "tracestate"})
 
-_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+# As tracers read it, OpenTelemetry among them: version 00 has four parts, later ones may have more, ff is none.
+_TRACEPARENT: Final = re.compile(
+    rb"[ \t]*(?!ff)(?!00.{53}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*|[ \t]*)"
+)
 
 
 def received(tracer: Tracer, event: RawEvent) -> Span:

@@ -37,11 +37,12 @@ def open_releases(place: str, settings: Settings) -> Releases:
     The releases in a directory, or below s3://BUCKET/PREFIX through the profile that ``bank.s3_profile`` names.
     """
     if not place.startswith(_S3):
-        return Releases(DirectoryPlace(Path(place)))
+        return Releases(DirectoryPlace(Path(place)), settings.bank.trusted_keys)
     from worker.adapters.s3_releases import S3Place  # noqa: PLC0415 - boto3 takes its time to import
 
     cache = _copies() / hashlib.sha256(place.encode()).hexdigest()[:16]
-    return Releases(S3Place(place, settings.fetch, profile=settings.bank.s3_profile, cache=cache))
+    remote = S3Place(place, settings.fetch, profile=settings.bank.s3_profile, cache=cache)
+    return Releases(remote, settings.bank.trusted_keys)
 
 
 def active_release(settings: Settings) -> ActiveRelease | None:

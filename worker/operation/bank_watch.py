@@ -182,7 +182,7 @@ class BankWatch:
         if same_files(control, self._control):
             # Only what is left out differs: nothing is read again.
             return self._present
-        whole = read_bank(self._releases.verified(control))
+        whole = read_bank(self._releases.verified(control), self._settings.bank.trusted_keys)
         return _Trial(whole, self._canaries(control, whole))
 
     def _canaries(self, control: BankControlV1, whole: WholeBank) -> tuple[Canary, ...]:

@@ -71,6 +71,7 @@ def worker_readings(watched: Watched, *, now_s: float) -> Iterator[Reading]:
     yield Reading("draining", float(progress.draining))
     yield Reading("in_flight", progress.in_flight)
     yield Reading("in_flight_bytes", load.held_bytes)
+    yield Reading("dead_letters_withheld", progress.withheld)
     yield Reading("encoder_utilisation", load.encoder_share)
     for stage, waiting in load.waiting.items():
         yield Reading("queue_depth", waiting, {"stage": stage})

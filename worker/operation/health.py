@@ -63,6 +63,7 @@ def ready(progress: LoopProgress | None, standing: Standing | None, live: Health
             "group": OK if standing.joined else "the worker is no member of its group, or the group rebalances",
             "producer": OK if producer else "outcomes have waited too long for their acknowledgement",
             "draining": "the worker was told to stop" if progress.draining else OK,
+            "dead_letters": "so many at once are an outage: the worker stops" if progress.storm else OK,
             **live.checks,
         }
     )

@@ -4,7 +4,7 @@ A bank's references under another judgement that was fitted to them: candidate h
 How a judgement is fitted and written is ``worker.fitting.bank_fit``; who judges by it is ``shadowing.py``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -18,18 +18,19 @@ FITTED_TO: Final = {"question", "counts", "encoder", "preprocess", "views"}
 """What of a manifest, beside the references' own files, a judgement depends on."""
 
 
-def judged_by(whole: WholeBank, folder: Path) -> WholeBank:
+def judged_by(whole: WholeBank, folder: Path, trusted: Collection[str] = ()) -> WholeBank:
     """
     The same references, read already, under the judgement in a folder that ``touchstone fit --out`` left.
 
-    Of the folder only ``manifest.json`` and the judgement's two files are read; the manifest says to which references
-    it was fitted, and names the result in verdicts. Raises ``BankInvalid`` where there is no judgement, where it is
-    damaged, and where it was fitted to other references, another encoder or other views.
+    Of the folder only ``manifest.json`` with its checksum and signature and the judgement's two files are read; the
+    manifest says to which references it was fitted, and names the result in verdicts. Raises ``BankInvalid`` where
+    there is no judgement, where it is damaged, where none of the ``trusted`` keys signed it, and where it was fitted to
+    other references, another encoder or other views.
     """
     remedy = f"run `touchstone fit BANK --out {folder}` over the live bank"
     if not folder.is_dir():
         raise BankInvalid(f"{folder}: found no directory, expected a fitted judgement; {remedy}")
-    manifest, live = read_manifest(folder), whole.stored.manifest
+    manifest, live = read_manifest(folder, trusted), whole.stored.manifest
     if manifest.judgement is None:
         raise BankInvalid(f"{folder}: its manifest names no judgement, expected a fitted one; {remedy}")
     if differing := list(_differing(live, manifest)):

@@ -100,10 +100,11 @@ def _candidate(settings: Settings, live: Instruments) -> Instruments:
     if wanted.bank_path is None and live.release is not None:
         whole, left = live.release.whole, Without.of(live.release.control)
     else:
-        whole = read_bank(wanted.bank_path or bank_path(settings))
+        whole = read_bank(wanted.bank_path or bank_path(settings), settings.bank.trusted_keys)
     if wanted.judgement_path is None:
         return open_beside(beside, settings, whole=whole, left=left)
-    candidate = open_beside(beside, settings, whole=judged_by(whole, wanted.judgement_path), left=left)
+    other = judged_by(whole, wanted.judgement_path, settings.bank.trusted_keys)
+    candidate = open_beside(beside, settings, whole=other, left=left)
     require_asked(candidate)
     return candidate
 
