@@ -5,11 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 IMAGES ?=
+# What `make soak` is told beside the variables TOUCHSTONE_SOAK_KILLS, _ROUNDS, _WAVE, _MEMORY_UPLOADS and so on.
+SOAK ?=
 # Each brings up a Kafka and a Redis of its own.
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check promtool run format lock schemas clean
+.PHONY: help setup demo test soak lint check promtool run format lock schemas clean
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,7 +34,10 @@ demo: setup ## the main job on real servers, in about a minute (IMAGES=folder fo
 
 test: setup promtool ## all tests, on real Kafka and Redis
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone"
-	$(BIN)/python -m pytest -m alone
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m alone
+
+soak: setup ## long campaigns of faults on real servers, and a table of what was lost (SOAK="--only kill --json")
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(SOAK)
 
 promtool: ## .tools/promtool for the tests of the alerts, where apt has it; needs no root
 	@docker/prometheus/fetch_promtool.sh

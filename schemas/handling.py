@@ -2,6 +2,8 @@
 How an upload was handled: when, how long each stage took, and what went wrong. Parts of a verdict.
 """
 
+from typing import Literal
+
 from pydantic import AwareDatetime, Field
 
 from schemas.errors import ErrorClass, ErrorCode, Stage
@@ -36,3 +38,19 @@ class ErrorV1(Outgoing):
     stage: Stage
     detail: str = Field(max_length=512, description="For people; never a signed URL's query, never image bytes.")
     http_status: int | None = None
+    attempts: int = Field(
+        default=1,
+        ge=1,
+        description="How often the upload was taken up and failed, from retry topics included; tries in quick "
+        "succession count as one.",
+    )
+    first_failed_at: AwareDatetime | None = Field(default=None, description="When it failed for the first time.")
+
+
+class Audit(Outgoing):
+    """
+    What a statement of reasons asks (DSA, article 17): was it automated, and must a person look.
+    """
+
+    automated_detection: Literal[True] = True
+    human_review_required: bool = Field(description="The recommended action is a review by a person.")

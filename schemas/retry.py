@@ -1,5 +1,5 @@
 """
-What a record of a retry topic carries beside the original key, value and headers: four headers of ours behind them.
+What a record of a retry topic carries beside the original key, value and headers: our headers behind them.
 
 They are believed on retry topics only, which producers of uploads must not be allowed to write to: there they say where
 a record without an envelope first lay, and so who it is.
@@ -16,7 +16,14 @@ ORIGIN: Final = "touchstone-origin"
 ATTEMPTS: Final = "touchstone-attempts"
 FIRST_FAILED_AT: Final = "touchstone-first-failed-at-ms"
 NOT_BEFORE: Final = "touchstone-not-before-ms"
-HEADERS: Final = frozenset({ORIGIN, ATTEMPTS, FIRST_FAILED_AT, NOT_BEFORE})
+NULLS: Final = "touchstone-null-headers"
+"""
+Which of the original headers have no value, counted from 0 and separated by commas; absent where all have one.
+
+In the retry topic their value is empty: Kafka allows null, but not every client library can write it.
+"""
+
+HEADERS: Final = frozenset({ORIGIN, ATTEMPTS, FIRST_FAILED_AT, NOT_BEFORE, NULLS})
 
 _ORIGIN: Final = re.compile(r"(\d{1,10}):(\d{1,19}):(\d{0,19}):([A-Za-z0-9._-]{1,249})")
 _NUMBER: Final = re.compile(r"\d{1,19}")
@@ -47,9 +54,19 @@ class RetryMarksInvalid(ValueError):
     """
 
 
+def with_marks(headers: Headers, marks: RetryMarks) -> tuple[tuple[str, bytes], ...]:
+    """
+    The headers of a record for a retry topic: those that it had first, and ours behind them.
+    """
+    original = without_marks(headers)
+    nulls = ",".join(str(at) for at, (_, value) in enumerate(original) if value is None)
+    told = ((NULLS, nulls.encode()),) if nulls else ()
+    return (*((name, value or b"") for name, value in original), *write_marks(marks), *told)
+
+
 def write_marks(marks: RetryMarks) -> tuple[tuple[str, bytes], ...]:
     """
-    The four headers.
+    The four headers that every such record has.
     """
     timestamp = "" if marks.timestamp_ms is None else str(marks.timestamp_ms)
     return (
@@ -86,7 +103,10 @@ def without_marks(headers: Headers) -> tuple[tuple[str, bytes | None], ...]:
     """
     The headers that the first record had, in their order.
     """
-    return tuple(header for header in headers if header[0] not in HEADERS)
+    told = next((value or b"" for name, value in headers if name == NULLS), b"").decode("ascii", "replace")
+    nulls = set(told.split(","))
+    original = (header for header in headers if header[0] not in HEADERS)
+    return tuple((name, None if str(at) in nulls else value) for at, (name, value) in enumerate(original))
 
 
 def _number(found: dict[str, str], name: str) -> int:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, ConfigDict, Field, WithJsonSchema, model_validator
 
-from schemas.handling import ErrorV1, Timing
+from schemas.handling import Audit, ErrorV1, Timing
 from schemas.judgement import AttributionV1, CalibrationV1
 from schemas.versions import Versions
 from schemas.wire import Number, Outgoing, Sha256, UnitNumber
@@ -187,6 +187,14 @@ class Evidence(Outgoing):
     truncated: bool = Field(
         default=False, description="Neighbours (the farthest first) were left out to keep the message small."
     )
+    frame: int | None = Field(
+        default=None,
+        description="Of several looks at the picture (`image.frames_scored`), the frame of the one that the judgement "
+        "and this evidence rest on: the one with the highest score. Null where there was one look.",
+    )
+    ground: Literal["white", "grey"] | None = Field(
+        default=None, description="On which ground that frame was looked at, where some were looked at on both."
+    )
 
 
 class ContentCredentials(Outgoing):
@@ -220,7 +228,11 @@ class ImageFacts(Outgoing):
     height: int | None = None
     mode: str | None = None
     frames_total: int | None = None
-    frames_scored: tuple[int, ...] = ()
+    frames_scored: tuple[int, ...] = Field(
+        default=(),
+        description="One number for each look at the picture: of an animation some frames; a frame whose ground shines "
+        "through stands here twice, as it was looked at on white and then on mid-grey.",
+    )
     orientation: int | None = Field(default=None, description="EXIF orientation that was undone; 1 is upright.")
     alpha: Literal["none", "opaque", "composited"] | None = None
     pdq: str | None = Field(
@@ -251,15 +263,6 @@ class DeclaredOrigin(Outgoing):
 
     ai_disclosed: bool | None = None
     digital_source_type: str | None = None
-
-
-class Audit(Outgoing):
-    """
-    What a statement of reasons asks (DSA, article 17): was it automated, and must a person look.
-    """
-
-    automated_detection: Literal[True] = True
-    human_review_required: bool = Field(description="The recommended action is a review by a person.")
 
 
 _NULL: Final = {"type": "null"}

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from worker.adapters.sighting_codec import SightingScope
 from worker.domain import ContentHash, Sighting
 from worker.errors import ArchiveUnavailable
+from worker.views import has_shift
 
 Archived = dict[tuple[SightingScope, ContentHash], Sighting]
 
@@ -44,7 +45,7 @@ class InMemoryArchive:
             self._require_up()
             for content_hash, sighting in sightings.items():
                 before = self._archived.get((self._scope, content_hash))
-                if before is None or before.shift is None or sighting.shift is not None:
+                if before is None or not has_shift(before) or has_shift(sighting):
                     self._archived[self._scope, content_hash] = sighting
 
     def forget(self, hashes: Sequence[ContentHash]) -> int:

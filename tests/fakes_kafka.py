@@ -10,9 +10,13 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import cast
 
+from schemas.retry import read_marks
 from tests.fakes_kafka_group import InMemoryGroup, Membership
+from worker.adapters.kafka_waits import RetryWaits
+from worker.adapters.system_clock import SystemClock
 from worker.domain import Partition, RawEvent
 from worker.errors import ProducerFenced, PublishFailed
 from worker.outcomes import Release
@@ -50,12 +54,14 @@ class Faults:
 
 class InMemoryKafka:
     """
-    Topics with their numbers of partitions, and one consumer group over the first of them.
+    Topics with their numbers of partitions, and one consumer group over the first of them and over ``retries``.
 
     ``faults`` may be set at any time; after ``acknowledgements_held`` was reset call ``release_acknowledgements``.
     """
 
-    def __init__(self, topics: Mapping[str, int], *, max_message_bytes: int = 1_500_000) -> None:
+    def __init__(
+        self, topics: Mapping[str, int], *, retries: Sequence[str] = (), max_message_bytes: int = 1_500_000
+    ) -> None:
         self.changed = threading.Condition(threading.RLock())
         self.topics = dict(topics)
         self.max_message_bytes = max_message_bytes
@@ -64,7 +70,9 @@ class InMemoryKafka:
         self.committed: dict[Partition, int] = {}
         self.epochs: Counter[str] = Counter()
         uploads = next(iter(topics))
-        partitions = [Partition(uploads, number) for number in range(topics[uploads])]
+        read = [uploads, *retries]
+        partitions = [Partition(topic, number) for topic in read for number in range(topics[topic])]
+        self.waits = RetryWaits(retries, SystemClock())
         self.group = InMemoryGroup(self.changed, self.committed, partitions)
         self.outboxes: list[InMemoryOutbox] = []
 
@@ -98,6 +106,15 @@ class InMemoryKafka:
                 for record in self.logs[Partition(topic, number)]
                 if not record.aborted
             ]
+
+    def due(self, partition: Partition, records: Sequence[StoredRecord]) -> Sequence[StoredRecord]:
+        """
+        Those of a retry topic that may be tried now, up to the first that may not; of other topics, all.
+        """
+        if partition.topic not in self.waits.topics:
+            return records
+        now_ms = SystemClock().wall_s() * 1000
+        return list(takewhile(lambda record: read_marks(record.headers).not_before_ms <= now_ms, records))
 
     def fence(self, transactional_id: str) -> None:
         """
@@ -152,10 +169,13 @@ class InMemoryEventSource:
     def _take(self, room: int) -> list[RawEvent]:
         events: list[RawEvent] = []
         for partition, position in self.member.positions.items():
-            visible = [record for record in self._kafka.logs[partition][position:] if not record.aborted]
+            log = self._kafka.logs[partition][position:]
+            visible = self._kafka.due(partition, [record for record in log if not record.aborted])
             taken = visible[: room - len(events)]
             events += [
-                RawEvent(partition, at.offset, at.key, at.value, at.headers, at.timestamp_ms, received_at_s=0.0)
+                self._kafka.waits.told(
+                    RawEvent(partition, at.offset, at.key, at.value, at.headers, at.timestamp_ms, received_at_s=0.0)
+                )
                 for at in taken
             ]
             if taken:
@@ -271,19 +291,19 @@ class InMemoryOutbox:
         self._held = []
 
     def _append(self, release: Release, *, aborted: bool) -> None:
-        message = release.message
-        number = zlib.crc32(message.key or b"") % self._kafka.topics[message.topic]
-        self._kafka.append(
-            Partition(message.topic, number),
-            message.value,
-            key=message.key,
-            headers=message.headers,
-            timestamp_ms=message.timestamp_ms,
-            aborted=aborted,
-        )
+        for message in release.messages:
+            number = zlib.crc32(message.key or b"") % self._kafka.topics[message.topic]
+            self._kafka.append(
+                Partition(message.topic, number),
+                message.value,
+                key=message.key,
+                headers=message.headers,
+                timestamp_ms=message.timestamp_ms,
+                aborted=aborted,
+            )
 
     def _require_fitting(self, release: Release) -> None:
-        if len(release.message.value) > self._kafka.max_message_bytes:
+        if any(len(message.value) > self._kafka.max_message_bytes for message in release.messages):
             partition = release.partition
             raise PublishFailed(
                 f"The outcome of {partition.topic}-{partition.number} offset {release.offset} is too large"

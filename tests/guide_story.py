@@ -127,6 +127,8 @@ _RELEASES: Final = Chapter(
         Step("touchstone bank activate PLACE RELEASE", r"release \d+ holds in banks"),
         Step("touchstone bank rollback PLACE", r"release older holds in banks"),
         Step("touchstone bank disable PLACE --generator flux-9", r"disabled generators: flux-9"),
+        Step("touchstone bank keygen key.pem", r"made key [0-9a-f]+ in key\.pem", "key.pem"),
+        Step("touchstone bank sign bank --key key.pem", r"bank \S+ is signed by key", "bank/manifest.sig"),
     ),
     goes_on_from="banks",
 )
@@ -216,6 +218,16 @@ ELSEWHERE: Final[Mapping[str, Elsewhere]] = {
     "touchstone bank announce PLACE": Elsewhere(
         "tests/integration/test_bank_control.py", 'touchstone("announce", ', "it needs workers that follow a topic"
     ),
+    "touchstone dlq list --code FETCH_UPSTREAM": Elsewhere(
+        "tests/integration/test_dlq.py", 'dlq("list", "--json", "--code", "fetch_upstream"', "it needs dead letters"
+    ),
+    "touchstone dlq redrive --code FETCH_UPSTREAM --rate 50 --dry-run": Elsewhere(
+        "tests/integration/test_dlq.py", '"--dry-run"', "it needs dead letters"
+    ),
+    "touchstone fetch https://cdn.example/cat.jpg": Elsewhere(
+        "tests/unit/test_cli_fetch.py", 'touchstone(url, "--json"', "it needs a web server with a certificate"
+    ),
+    "make soak": Elsewhere("tests/soak/test_short_forms.py", "campaigns", "it takes hours; its short forms are tests"),
     "make demo": Elsewhere(
         "tests/integration/test_demo.py", '"-m", "worker", "demo"', "it brings servers of its own and takes a minute"
     ),
@@ -227,8 +239,9 @@ DRY: Final[Mapping[str, str]] = {
     "make setup": r"pip install .*--editable \.",
     "make demo": r"\.venv/bin/touchstone demo *$",
     "make demo IMAGES=folder": r'\.venv/bin/touchstone demo --images "folder"$',
-    "make test": r'\.venv/bin/python -m pytest .*-m "not alone"\n\.venv/bin/python -m pytest -m alone$',
+    "make test": r'\.venv/bin/python -m pytest .*-m "not alone"\nOMP_NUM_THREADS=1 .* -m pytest -m alone$',
     "make check": r"\.venv/bin/python -m pytest -q tests/unit tests/property tests/architecture$",
+    "make soak": r"-m tests\.soak *$",
     "make promtool": r"fetch_promtool\.sh$",
     "make help": r"awk ",
 }

@@ -102,7 +102,8 @@ def prepared(folder: Path, name: str, servers: Servers | None, *, bank: Path | N
     yield world
     if servers is not None:
         with topics_of(world.kafka) as topics:
-            topics.delete(sorted(topics.find(list(world.kafka.topics.model_dump().values()))))
+            names = [*world.kafka.topics.model_dump().values(), *world.kafka.topics.retries(3)]
+            topics.delete(sorted(topics.find(names)))
 
 
 def _drawn(folder: Path, generator: str, first_seed: int, count: int, *, ending: str = "png") -> None:
@@ -166,7 +167,7 @@ def _settings(checkout: Path, name: str, servers: Servers | None, *, with_bank: 
     }
     local = {"ViT-B-32-quickgelu/openai": "starter", "touchstone-local": f"{name}-local"}
     if servers is not None:
-        roles = ("uploads", "verdicts", "dead_letters", "shadow_verdicts", "embeddings", "bank_control")
+        roles = ("uploads", "retry", "verdicts", "dead_letters", "shadow_verdicts", "embeddings", "bank_control")
         topics: dict[str, object] = {role: f"{name}-{role}" for role in (*roles, "deletions", "feedback")}
         kafka, redis = servers.kafka.bootstrap_servers, servers.redis.url
         tables |= {

@@ -23,14 +23,16 @@ from tests.fake_encoder import FakeEncoder, fake_decoder
 from tests.fakes_cache import InMemoryCache
 from tests.loop_seams import PATIENCE_S, Seams
 from tests.loop_watched import watched, watched_serialise
-from tests.loop_world import DEAD_LETTERS, VERDICTS, WatchedOutbox, WatchedSource, World
+from tests.loop_world import DEAD_LETTERS, RETRIES, VERDICTS, WatchedOutbox, WatchedSource, World
 from tests.pictures import ANY_HASH
 from worker.adapters.sighting_codec import SightingScope
 from worker.flow.bank_judge import BankJudge
 from worker.flow.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.flow.loop import Loop, LoopLimits, LoopReport
 from worker.flow.pipeline import Pipeline
+from worker.flow.retrying import NO_RETRIES, Retries
 from worker.flow.stage_set import PipelineLimits, StageSet
+from worker.flow.storm import NO_LIMITS, StormLimits
 from worker.operation.tracing import Tracing
 from worker.policy import Policy, load_policy
 from worker.ports import EmbeddingCache, EventSource, Outbox
@@ -42,7 +44,7 @@ from worker.stages.serialise import Route, to_messages
 from worker.telemetry.metrics import InMemoryRecorder
 from worker.views import GLOBAL_ONLY, ViewSpec
 
-ROUTE = Route(verdicts=VERDICTS, dead_letters=DEAD_LETTERS, source="urn:touchstone:worker:test")
+ROUTE = Route(verdicts=VERDICTS, dead_letters=DEAD_LETTERS, source="urn:touchstone:worker:test", retries=RETRIES)
 MAX_IMAGE_BYTES = 1 << 20
 KNOWN_REAL, KNOWN_GENERATED = 7_001, 7_101
 """Seeds of the first picture of each label in the bank; eight follow of each."""
@@ -68,6 +70,8 @@ class Tuning:
     max_messages: int = 100
     cached: bool = True
     views: ViewSpec = GLOBAL_ONLY
+    retries: Retries = NO_RETRIES
+    storm: StormLimits = NO_LIMITS
 
 
 @cache
@@ -201,6 +205,7 @@ class Worker:
             batch_deadline_s=tuning.batch_deadline_s,
             max_bytes=tuning.max_bytes,
             recent_embeddings=tuning.recent_embeddings,
+            retries=tuning.retries,
         )
 
     def _loop(self) -> Loop:
@@ -211,7 +216,7 @@ class Worker:
             self.pipeline,
             delivery_of(tuning, source, outbox),
             serialise=watched_serialise(partial(to_messages, route=ROUTE), self.seams),
-            limits=LoopLimits(tuning.max_in_flight, tuning.resume_below, tuning.drain_timeout_s),
+            limits=LoopLimits(tuning.max_in_flight, tuning.resume_below, tuning.drain_timeout_s, tuning.storm),
             clock=self.world.clock,
             recorder=self.recorder,
             tracer=tracing.tracer,

@@ -32,7 +32,7 @@ from worker.flow.judging import Judge
 from worker.flow.stage_set import StageSet
 from worker.flow.travellers import Failed, Known
 from worker.outcomes import Deferred, Message, Outcome, VerdictIssued
-from worker.ports import Bank, EmbeddingCache, Encoder, PictureDecoder
+from worker.ports import Bank, EmbeddingCache, Encoder, PictureDecoder, Remembered
 from worker.stages.perturb import perturbed_copies
 from worker.views import DecodedPicture
 
@@ -122,24 +122,26 @@ class WatchedCache:
         self._cache = cache
         self._seams = seams
 
-    def recall(self, hashes: Sequence[ContentHash]) -> Mapping[ContentHash, Sighting] | None:
+    def recall(self, hashes: Sequence[ContentHash]) -> Mapping[ContentHash, Remembered] | None:
         """
         As the cache does.
         """
         self._seams.at("recall", *(self._seams.pictures.get(content_hash, content_hash) for content_hash in hashes))
         known = self._cache.recall(hashes)
         for content_hash, sighting in (known or {}).items():
+            if not isinstance(sighting, Sighting):
+                continue
             self._seams.pictures[sighting.embedding.vector.tobytes()] = self._seams.pictures.get(
                 content_hash, content_hash
             )
         return known
 
-    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> frozenset[ContentHash]:
+    def remember(self, found: Mapping[ContentHash, Remembered]) -> frozenset[ContentHash]:
         """
         As the cache does.
         """
-        self._seams.at("remember", *(self._seams.pictures[content_hash] for content_hash in sightings))
-        return self._cache.remember(sightings)
+        self._seams.at("remember", *(self._seams.pictures[content_hash] for content_hash in found))
+        return self._cache.remember(found)
 
     def close(self) -> None:
         """
@@ -164,11 +166,13 @@ class WatchedDecoder:
         name = self._seams.pictures[content_hash]
         self._seams.at("decode", name)
         decoded = self._decoder.decode(data, content_hash)
-        for view in (decoded.pixels, *decoded.native):
-            self._seams.pictures[view.tobytes()] = name
-        for copy in perturbed_copies(decoded.pixels):
-            # A copy may be the picture itself, such as a blurred one without any edge.
-            self._seams.pictures.setdefault(copy.tobytes(), name + PERTURBED)
+        for look in decoded.looks:
+            for view in (look.pixels, *look.native):
+                self._seams.pictures[view.tobytes()] = name
+        for look in decoded.looks:
+            for copy in perturbed_copies(look.pixels):
+                # A copy may be the picture itself, such as a blurred one without any edge.
+                self._seams.pictures.setdefault(copy.tobytes(), name + PERTURBED)
         return decoded
 
 

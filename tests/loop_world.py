@@ -14,11 +14,13 @@ from typing import Self
 
 from schemas.dead_letter import ImageDeadLetterV1
 from schemas.envelope import Trace, write_binary
+from schemas.errors import Stage
+from schemas.retry import RetryMarks, read_marks
 from schemas.verdict import ImageVerdictV1
 from tests.bank_builders import a_picture
 from tests.builders import as_json, upload_attributes, upload_data
 from tests.fakes_cache import Kept
-from tests.fakes_kafka import Headers, InMemoryEventSource, InMemoryKafka, InMemoryOutbox
+from tests.fakes_kafka import Headers, InMemoryEventSource, InMemoryKafka, InMemoryOutbox, StoredRecord
 from tests.loop_seams import PATIENCE_S
 from tests.loop_watched import Shelf
 from worker.adapters.system_clock import SystemClock
@@ -27,6 +29,7 @@ from worker.outcomes import Release
 from worker.ports import Clock, GroupMembership, Polled
 
 UPLOADS, VERDICTS, DEAD_LETTERS = "uploads", "verdicts", "dead-letters"
+RETRIES = ("retry-1", "retry-2")
 LONGEST_WAIT_S = 0.001
 """A loop that is idle waits a hundred times longer; several hundred tests need not."""
 
@@ -57,10 +60,14 @@ def each(names: Iterable[str], end: str) -> dict[str, list[str]]:
 class World:
     """
     A topic of uploads, and one partition each of verdicts and dead letters: the order of all that was published shows.
+
+    With ``retries`` the retry topics are read too, which makes two partitions more for the group.
     """
 
-    def __init__(self, *, partitions: int = 3, clock: Clock | None = None) -> None:
-        self.kafka = InMemoryKafka({UPLOADS: partitions, VERDICTS: 1, DEAD_LETTERS: 1})
+    def __init__(self, *, partitions: int = 3, clock: Clock | None = None, retries: bool = False) -> None:
+        self.retries = RETRIES if retries else ()
+        topics = {UPLOADS: partitions, VERDICTS: 1, DEAD_LETTERS: 1, **dict.fromkeys(self.retries, 1)}
+        self.kafka = InMemoryKafka(topics, retries=self.retries)
         self.shelf = Shelf()
         self.kept: Kept = {}
         self.clock = clock or SystemClock()
@@ -126,6 +133,8 @@ class World:
     def ends(self) -> dict[str, list[str]]:
         """
         How each upload ended, by name: each list should have but one element.
+
+        A dead letter beside a failed verdict is no end of its own: see ``letters_beside``.
         """
         found: dict[str, list[str]] = {}
         for verdict in self.verdicts():
@@ -133,8 +142,28 @@ class World:
         names = {position: name for name, position in self.positions.items()}
         for letter in self.dead_letters():
             name = names[letter.original.partition, letter.original.offset]
-            found.setdefault(name, []).append(f"dead letter: {letter.error.code}")
+            if letter.error.stage is Stage.PARSE:
+                found.setdefault(name, []).append(f"dead letter: {letter.error.code}")
         return found
+
+    def letters_beside(self) -> dict[str, list[str]]:
+        """
+        The codes of the dead letters beside failed verdicts, by the upload's name.
+        """
+        found: dict[str, list[str]] = {}
+        for letter in self.dead_letters():
+            if letter.error.stage is not Stage.PARSE:
+                found.setdefault(letter.content_id or "", []).append(letter.error.code)
+        return found
+
+    def put_off(self) -> list[tuple[str, RetryMarks, StoredRecord]]:
+        """
+        What a read_committed reader finds in the retry topics, by the upload's name.
+        """
+        names = {position: name for name, position in self.positions.items()}
+        records = [record for topic in self.retries for record in self.kafka.records(topic)]
+        marked = [(read_marks(record.headers), record) for record in records]
+        return [(names[marks.partition, marks.offset], marks, record) for marks, record in marked]
 
     def committed(self, partition: int = 0) -> int:
         """
@@ -168,19 +197,44 @@ class World:
         Whether the group would read nothing again.
         """
         last = dict(sorted(self.positions.values()))
-        return all(self.committed(partition) == offset + 1 for partition, offset in last.items())
+        again = {record.partition: record.offset + 1 for _, _, record in self.put_off()}
+        with self.kafka.changed:
+            gone = all(self.kafka.committed.get(partition) == end for partition, end in again.items())
+        return gone and all(self.committed(partition) == offset + 1 for partition, offset in last.items())
 
     def require_nothing_committed_early(self) -> None:
         """
         Every offset below a committed one has an outcome, and none of them waits for its acknowledgement.
         """
         with self.kafka.changed:
-            answered = self.answered()
-            held = {(at.number, offset) for outbox in self.kafka.outboxes for at, offset in outbox._held}
+            places = self._done_with()
+            held_at = {(at, offset) for outbox in self.kafka.outboxes for at, offset in outbox._held}
             for partition, committed in self.kafka.committed.items():
-                below = {(partition.number, offset) for offset in range(committed)}
+                answered = {offset for at, offset in places if at == partition}
+                held = {offset for at, offset in held_at if at == partition}
+                below = set(range(committed)) - self._aborted(partition)
                 assert below <= answered, f"the commit of {committed} passed {sorted(below - answered)}, unanswered"
                 assert not below & held, f"the commit of {committed} passed {sorted(below & held)}, unacknowledged"
+
+    def _done_with(self) -> set[tuple[Partition, int]]:
+        """
+        Where records lie that ended or were put off: of the retry topics, those whose upload ended or failed again.
+        """
+        ended = self.answered()
+        put_off = [(marks, record) for _, marks, record in self.put_off()]
+        latest: dict[Position, int] = {}
+        for marks, _ in put_off:
+            at = (marks.partition, marks.offset)
+            latest[at] = max(marks.attempts, latest.get(at, 0))
+        done = {(Partition(UPLOADS, number), offset) for number, offset in {*ended, *latest}}
+        for marks, record in put_off:
+            at = (marks.partition, marks.offset)
+            if at in ended or latest[at] > marks.attempts:
+                done.add((record.partition, record.offset))
+        return done
+
+    def _aborted(self, partition: Partition) -> set[int]:
+        return {record.offset for record in self.kafka.logs[partition] if record.aborted}
 
 
 class WatchedSource(InMemoryEventSource):

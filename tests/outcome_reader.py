@@ -145,7 +145,7 @@ class OutcomeReader:
         Whether every one of these uploads had at least one outcome before the deadline.
         """
         wanted = {one.position for one in published}
-        return self.until(lambda: wanted <= {outcome.answers for outcome in self.outcomes}, deadline_s)
+        return self.until(lambda: wanted <= {one.answers for one in self.outcomes if _is_end(one.data)}, deadline_s)
 
     def until_read(self, topic: str, ends: Mapping[int, int], deadline_s: float = DEADLINE_S) -> bool:
         """
@@ -174,7 +174,16 @@ class OutcomeReader:
         The first verdict on this upload.
         """
         with self._changed:
-            return next(outcome.data for outcome in self.outcomes if outcome.answers == published.position)
+            return next(
+                outcome.data
+                for outcome in self.outcomes
+                if outcome.answers == published.position and "verdict_id" in outcome.data
+            )
+
+
+def _is_end(data: dict[str, Any]) -> bool:
+    # A letter that stands beside a failed verdict is no end of its own.
+    return "verdict_id" in data or data["error"]["stage"] == "parse"
 
 
 class CommitWatch:
@@ -184,12 +193,12 @@ class CommitWatch:
     ``seen`` has every different answer of the broker; ``passed`` tells where a commit was ahead of an outcome.
     """
 
-    def __init__(self, cluster: Cluster, reader: OutcomeReader, topic: str) -> None:
+    def __init__(self, cluster: Cluster, reader: OutcomeReader, *topics: str) -> None:
         self.seen: list[dict[int, int]] = []
         self.passed: list[str] = []
         self._cluster = cluster
         self._reader = reader
-        self._topic = topic
+        self._topics = topics
         self._fault: BaseException | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -216,8 +225,9 @@ class CommitWatch:
         # In this order: what had its outcome before the commit lies below the ends that are asked after it.
         if committed in self.seen[-1:]:
             return
-        ends = self._cluster.ends(self._topic)
-        assert self._reader.until_read(self._topic, ends), f"the reader did not reach {ends}"
+        for topic in self._topics:
+            ends = self._cluster.ends(topic)
+            assert self._reader.until_read(topic, ends), f"the reader did not reach {ends} of {topic}"
         finished = self._reader.finished()
         self.seen.append(committed)
         self.passed += [

@@ -9,6 +9,7 @@ import numpy as np
 from schemas.verdict import ContentCredentials, ImageFacts
 from worker.adapters.sighting_codec import SightingScope
 from worker.domain import ContentHash, Embedding, Sighting
+from worker.ports import Remembered
 
 DIM = 24
 REALISM = (0.125, 300.5, 0.0625, 1200.25, 4096.5)
@@ -43,10 +44,10 @@ def a_sighting(
         width=1080,
         height=1350,
         mode="RGBA",
-        frames_total=3,
+        frames_total=1,
         frames_scored=(0,),
         orientation=6,
-        alpha="composited",
+        alpha="opaque",
         pdq="0123456789abcdef" * 4,
         pdq_quality=97,
         credentials=ContentCredentials(state="valid", issuer="Ünïcode Cameras", digital_source_type="digitalCapture"),
@@ -62,11 +63,11 @@ def a_sighting(
     )
 
 
-def same(one: Sighting, other: Sighting) -> bool:
+def same(one: Remembered, other: Sighting) -> bool:
     """
-    Whether two sightings agree, the numbers bit for bit; a norm that is not known equals another.
+    Whether two sightings agree, the numbers bit for bit; a norm that is not known equals another. A failure is none.
     """
-    return one.facts == other.facts and bits(one) == bits(other)
+    return isinstance(one, Sighting) and one.facts == other.facts and bits(one) == bits(other)
 
 
 def bits(sighting: Sighting) -> tuple[object, ...]:

@@ -17,11 +17,13 @@ ZERO, ONE = TopicPartition(UPLOADS, 0), TopicPartition(UPLOADS, 1)
 Record = namedtuple("Record", ["topic", "partition", "offset", "key", "value", "headers", "timestamp"])  # noqa: PYI024 - as kafka-python has it
 
 
-def record(partition: TopicPartition, offset: int, timestamp: int = 5) -> Record:
+def record(
+    partition: TopicPartition, offset: int, timestamp: int = 5, headers: Sequence[tuple[str, bytes]] = (("h", b"1"),)
+) -> Record:
     """
     A record as kafka-python gives it.
     """
-    return Record(partition.topic, partition.partition, offset, b"k", b"v", [("h", b"1")], timestamp)
+    return Record(partition.topic, partition.partition, offset, b"k", b"v", list(headers), timestamp)
 
 
 class StandIn:
@@ -37,6 +39,7 @@ class StandIn:
         self.place = ConsumerGroupMetadata("touchstone", 2, "member-a", None, MemberState.STABLE)
         self.listener: GroupWatch | None = None
         self.waits: list[float] = []
+        self.topics: list[str] = []
         self.subscriptions = 0
         self.on_poll: list[Any] = []
         self.commit_error: Exception | None = None
@@ -47,7 +50,7 @@ class StandIn:
         """
         Remember who listens.
         """
-        assert topics == [UPLOADS]
+        self.topics = list(topics)
         self.listener = listener
         self.subscriptions += 1
 

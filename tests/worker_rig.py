@@ -210,6 +210,9 @@ class WorkerRig:
             f"kafka.topics.uploads={self.name}-uploads",
             f"kafka.topics.verdicts={self.name}-verdicts",
             f"kafka.topics.dead_letters={self.name}-letters",
+            f"kafka.topics.retry={self.name}-retry",
+            # Tests that want them say so; without, a transient failure ends in its verdict at once.
+            "retry.delays_s=[]",
             # The least that brokers allow by default.
             "kafka.session_timeout_s=6",
             f"redis.url={json.dumps(redis_url)}",
@@ -251,9 +254,12 @@ class WorkerRig:
 
     def create_topics(self, partitions: int) -> Self:
         """
-        The three topics, until the rig is closed.
+        The three topics and the retry topics that are configured, until the rig is closed.
         """
-        self._stack.enter_context(create_for_a_while(self.settings.kafka, partitions=partitions))
+        settings = self.settings
+        self._stack.enter_context(
+            create_for_a_while(settings.kafka, partitions=partitions, retry_delays_s=settings.retry.delays_s)
+        )
         return self
 
     def start(self, instance_id: str, *sets: str) -> WorkerProcess:

@@ -3,24 +3,24 @@ The composition root: the only place that builds adapters and puts them together
 """
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import structlog
 
 from schemas.verdict import ImageVerdictV1
-from worker.adapters.file_source import FileSource
 from worker.adapters.image_store import build_image_store
 from worker.adapters.kafka_outbox import KafkaOutbox
 from worker.adapters.kafka_source import KafkaEventSource
 from worker.adapters.kafka_topics import dead_letter_limit_bytes
-from worker.adapters.line_outbox import LineOutbox
+from worker.adapters.kafka_waits import RetryWaits
 from worker.adapters.redis_cache import RedisCache
 from worker.adapters.sighting_codec import SightingScope
 from worker.adapters.system_clock import SystemClock
+from worker.decoders import look_rules
+from worker.decoding.process_decoder import close_decoder
 from worker.flow.bank_judge import BankJudge
 from worker.flow.beside import WatchedFlow
 from worker.flow.delivery import AtLeastOnce, Delivery, ExactlyOnce
@@ -28,8 +28,10 @@ from worker.flow.judging import Judge
 from worker.flow.loop import Flow, Loop, LoopLimits, LoopReport
 from worker.flow.pipeline import Pipeline
 from worker.flow.stage_set import PipelineLimits, StageSet
+from worker.flow.storm import NO_LIMITS, StormLimits
 from worker.instruments import Instruments, open_instruments
 from worker.operation.bank_watch import bank_watching, followed
+from worker.operation.failing import retries_of, storm_of
 from worker.operation.gauges import Watched
 from worker.operation.keeping import kept_embeddings
 from worker.operation.listening import listening
@@ -37,15 +39,14 @@ from worker.operation.noting import noting_contents
 from worker.operation.serving import Serving, serving
 from worker.operation.shadowing import around, shadowing
 from worker.operation.tracing import Tracing, configured_tracing
-from worker.outcomes import Message
 from worker.ports import Clock, EmbeddingCache, EventSource, ImageStore, Outbox, PastUploads, Recorder, SightingArchive
 from worker.settings.tree import KafkaSettings, Settings
 from worker.spans import UNTRACED, Tracer
+from worker.stages.decode import decoder_versions
 from worker.stages.fetch import fetch_upload
 from worker.stages.intake import KEEP_BYTES, read_event
 from worker.stages.report import RunVersions
 from worker.stages.serialise import Route, dead_letter_room, source_of, to_messages
-from worker.telemetry.metrics import InMemoryRecorder
 
 log = structlog.get_logger(__name__)
 
@@ -111,6 +112,7 @@ def running_pipeline(
         batch_deadline_s=settings.batch.deadline_ms / 1000,
         max_bytes=settings.flow.max_in_flight_bytes,
         recent_embeddings=settings.flow.recent_embeddings,
+        retries=retries_of(settings, versions.mode),
     )
     pipeline = Pipeline(stages, limits, clock=clock, recorder=recorder, tracer=tracer)
     pipeline.start()
@@ -143,6 +145,8 @@ def scope_of(settings: Settings, instruments: Instruments) -> SightingScope:
         perceptual_hash=settings.decode.perceptual_hash,
         views=instruments.views,
         credentials=instruments.credentials,
+        decoders=f"{sorted(decoder_versions().items())} {settings.decode.formats}",
+        looks=look_rules(settings.decode),
     )
 
 
@@ -155,6 +159,7 @@ def build_loop(
     recorder: Recorder,
     tracer: Tracer = UNTRACED,
     on_verdict: Callable[[ImageVerdictV1], None] | None = None,
+    storm: StormLimits = NO_LIMITS,
 ) -> Loop:
     """
     The loop over a source and an outbox, with the configured promise of delivery.
@@ -163,11 +168,13 @@ def build_loop(
         verdicts=settings.kafka.topics.verdicts,
         dead_letters=settings.kafka.topics.dead_letters,
         source=source_of(settings.service.name),
+        retries=settings.retry_topics,
     )
     limits = LoopLimits(
         max_in_flight=settings.flow.max_in_flight,
         resume_below=settings.flow.resume_below,
         drain_timeout_s=settings.flow.drain_timeout_s,
+        storm=storm,
     )
     return Loop(
         source,
@@ -210,6 +217,7 @@ def run_worker(settings: Settings, *, instance_id: str, on_loop: Callable[[Loop]
             consumed=report.consumed,
             released=report.released,
             abandoned=report.abandoned,
+            letters=report.letters,
             **report.by_status,
             metrics=told.snapshot(),
         )
@@ -221,15 +229,13 @@ def _run_told(
 ) -> LoopReport:
     recorder = told.recorder
     instruments = open_instruments(settings, recorder)
-    versions = instruments.versions("live")
-    store = build_image_store(settings.fetch)
-    outbox = _open_outbox(settings.kafka, recorder, instance_id)
+    decoder, versions = instruments.decoder, instruments.versions("live")
+    store = build_image_store(settings.fetch, recorder)
+    outbox = _open_outbox(settings, recorder, instance_id)
     source = None
-    # torch, the model and the bank stay for good; without this each full collection walks over all of them again.
-    gc.collect()
-    gc.freeze()
+    _leave_to_stay()
     try:
-        source = _open_source(settings.kafka, recorder, instance_id)
+        source = _open_source(settings, recorder, instance_id)
         with ExitStack() as operation:
             watch = operation.enter_context(bank_watching(settings, instruments, recorder=recorder))
             shadow = operation.enter_context(
@@ -259,6 +265,7 @@ def _run_told(
                 recorder=recorder,
                 tracer=tracing.tracer,
                 on_verdict=told.on_verdict,
+                storm=storm_of(settings),
             )
             tracing.time_left_s = lambda: loop.finish_left_s
             on_loop(loop)
@@ -274,18 +281,27 @@ def _run_told(
             source.close()
         outbox.close()
         store.close()
+        close_decoder(decoder)
         # Or the interpreter would end without them, and triton's bindings complain of leaks on standard error.
         gc.unfreeze()
 
 
-def _open_outbox(settings: KafkaSettings, recorder: Recorder, instance_id: str) -> KafkaOutbox:
-    transactional_id = f"{settings.group_id}-{instance_id}" if settings.delivery == "exactly_once" else None
-    return KafkaOutbox(settings, recorder, client_id=instance_id, transactional_id=transactional_id)
+def _leave_to_stay() -> None:
+    # torch, the model and the bank stay for good; without this each full collection walks over all of them again.
+    gc.collect()
+    gc.freeze()
 
 
-def _open_source(settings: KafkaSettings, recorder: Recorder, instance_id: str) -> KafkaEventSource:
-    static_id = instance_id if settings.static_membership else None
-    return KafkaEventSource(settings, recorder, client_id=instance_id, instance_id=static_id)
+def _open_outbox(settings: Settings, recorder: Recorder, instance_id: str) -> KafkaOutbox:
+    kafka, topics = settings.kafka, settings.retry_topics
+    transactional_id = f"{kafka.group_id}-{instance_id}" if kafka.delivery == "exactly_once" else None
+    return KafkaOutbox(kafka, recorder, client_id=instance_id, transactional_id=transactional_id, retry_topics=topics)
+
+
+def _open_source(settings: Settings, recorder: Recorder, instance_id: str) -> KafkaEventSource:
+    static_id = instance_id if settings.kafka.static_membership else None
+    waits = RetryWaits(settings.retry_topics, SystemClock(), delays_s=settings.retry.delays_s)
+    return KafkaEventSource(settings.kafka, recorder, client_id=instance_id, instance_id=static_id, retries=waits)
 
 
 def _keep_bytes(settings: KafkaSettings) -> int:
@@ -310,28 +326,3 @@ def _names(versions: RunVersions) -> dict[str, str]:
         "bank": f"{versions.bank.id} {versions.bank.version}",
         "policy": f"{versions.policy.id} {versions.policy.version}",
     }
-
-
-def scan_files(
-    settings: Settings, files: Sequence[Path], *, surface: str | None, write: Callable[[Message], None]
-) -> LoopReport:
-    """
-    The same pipeline over files: one message per file, in their order, handed to ``write`` as it is released.
-
-    No Kafka and no Redis. Raises what open_instruments raises, and what broke.
-    """
-    recorder = InMemoryRecorder()
-    clock = SystemClock()
-    instruments = open_instruments(settings, recorder)
-    # Whoever can type the command may read the files it names; no event can.
-    store = build_image_store(settings.fetch.model_copy(update={"file_root": Path("/")}))
-    source = FileSource(files, surface=surface, clock=clock)
-    at_least_once = settings.model_copy(
-        update={"kafka": settings.kafka.model_copy(update={"delivery": "at_least_once"})}
-    )
-    versions = instruments.versions("scan")
-    with running_pipeline(settings, instruments, versions, store=store, recorder=recorder) as pipeline:
-        loop = build_loop(at_least_once, source, LineOutbox(write), pipeline, recorder=recorder)
-        report = loop.run()
-    store.close()
-    return report

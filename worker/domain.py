@@ -70,6 +70,7 @@ class RawEvent:
 
     ``received_at_s`` is the worker's clock (seconds since the epoch) when it was polled. Key, value and headers are
     those of the first record; ``partition`` and ``offset`` say where it was read now, and are what is committed.
+    ``fault`` is what is wrong with a record of a retry topic that does not say where it lay first.
     """
 
     partition: Partition
@@ -80,6 +81,7 @@ class RawEvent:
     timestamp_ms: int | None = None
     received_at_s: float = 0.0
     origin: Origin | None = None
+    fault: str | None = None
 
     @property
     def first_place(self) -> tuple[Partition, int]:
@@ -228,7 +230,7 @@ class Sighting:
 
     ``embedding`` is that of the global view and ``norm`` the length of its raw features; ``native`` are those of the
     native-resolution crops. ``realism`` and ``shift`` (in the order of ``worker.heads.features.REALISM`` and ``SHIFT``)
-    are None where they were not measured.
+    are None where they were not measured. ``further``: the other looks at the picture, as in ``DecodedPicture``.
     """
 
     embedding: Embedding
@@ -237,6 +239,14 @@ class Sighting:
     native: tuple[Embedding, ...] = ()
     realism: tuple[float, ...] | None = None
     shift: tuple[float, ...] | None = None
+    further: "tuple[Sighting, ...]" = ()
+
+    @property
+    def looks(self) -> "tuple[Sighting, ...]":
+        """
+        All looks at the picture, this one first.
+        """
+        return (self, *self.further)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ All that a judgement is made with, opened once and checked against each other be
 Part of the composition root: this module builds adapters. What they are put together to is ``worker.app``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ from worker.bank.canary_files import Canary, read_canaries
 from worker.bank.files import StoredBank, load_bank
 from worker.bank.fit import check_fit, check_space
 from worker.bank.leaving_out import Without, leave_out
-from worker.decoders import credentials_version, open_decoder
+from worker.decoders import credentials_version, look_rules, open_decoder
 from worker.errors import BankInvalid, ConfigInvalid
 from worker.flow.bank_judge import BankJudge
 from worker.flow.fitted_bank import FittedBank
@@ -87,7 +87,8 @@ class Instruments:
     Encoder, decoder, bank and policy; ``fitted`` is there if and only if the rule that is applied is ``fused``.
 
     ``judgement_id``: that of the judgement which the bank carries, applied or not; None where it carries none.
-    ``credentials``: see ``credentials_version``. ``release`` is there where the bank comes from a place of releases.
+    ``credentials``: see ``credentials_version``; ``looks``: see ``look_rules``. ``release`` is there
+    where the bank comes from a place of releases.
     """
 
     encoder: Encoder
@@ -98,6 +99,7 @@ class Instruments:
     fitted: FittedBank | None = None
     judgement_id: str | None = None
     credentials: str | None = None
+    looks: str | None = None
     release: OpenRelease | None = None
 
     @property
@@ -116,7 +118,9 @@ class Instruments:
             bank=self.bank.identity,
             policy=PolicyIdentity(self.policy.id, self.policy.version, self.policy.sha256),
             worker=__version__,
-            decoders=decoder_versions() | ({} if self.credentials is None else {"c2pa": self.credentials}),
+            decoders=decoder_versions()
+            | ({} if self.credentials is None else {"c2pa": self.credentials})
+            | ({} if self.looks is None else {"looks": self.looks}),
             mode=mode,
             judgement=self.judgement_id,
             views=self.views.sha256,
@@ -133,20 +137,30 @@ def open_instruments(settings: Settings, recorder: Recorder) -> Instruments:
     policy = load_policy(policy_path(settings.policy))
     start = starting_release(settings)
     if start is None:
-        read = _read(settings, read_bank(bank_path(settings)), policy)
+        read = _read(settings, read_bank(bank_path(settings), settings.bank.trusted_keys), policy)
         encoder = load_encoder(settings.encoder, recorder=recorder)
-        return _assembled(read, encoder, open_decoder(settings, encoder, read.stored.views), settings)
+        decoder = open_decoder(settings, encoder, read.stored.views, recorder=recorder)
+        return _assembled(read, encoder, decoder, settings)
     # Banks are tried beside the one in use, with this encoder and in another thread.
     shared = SharedEncoder(load_encoder(settings.encoder, recorder=recorder))
-    return start.first_usable(lambda active, refusal: _of_release(settings, active, refusal, policy, shared))
+    opening = _Opening(settings, policy, shared, recorder)
+    return start.first_usable(lambda active, refusal: _of_release(opening, active, refusal))
 
 
-def _of_release(
-    settings: Settings, active: ActiveRelease, refusal: Refusal | None, policy: Policy, encoder: Encoder
-) -> Instruments:
-    whole = read_bank(active.folder)
-    read = _read(settings, left_out(whole, Without.of(active.control)), policy)
-    opened = _assembled(read, encoder, open_decoder(settings, encoder, read.stored.views), settings)
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    settings: Settings
+    policy: Policy
+    encoder: Encoder
+    recorder: Recorder
+
+
+def _of_release(opening: _Opening, active: ActiveRelease, refusal: Refusal | None) -> Instruments:
+    settings, encoder = opening.settings, opening.encoder
+    whole = read_bank(active.folder, settings.bank.trusted_keys)
+    read = _read(settings, left_out(whole, Without.of(active.control)), opening.policy)
+    decoder = open_decoder(settings, encoder, read.stored.views, recorder=opening.recorder)
+    opened = _assembled(read, encoder, decoder, settings)
     canaries = () if active.control.canaries_sha256 is None else read_canaries(active.folder, whole.stored.manifest)
     try_canaries(
         trial_judge(opened),
@@ -205,11 +219,13 @@ def _opened_over(beside: Beside, settings: Settings, *, whole: WholeBank, left: 
     return _assembled(read, beside.encoder, beside.decoder, settings)
 
 
-def read_bank(path: Path) -> WholeBank:
+def read_bank(path: Path, trusted: Collection[str] = ()) -> WholeBank:
     """
-    A bank's files with its judgement, every check done that needs no encoder. Raises ``BankInvalid``.
+    A bank's files with its judgement, every check done that needs no encoder; signed by a ``trusted`` key, if any are.
+
+    Raises ``BankInvalid``.
     """
-    stored = load_bank(path)
+    stored = load_bank(path, trusted)
     return WholeBank(stored, judgement_of(stored, path))
 
 
@@ -254,6 +270,7 @@ def _assembled(read: _Read, encoder: Encoder, decoder: PictureDecoder, settings:
         fitted=fitted,
         judgement_id=None if read.judgement is None else read.judgement.id,
         credentials=credentials_version(settings.decode),
+        looks=look_rules(settings.decode),
     )
 
 

@@ -12,6 +12,7 @@ MetricName = Literal[
     "dead_letters_total",
     "failures_total",
     "retries_total",
+    "fetch_breaker_total",
     "cache_requests_total",
     "cache_writes_total",
     "embeddings_reused_total",
@@ -43,6 +44,7 @@ MetricName = Literal[
     "rebalances_total",
     "uploads_forgotten_total",
     "pauses_total",
+    "decoders_ended_total",
 ]
 """What is counted or measured as it happens."""
 
@@ -53,6 +55,7 @@ GaugeName = Literal[
     "draining",
     "in_flight",
     "in_flight_bytes",
+    "dead_letters_withheld",
     "queue_depth",
     "encoder_utilisation",
     "consumer_lag",

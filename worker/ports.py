@@ -12,6 +12,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.errors import ErrorCode
 from schemas.uploaded import UploadedImage
 from worker.domain import (
     BankIdentity,
@@ -164,21 +165,25 @@ class ImageStore(Protocol):
         """
 
 
+Remembered = Sighting | ErrorCode
+"""What is known of some bytes: how they were seen or, where they are no readable image, with which code they failed."""
+
+
 class EmbeddingCache(Protocol):
     """
     What is known of bytes that were seen before. Called by the recall and the remember thread.
     """
 
-    def recall(self, hashes: Sequence[ContentHash]) -> Mapping[ContentHash, Sighting] | None:
+    def recall(self, hashes: Sequence[ContentHash]) -> Mapping[ContentHash, Remembered] | None:
         """
         What is known of these bytes, in one round trip; unknown, damaged or foreign values are simply absent.
 
         None when the cache could not be asked. Blocks for at most the configured time-out; never raises.
         """
 
-    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> frozenset[ContentHash]:
+    def remember(self, found: Mapping[ContentHash, Remembered]) -> frozenset[ContentHash]:
         """
-        Keep these sightings for later, best effort; which of them are not kept because they were forgotten meanwhile.
+        Keep these for later, best effort, failures for a shorter time; which are not kept because they were forgotten.
 
         That is: by anybody who shares the cache, since they were last recalled here. Blocks for at most the configured
         time-out; never raises.

@@ -26,7 +26,8 @@ CLIENTS = {
     "open_clip": {"worker/adapters/clip_", "worker/starter/training.py", "worker/starter/make.py"},
     "boto3": {"worker/adapters/s3_"},
     "botocore": {"worker/adapters/s3_"},
-    "urllib3": {"worker/adapters/https_store.py"},
+    "urllib3": {"worker/adapters/https_"},
+    "cryptography": {"worker/bank/signature.py", "worker/bank/signing_key.py"},
     "cv2": {"worker/adapters/realism_statistics.py"},
     "c2pa": {"worker/adapters/content_credentials.py"},
     "matplotlib": {"worker/evaluation/plots", "worker/cli/explain", "worker/diff/"},
@@ -57,7 +58,7 @@ CORE = {
     "views",
     "__init__",
 }
-EDGES = {"adapters", "bank", "fitting", "telemetry", "settings"}
+EDGES = {"adapters", "bank", "decoding", "fitting", "telemetry", "settings"}
 
 
 def ring_of(module: str) -> str:

@@ -9,12 +9,14 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
+from schemas.errors import ErrorCode
 from tests.fakes_cache import InMemoryCache, Kept
 from tests.sightings import DIM, SHIFT, a_hash, a_scope, a_sighting, same
 from worker.adapters.redis_cache import RedisCache
 from worker.adapters.sighting_codec import SightingScope
 from worker.adapters.system_clock import SystemClock
 from worker.dev.servers import RedisAt
+from worker.flow.unreadable import LASTING
 from worker.ports import EmbeddingCache
 from worker.settings.tree import RedisSettings
 from worker.telemetry.metrics import InMemoryRecorder
@@ -109,7 +111,7 @@ def test_workers_of_other_encoders_do_not(workers: Workers, other: SightingScope
 
     assert before == {}
     assert recalled is not None
-    assert recalled[CAT].embedding.vector.shape == (DIM,)
+    assert same(recalled[CAT], a_sighting(CAT))
 
 
 def test_the_first_embedding_stays(workers: Workers) -> None:
@@ -147,3 +149,28 @@ def test_remembering_nothing_is_nothing(workers: Workers) -> None:
     cache.remember({})
 
     assert cache.recall([CAT]) == {}
+
+
+@pytest.mark.parametrize("code", sorted(LASTING))
+def test_bytes_that_are_no_readable_image_are_remembered(workers: Workers, code: ErrorCode) -> None:
+    """
+    With their code, beside the sightings of others, and for workers of every encoder that decode alike.
+    """
+    workers(a_scope()).remember({CAT: code, DOG: a_sighting(DOG)})
+    recalled = workers(a_scope("another encoder")).recall([CAT, DOG, EEL])
+    here = workers(a_scope()).recall([CAT, DOG, EEL])
+
+    assert {CAT: code} == recalled
+    assert here is not None
+    assert [CAT, DOG] == sorted(here, key=[CAT, DOG].index)
+    assert code is here[CAT]
+    assert same(here[DOG], a_sighting(DOG))
+
+
+def test_another_decoder_tries_such_bytes_anew(workers: Workers) -> None:
+    """
+    What one version of the decoders, or one list of formats, cannot read another may.
+    """
+    workers(a_scope()).remember({CAT: ErrorCode.DECODE_FAILED})
+
+    assert {} == workers(replace(a_scope(), decoders=a_hash("newer decoders"))).recall([CAT])

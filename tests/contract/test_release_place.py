@@ -59,6 +59,16 @@ def s3_settings(url: str) -> FetchSettings:
     return FetchSettings(s3={"moto": profile})
 
 
+def make_bucket(url: str) -> None:
+    """
+    The profile's bucket, also where it is there already.
+    """
+    session = Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")  # noqa: S106 - moto
+    session.client("s3", endpoint_url=url, config=Config(s3={"addressing_style": "path"}, proxies={})).create_bucket(
+        Bucket="banks"
+    )
+
+
 @pytest.fixture(params=["directory", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> ReleasePlace:
     """
@@ -67,10 +77,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> ReleasePlace:
     if request.param == "directory":
         return DirectoryPlace(tmp_path / "place")
     url: str = request.getfixturevalue("moto_url")
-    session = Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")  # noqa: S106 - moto
-    session.client("s3", endpoint_url=url, config=Config(s3={"addressing_style": "path"}, proxies={})).create_bucket(
-        Bucket="banks"
-    )
+    make_bucket(url)
     return S3Place(f"s3://banks/{tmp_path.name}/", s3_settings(url), profile="moto", cache=tmp_path / "cache")
 
 
@@ -227,6 +234,7 @@ def test_only_a_few_copies_are_kept(moto_url: str, banks: list[Path], tmp_path: 
     """
     A machine does not fill up with the releases of a year.
     """
+    make_bucket(moto_url)
     cache = tmp_path / "cache"
     releases = Releases(S3Place(f"s3://banks/{tmp_path.name}", s3_settings(moto_url), profile="moto", cache=cache))
     for number in range(COPIES_KEPT + 2):
@@ -234,6 +242,22 @@ def test_only_a_few_copies_are_kept(moto_url: str, banks: list[Path], tmp_path: 
         releases.verified(releases.activate(f"r{number}", BY))
 
     assert len(list(cache.iterdir())) == COPIES_KEPT
+
+
+def test_a_strange_object_in_a_release_is_refused(moto_url: str, banks: list[Path], tmp_path: Path) -> None:
+    """
+    A key of a store may be any text; only what can be a file of a release becomes one here.
+    """
+    make_bucket(moto_url)
+    cache = tmp_path / "cache"
+    releases = Releases(S3Place(f"s3://banks/{tmp_path.name}", s3_settings(moto_url), profile="moto", cache=cache))
+    releases.publish(banks[0], "r1")
+    releases.place.write("r1/..;strange", b"")
+    control = releases.activate("r1", BY)
+
+    with pytest.raises(BankInvalid, match=r"'\.\.;strange', expected at most .* remove what does not belong there"):
+        releases.verified(control)
+    assert not cache.exists()
 
 
 def test_a_place_is_opened_by_its_address(moto_url: str, banks: list[Path], tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_good_deployment_and_a_spoilt_one(
     sets = [
         f"kafka.bootstrap_servers={json.dumps(kafka.bootstrap_servers)}",
         f"kafka.group_id={topic_name}",
-        *(f"kafka.topics.{role}={topic_name}-{role}" for role in TOPICS),
+        *(f"kafka.topics.{role}={topic_name}-{role}" for role in (*TOPICS, "retry")),
         f"redis.url={json.dumps(redis_server.url)}",
         # A busy machine is no slow Redis.
         "redis.timeout_s=5",
@@ -78,10 +78,16 @@ def test_a_good_deployment_and_a_spoilt_one(
     ]
     options = [part for one in sets for part in ("--set", one)]
     settings = load_settings(config=None, overlay=None, environ={}, sets=sets).settings
-    names = [f"{topic_name}-{role}" for role in TOPICS]
+    names = [*(f"{topic_name}-{role}" for role in TOPICS), *settings.retry_topics]
     try:
         with topics_of(settings.kafka) as topics:
-            wanted = wanted_topics(settings.kafka, TopicsFile(), brokers=topics.brokers(), roles=roles_of(settings))
+            wanted = wanted_topics(
+                settings.kafka,
+                TopicsFile(),
+                brokers=topics.brokers(),
+                roles=roles_of(settings),
+                retry_delays_s=settings.retry.delays_s,
+            )
             topics.apply(plan_topics(wanted, {}))
             before = topics.find(names)
             code, document = touchstone(tmp_path, "doctor", "--json", *options)

@@ -5,12 +5,14 @@ A replay run as a real broker keeps it: found, taken over, told in time, and cha
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 
+import kafka.errors as kafka_errors
 import pytest
 from kafka import TopicPartition
 
 from tests.fake_outcomes import ManualClock
 from tests.kafka_reader import Counts
 from tests.kafka_worlds import RealWorld, release
+from tests.servers import eventually
 from worker.adapters.kafka_run import RENEW_EVERY_S, KafkaRun
 from worker.adapters.kafka_run_state import PLAN_SUFFIX, find_run, run_group
 from worker.dev.servers import KafkaAt
@@ -21,6 +23,7 @@ from worker.flow.replay_run import RunPlan, RunState, RunTotals, Stretch
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
 RUN = "of-a-test"
+DECIDED = {"Empty", "CompleteCommit", "CompleteAbort"}
 THREE = RunTotals(replayed=2, from_embeddings=1, fetched=1, dead_letters=1)
 
 
@@ -54,21 +57,41 @@ class Runs:
         """
         What the broker keeps.
         """
+        self.settle()
         return find_run(self.world.settings, RUN)
 
     def forget_plan(self) -> None:
         """
         As brokers do with a group of which they have long heard nothing.
         """
+        self.settle()
         self.world.admin.delete_groups([self.group + PLAN_SUFFIX])
 
     def forget_progress(self, number: int) -> None:
         """
         Likewise, with one partition of it.
         """
+        self.settle()
         at = TopicPartition(self.world.uploads, number)
         answers = self.world.admin.delete_group_offsets(self.group, [at])
         assert {at: 0} == {one: error.errno for one, error in answers.items()}
+
+    def settle(self) -> None:
+        """
+        Wait until the last transaction is decided: a broker confirms a commit before it shows the offsets of it.
+        """
+        assert eventually(self._decided, deadline_s=30), "a transaction stayed open"
+
+    def _decided(self) -> bool:
+        try:
+            told = self.world.admin.describe_transactions([self.group])
+        except kafka_errors.TransactionalIdNotFoundError:
+            return True  # nobody has begun the run
+        except kafka_errors.KafkaError as error:
+            if not error.retriable:
+                raise
+            return False
+        return told[self.group].state in DECIDED
 
 
 @pytest.fixture
@@ -196,6 +219,7 @@ def test_what_another_program_commits_there_is_told(runs: Runs) -> None:
     A consumer that took the run's group for its own leaves offsets without totals.
     """
     runs.process().begin(runs.plan)
+    runs.settle()
     at = TopicPartition(runs.world.uploads, 0)
     stored = runs.world.admin.list_group_offsets(runs.group)[runs.group][at]
     runs.world.admin.alter_group_offsets(runs.group, {at: stored._replace(metadata="")})

@@ -23,11 +23,11 @@ def settings(kafka: KafkaAt, topic_name: str) -> Iterator[KafkaSettings]:
     """
     Settings whose topics nobody has; they are deleted afterwards.
     """
-    names = {role: f"{topic_name}-{role}" for role in ("uploads", "verdicts", "dead_letters", "feedback")}
+    names = {role: f"{topic_name}-{role}" for role in ("uploads", "verdicts", "dead_letters", "retry", "feedback")}
     settings = KafkaSettings.model_validate({"bootstrap_servers": kafka.bootstrap_servers, "topics": names})
     yield settings
     with topics_of(settings) as topics:
-        topics.delete(list(names.values()))
+        topics.delete([*names.values(), *settings.topics.retries(2)])
 
 
 def touchstone_topics(settings: KafkaSettings, *arguments: str) -> tuple[int, str]:
@@ -40,7 +40,9 @@ def touchstone_topics(settings: KafkaSettings, *arguments: str) -> tuple[int, st
         f"kafka.topics.uploads={topics.uploads}",
         f"kafka.topics.verdicts={topics.verdicts}",
         f"kafka.topics.dead_letters={topics.dead_letters}",
+        f"kafka.topics.retry={topics.retry}",
         f"kafka.topics.feedback={topics.feedback}",
+        "retry.delays_s=[30, 300]",
     ]
     options = [part for one in sets for part in ("--set", one)]
     result = CliRunner().invoke(touchstone, ["topics", *arguments, *options])
@@ -59,8 +61,8 @@ def test_apply_makes_what_plan_showed_and_then_there_is_nothing_to_do(settings: 
     again_code, again = touchstone_topics(settings, "apply", "--json", "--partitions", "3")
 
     assert (first_code, second_code, apply_code, third_code, again_code) == (1, 1, 0, 0, 0)
-    assert [topic["action"] for topic in json.loads(first)["topics"]] == ["create"] * 4
-    assert (json.loads(applied)["applied"], json.loads(applied)["changes"]) == (True, 4)
+    assert [topic["action"] for topic in json.loads(first)["topics"]] == ["create"] * 6
+    assert (json.loads(applied)["applied"], json.loads(applied)["changes"]) == (True, 6)
     assert [json.loads(text)["changes"] for text in (third, again)] == [0, 0]
     with topics_of(settings) as topics:
         found = topics.find([settings.topics.uploads, settings.topics.dead_letters])

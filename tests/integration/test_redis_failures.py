@@ -177,6 +177,17 @@ def test_a_redis_that_nobody_can_reach_holds_nobody() -> None:
         assert watched.writes() == {"error": 1}
 
 
+ASKED = 4
+"""Values asked for per hash: sighting, facts, failure and the mark of having been forgotten."""
+
+
+def nothing_found(values: int) -> bytes:
+    """
+    The answer to an MGET of so many keys, none of which is there.
+    """
+    return b"*%d\r\n" % values + b"$-1\r\n" * values
+
+
 NO_ANSWERS = {
     "web page": b"HTTP/1.1 400 Bad Request\r\n\r\n",
     "noise": b"\x00\xff\xfe\r\n" * 10,
@@ -184,8 +195,8 @@ NO_ANSWERS = {
     "text": b"+OK\r\n",
     "no UTF-8": b"-\xff\xfe\r\n",
     "error": b"-LOADING Redis is loading the dataset in memory\r\n",
-    "too few values": b"*1\r\n$-1\r\n",
-    "too many values": b"*4\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n",
+    "too few values": nothing_found(ASKED - 1),
+    "too many values": nothing_found(ASKED + 1),
     "map": b"%1\r\n+a\r\n+b\r\n",
     "endless array": b"*999999999999\r\n",
 }
@@ -203,6 +214,17 @@ def test_a_server_that_is_no_redis_is_an_error(answer: bytes) -> None:
     assert len(heard) > 0
     assert recalled is None
     assert watched.requests() == {"error": 1}
+
+
+def test_as_many_values_as_were_asked_for_are_an_answer() -> None:
+    """
+    The same server is believed as soon as the number of its values is right.
+    """
+    with speaking(nothing_found(ASKED)) as (url, _), closing(Watched(url, timeout_s=0.3)) as watched:
+        recalled = watched.cache.recall([CAT])
+
+    assert {} == recalled
+    assert {"miss": 1} == watched.requests()
 
 
 def test_the_breaker_spares_a_redis_that_fails() -> None:

@@ -94,4 +94,6 @@ def test_rescoring_is_many_times_as_fast(
     assert full.report["fetched"] == PICTURES
     assert with_all.report["from_embeddings"] == PICTURES
     assert first == second
-    assert by_cpu >= TIMES
+    # The decoders' processes are not in the CPU time, and other work on the machine is in the time by the clock: each
+    # is at most what it should be.
+    assert max(by_the_clock, by_cpu) >= TIMES

@@ -106,7 +106,7 @@ def held(
         for name, sets in SETTINGS.items():
             folder: Path = tmp_path_factory.mktemp(name)
             rig = stack.enter_context(WorkerRig(kafka.bootstrap_servers, redis_server.url, instruments, folder))
-            rig.configure("fetch.allow_http=true", "fetch.allow_private_addresses=true", f"fetch.threads={HELD}")
+            rig.configure("fetch.allow_http=true", "fetch.allow_private_addresses=true", f"fetch.threads={HELD + 1}")
             rig.configure("fetch.total_timeout_s=60", "fetch.read_timeout_s=60", *sets).create_topics(PARTITIONS)
             workers[name] = Held(rig, rig.start(name), stack.enter_context(scripted_web()))
         yield workers

@@ -17,9 +17,9 @@ from hypothesis.extra import numpy as hnp
 from schemas.verdict import ContentCredentials, ImageFacts
 from tests.fake_encoder import FakeEncoder
 from tests.sightings import DIM, REALISM, SHIFT, a_hash, a_scope, a_sighting, same
+from worker.adapters.measured_codec import MEASURED_MAGIC
 from worker.adapters.sighting_codec import (
     FACTS_MAGIC,
-    MEASURED_MAGIC,
     SightingScope,
     facts_key,
     measured_key,
@@ -95,7 +95,8 @@ def test_what_was_measured_comes_back_bit_for_bit(sighting: Sighting, content_ha
     unpacked = unpack_measured(pack_measured(sighting, content_hash, SCOPE), content_hash, SCOPE)
 
     assert unpacked is not None
-    assert same(sighting, unpacked.with_facts(sighting.facts))
+    assert (whole := unpacked.with_facts(sighting.facts)) is not None
+    assert same(sighting, whole)
 
 
 @given(facts_of_cat)

@@ -5,7 +5,7 @@ Trace headers of any bytes: they never cost an upload its verdict, and what come
 import re
 from datetime import UTC, datetime
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import ErrorCode
@@ -39,13 +39,30 @@ states = st.one_of(
     st.binary(max_size=1200), st.lists(st.text(max_size=20), max_size=40).map(lambda m: ",".join(m).encode())
 )
 names = st.sampled_from(["traceparent", "TraceParent", "tracestate", "baggage", "b3"])
+VALID = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
 headers = st.lists(st.tuples(names, st.one_of(st.none(), parents, states)), max_size=6).map(tuple)
 
 
+def named(parent: str) -> tuple[tuple[str, bytes], ...]:
+    """
+    The headers of a producer that writes its ``traceparent`` so.
+    """
+    return (("traceparent", parent.encode()),)
+
+
 @given(headers)
+@example(named(VALID + "-01"))
+@example(named(VALID + "-01 "))
+@example(named(f"\t {VALID}-01\t"))
+@example(named(VALID + "-00"))
+@example(named(VALID + "-01-more"))
+@example(named(f"01{VALID[2:]}-01-more"))
+@example(named(f"ff{VALID[2:]}-01"))
 def test_what_is_carried_is_well_formed(extra: tuple[tuple[str, bytes | None], ...]) -> None:
     """
     Whatever came: one well-formed traceparent goes out, of the incoming trace where that was valid, and no baggage.
+
+    A span is recorded unless the producer chose that its trace is not.
     """
     book = SpanBook()
     raw = a_raw_event()
@@ -56,12 +73,13 @@ def test_what_is_carried_is_well_formed(extra: tuple[tuple[str, bytes | None], .
     before = to_message(outcome, ROUTE)
     (after,) = released(slot, outcome, [before])
     carried = dict(carried_by(after))
-    (process,) = book.spans
-    came_from = trace_id_of(before)
+    sampled = bool(int(carried["traceparent"][-2:], 16) & 1)
+    begun_here = [span for span in book.spans if span.parent is None]
 
     assert upload.identity.trace == trace_of_record(raw) == carried_by(before)
     assert WELL_FORMED.fullmatch(carried["traceparent"].decode())
-    assert (process.parent is None) or trace_id_of(after) == came_from
+    assert int(sampled) == len(book.spans)
+    assert (None if begun_here else trace_id_of(after)) == trace_id_of(before)
     assert "baggage" not in dict(after.headers)
     assert [] == book.open
 

@@ -12,10 +12,9 @@ import pytest
 
 from schemas.dead_letter import DeadLetterError, ImageDeadLetterV1, Original
 from schemas.errors import ErrorClass, ErrorCode, Stage, class_of
-from schemas.handling import ErrorV1, Timing
+from schemas.handling import Audit, ErrorV1, Timing
 from schemas.verdict import (
     Action,
-    Audit,
     CacheProvenance,
     Evidence,
     ImageVerdictV1,
@@ -248,6 +247,8 @@ def test_a_failed_upload_is_one_canonical_line(stream: io.StringIO) -> None:
         "stage": "fetch",
         "detail": "403 from https://cdn.example/a.jpg",
         "http_status": 403,
+        "attempts": 1,
+        "dead_letter": False,
         "trace_id": "ab" * 16,
     }
     assert expected == line

@@ -111,3 +111,31 @@ def test_a_probe_that_says_nothing_blocks_nobody(breaker: CircuitBreaker, clock:
     clock.now_s = 2 * OPEN_S
 
     assert breaker.allows()
+
+
+def test_it_tells_when_it_opens_and_closes(breaker: CircuitBreaker, clock: ManualClock) -> None:
+    """
+    Only the failure that opens it and the success that closes it say so, however many others there are.
+    """
+    opened = [breaker.failed() for _ in range(5)]
+    clock.now_s += OPEN_S
+    breaker.allows()
+    opened_again = breaker.failed()
+    closed = [breaker.succeeded() for _ in range(2)]
+
+    assert [False, False, True, False, False] == opened
+    assert not opened_again
+    assert [True, False] == closed
+
+
+def test_it_tells_how_long_it_stays_open(breaker: CircuitBreaker, clock: ManualClock) -> None:
+    """
+    Seconds until the next probe, and none while it is closed or a probe is due.
+    """
+    closed_s = breaker.probe_in_s()
+    fail(breaker, 3)
+    clock.now_s += 4
+    open_s = breaker.probe_in_s()
+    clock.now_s += OPEN_S
+
+    assert (0.0, OPEN_S - 4, 0.0) == (closed_s, open_s, breaker.probe_in_s())

@@ -229,4 +229,5 @@ def test_a_release_that_cannot_be_read_is_found(touchstone: Touchstone, place: P
     listed = touchstone("releases", place, "--json")
 
     assert listed.code == 1
-    assert listed.json["releases"][1]["problem"].startswith("manifest.json: ")
+    assert listed.json["releases"][1]["problem"].split(": ")[1:2] == ["release 2"]
+    assert "manifest.json is no manifest of format 2" in listed.json["releases"][1]["problem"]

@@ -18,7 +18,8 @@ from tests.pictures import (
     spec_of,
 )
 from worker.stages.colour import MAX_PROFILE_BYTES, flattened
-from worker.stages.decode import DecodeLimits, DecodeNote, PillowDecoder
+from worker.stages.decode import DecodeLimits, PillowDecoder
+from worker.stages.frames import DecodeNote
 
 STORED: dict[int, Callable[[Image.Image], Image.Image]] = {
     1: lambda picture: picture,

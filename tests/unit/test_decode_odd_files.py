@@ -42,4 +42,5 @@ def test_every_odd_file_ends_as_pixels_or_a_decode_code(shared_data: Path) -> No
                 surprises.append(f"{row['path']}: {pixels.shape}")
 
     assert [] == surprises
-    assert {"decoded", *(code for code in ErrorCode if stage_of(code) is Stage.DECODE)} == set(codes)
+    of_processes = {ErrorCode.DECODE_TIMEOUT, ErrorCode.DECODE_CRASHED}
+    assert {"decoded", *(code for code in ErrorCode if stage_of(code) is Stage.DECODE)} - of_processes == set(codes)

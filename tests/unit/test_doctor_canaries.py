@@ -11,8 +11,8 @@ from tests.conftest import ROOT
 from tests.doctor_parts import broken, some_parts, there
 from tests.fake_encoder import FakeEncoder
 from tests.release_worlds import BY, WatchedPlace, canaries_of
-from worker.bank.canary_files import CANARY_VECTORS
 from worker.bank.files import load_bank
+from worker.bank.manifest import CANARY_VECTORS
 from worker.doctor import model
 from worker.doctor.finding import Finding, Unanswerable, examine
 from worker.doctor.parts import Parts, parts_of

@@ -322,3 +322,36 @@ def test_a_worker_that_perturbs_nothing_uses_no_shift_of_others() -> None:
 
     assert same(a_sighting(cat), known[cat])
     assert [] == bench.judge.asked
+
+
+def test_every_look_is_a_whole_sighting_and_wants_its_own_shift() -> None:
+    """
+    The looks of one picture are encoded with those of others, and the shift is measured of each that wants it.
+    """
+    bench = Bench(judge=GreyZone({a_hash("0")}))
+    first, second = bench.pictures(2)
+    further = replace(second.decoded, facts=first.decoded.facts)
+    sighting, other = bench.make([replace(first, decoded=replace(first.decoded, further=(further,))), second])
+    look = sighting.looks[1]
+
+    assert 2 == len(sighting.looks)
+    assert [True, True] == [one.shift is not None for one in sighting.looks]
+    assert other.shift is None
+    assert bits(other) == bits(replace(look, shift=None))
+    assert sighting.facts == look.facts
+
+
+def test_a_recalled_sighting_lacks_the_shift_of_no_look_that_wants_it() -> None:
+    """
+    Of several looks one without the shift that it wants makes all of them be encoded again.
+    """
+    bench = Bench(judge=GreyZone({a_hash("0")}))
+    shifted = a_sighting(a_hash("0"), shift=SHIFT)
+    whole, lacking = replace(shifted, further=(shifted,)), replace(shifted, further=(replace(shifted, shift=None),))
+    outside = a_sighting(a_hash("1"), shift=SHIFT)
+    known = {a_hash("0"): whole, a_hash("1"): replace(outside, further=(outside,))}
+    usable = bench.maker.as_if_new(known)
+
+    assert whole == usable[a_hash("0")]
+    assert [None, None] == [look.shift for look in usable[a_hash("1")].looks]
+    assert {} == bench.maker.as_if_new({a_hash("0"): lacking})

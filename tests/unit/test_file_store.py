@@ -4,6 +4,7 @@ Reading files below one root, and nothing else.
 
 import errno
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -145,13 +146,16 @@ def test_absent_files_are_not_found(root: Path, path: str) -> None:
 
 def test_only_regular_files_are_read(root: Path) -> None:
     """
-    A folder and a FIFO are refused at once; nobody waits for the FIFO's writer.
+    A folder, a FIFO and a socket are refused at once; nobody waits for the FIFO's writer.
     """
     os.mkfifo(root / "pipe")
+    (root / "pipe-link").symlink_to("pipe")
     started_s = time.monotonic()
-    codes = [code_of(root, "deep"), code_of(root, "pipe")]
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(root / "socket"))
+        codes = [code_of(root, name) for name in ("deep", "pipe", "pipe-link", "socket")]
 
-    assert codes == [ErrorCode.REF_FORBIDDEN, ErrorCode.REF_FORBIDDEN]
+    assert codes == [ErrorCode.REF_FORBIDDEN] * 4
     assert time.monotonic() - started_s < 2
 
 

@@ -15,7 +15,6 @@ from PIL import Image
 from schemas.verdict import ImageVerdictV1
 from tests.peers import assert_valid
 from worker.adapters.clip_encoder import load_encoder
-from worker.app import scan_files
 from worker.bank.build import BuildPlan, build_bank
 from worker.bank.embedding import ReferenceEmbedder
 from worker.bank.manifest import GENERATED
@@ -32,6 +31,7 @@ from worker.instruments import Instruments, buckets_of, open_instruments
 from worker.judgement.store import identified, read_judgement
 from worker.outcomes import Message
 from worker.policy import shipped_policy
+from worker.scanning import scan_files
 from worker.settings.tree import BankSettings, EncoderSettings, PolicySettings, Settings
 from worker.telemetry.metrics import InMemoryRecorder
 from worker.views import ViewSpec

@@ -34,7 +34,7 @@ def keys_of(tables: dict[str, object], at: KeyPath = ()) -> set[str]:
     """
     found: set[str] = set()
     for name, value in tables.items():
-        path = (*at, ANY_NAME if at == ("fetch", "s3") else name)
+        path = (*at, ANY_NAME if at in {("fetch", "s3"), ("fetch", "http")} else name)
         found |= keys_of(value, path) if isinstance(value, dict) else {dotted(path)}
     return found
 
@@ -71,6 +71,8 @@ def test_what_is_commented_out_may_be_used(tmp_path: Path, text: str) -> None:
     file.write_text(COMMENTED.sub("", text), encoding="utf-8")
     chosen = [
         "kafka.security_protocol=SASL_SSL",
+        "redis.url=rediss://localhost:6379/0",
+        "redis.hmac_keys=",
         "bank.path=",
         "bank.releases=s3://banks/touchstone",
         "shadow.bank_path=",

@@ -57,7 +57,7 @@ def test_everything_wrong_is_said_at_once() -> None:
     """
     One line for each error of each layer: where, which key, what was found, what is expected.
     """
-    formats = 'each item one of "JPEG", "PNG", "WEBP", "GIF", "AVIF"'
+    formats = 'each item one of "JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF"'
     lines = refused(
         config='[batch]\nsize = "many"\nsise = 1\n[decode]\nformats = ["PNG", "TIFF", "BMP"]\nperceptual_hash = 1',
         overlay="[kafka",

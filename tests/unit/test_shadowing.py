@@ -183,14 +183,14 @@ def test_a_candidate_judgement_judges_the_live_references(tmp_path: Path) -> Non
     assert ours.manifest_sha256 != theirs.manifest_sha256
 
 
-def test_of_a_candidate_judgement_three_files_are_enough(tmp_path: Path) -> None:
+def test_of_a_candidate_judgement_four_files_are_enough(tmp_path: Path) -> None:
     """
     The references are read from the live bank: those of the folder need not be there.
     """
     bank = a_bank(tmp_path, "live", reals=24, fakes=12)
     judgement = fitted(bank, "two", "knn")
     for path in judgement.iterdir():
-        if path.name not in {"manifest.json", "judgement.json", "heads.safetensors"}:
+        if path.name not in {"manifest.json", "manifest.sha256", "judgement.json", "heads.safetensors"}:
             path.unlink()
     settings = settings_of(bank, judgement_path=judgement)
     candidate = open_candidate(settings, live_instruments(settings))

@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 
 from tests.release_worlds import BY, WatchedPlace
 from worker.adapters.faiss_shelf import build_shelf
-from worker.bank import files
+from worker.bank import tensor_file
+from worker.bank.files import sha256_of
 from worker.instruments import WholeBank, read_bank
 from worker.operation.short_turns import TURN_S, short_turns
 from worker.settings.tree import BankSettings
@@ -53,9 +54,9 @@ def test_a_release_is_loaded_in_short_turns(tmp_path: Path, monkeypatch: pytest.
     place = WatchedPlace(tmp_path, monkeypatch)
     watch, before, seen = place.watch(), sys.getswitchinterval(), []
 
-    def reading(folder: Path) -> WholeBank:
+    def reading(folder: Path, trusted: tuple[str, ...]) -> WholeBank:
         seen.append(sys.getswitchinterval())
-        return read_bank(folder)
+        return read_bank(folder, trusted)
 
     monkeypatch.setattr("worker.operation.bank_watch.read_bank", reading)
     watch.follow(place.releases.activate("2", BY))
@@ -81,13 +82,14 @@ def test_a_file_that_is_read_in_pieces_is_the_same(
     path = tmp_path_factory.mktemp("pieces") / "tensors.safetensors"
     save_file(tensors, path)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(files, "PIECE_BYTES", 12)
-        found = files._tensors(path)
+        patched.setattr(tensor_file, "PIECE_BYTES", 12)
+        read = tensor_file.read_tensor_file(path, most_bytes=path.stat().st_size)
     whole = load_file(path)
 
     assert {name: (one.dtype, one.shape, one.tobytes()) for name, one in whole.items()} == {
-        name: (one.dtype, one.shape, one.tobytes()) for name, one in found.items()
+        name: (one.dtype, one.shape, one.tobytes()) for name, one in read.tensors.items()
     }
+    assert sha256_of(path) == read.sha256
 
 
 @pytest.mark.parametrize("index", ["flat", "ivf"])

@@ -165,7 +165,7 @@ def test_only_so_many_releases_are_tried(place: WatchedPlace, monkeypatch: pytes
         place.releases.activate(str(number), BY)
     opened: list[str] = []
 
-    def refuse(path: Path) -> None:
+    def refuse(path: Path, _trusted: object = ()) -> None:
         opened.append(path.name)
         raise OSError(5, "Input/output error")
 

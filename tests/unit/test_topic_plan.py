@@ -23,6 +23,7 @@ from worker.adapters.topic_plan import (
     wanted_topics,
 )
 from worker.errors import EXIT_USAGE, ConfigInvalid
+from worker.settings.failing import RetrySettings
 from worker.settings.tree import KafkaSettings, Settings, TopicSettings
 from worker.stages.serialise import max_dead_letter_bytes
 
@@ -44,15 +45,17 @@ def test_the_shipped_file_says_the_defaults() -> None:
     config/topics.toml and the code agree, to the last value.
     """
     roles = get_args(Role)
-    shipped = wanted_topics(SETTINGS, read_topics_file(SHIPPED), brokers=3, roles=roles)
+    delays_s = RetrySettings().delays_s
+    shipped = wanted_topics(SETTINGS, read_topics_file(SHIPPED), brokers=3, roles=roles, retry_delays_s=delays_s)
 
-    assert len(TopicSettings.model_fields) == len(shipped)
-    assert wanted_topics(SETTINGS, TopicsFile(), brokers=3, roles=roles) == shipped
+    # The setting `retry` names as many topics as there are delays.
+    assert len(TopicSettings.model_fields) - 1 + len(delays_s) == len(shipped)
+    assert wanted_topics(SETTINGS, TopicsFile(), brokers=3, roles=roles, retry_delays_s=delays_s) == shipped
 
 
 def test_topics_are_wanted_by_those_who_use_them() -> None:
     """
-    The three of every worker and the reviewers' one; each of the others with the setting that makes use of it.
+    The three of every worker, the retry topics and the reviewers' one; each other with the setting that uses it.
     """
     everything = {
         "shadow": {"enabled": True, "policy_path": "p.toml"},
@@ -61,9 +64,38 @@ def test_topics_are_wanted_by_those_who_use_them() -> None:
         "deletions": {"enabled": True},
     }
 
-    assert ("uploads", "verdicts", "dead_letters", "feedback") == roles_of(Settings())
+    assert ("uploads", "verdicts", "dead_letters", "retries", "feedback") == roles_of(Settings())
+    assert "retries" not in roles_of(Settings.model_validate({"retry": {"delays_s": []}}))
     assert set(get_args(Role)) == set(roles_of(Settings.model_validate(everything)))
     assert "bank_control" not in roles_of(Settings.model_validate({"bank": {"releases": "banks"}}))
+
+
+def test_there_is_a_retry_topic_for_each_delay() -> None:
+    """
+    Numbered; each takes what uploads takes, and our headers, and outlives the longest delay by a week.
+    """
+    week_ms = 7 * 24 * 3600 * 1000
+    uploads, *retries = wanted_topics(
+        SETTINGS, TopicsFile(), brokers=1, roles=("uploads", "retries"), partitions=5, retry_delays_s=(30, 864_000)
+    )
+
+    assert ["image-uploads-retry-1", "image-uploads-retry-2"] == [topic.name for topic in retries]
+    for topic in retries:
+        assert topic.partitions == uploads.partitions
+        assert int(topic.config["max.message.bytes"]) >= int(uploads.config["max.message.bytes"]) + 600
+        assert int(topic.config["retention.ms"]) >= 864_000_000 + week_ms
+        assert "retention.bytes" not in topic.config
+
+
+def test_no_retry_topic_may_be_another_topic() -> None:
+    """
+    The numbered names are known once the delays are: one that is taken is refused, and named.
+    """
+    taken = {"kafka": {"topics": {"uploads": "u-2", "retry": "u"}}}
+
+    assert Settings.model_validate(taken | {"retry": {"delays_s": [1]}}).retry_topics == ("u-1",)
+    with pytest.raises(ValueError, match="u-2 is taken"):
+        Settings.model_validate(taken | {"retry": {"delays_s": [1, 2]}})
 
 
 @pytest.mark.parametrize(("brokers", "replicas", "in_sync"), [(1, 1, "1"), (2, 2, "1"), (3, 3, "2"), (9, 3, "2")])

@@ -1,35 +1,38 @@
 """
-Sightings shared between workers and kept between runs, in Redis: the only module that touches redis.
+What was found of bytes, shared between workers and kept between runs, in Redis.
 
 A Redis that is down, slow, full or wrong costs hits and counts in the metrics; it is never a failure. How a sighting
-lies in a value is in ``sighting_codec.py``.
+lies in a value is in ``sighting_codec.py``, how values are signed, if they are, in ``value_seal.py``, how Redis is
+connected to in ``redis_client.py``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Final
 
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from worker.adapters.circuit_breaker import CircuitBreaker
+from worker.adapters.redis_client import open_redis
 from worker.adapters.sighting_codec import (
     SightingScope,
     facts_key,
+    failure_key,
     measured_key,
     pack_facts,
+    pack_failure,
     pack_measured,
     scope_names,
     scopes_key,
     unpack_facts,
+    unpack_failure,
     unpack_measured,
 )
+from worker.adapters.value_seal import seal_of
 from worker.domain import ContentHash, Sighting
-from worker.errors import ConfigInvalid
-from worker.ports import Clock, Recorder
+from worker.ports import Clock, Recorder, Remembered
 from worker.settings.tree import RedisSettings
+from worker.views import has_shift
 
 JITTER = 10
 """Times to live are longer by up to one part in so many, lest what was written together expires together."""
@@ -46,7 +49,7 @@ class RedisCache:
     The ``EmbeddingCache`` over Redis. Connects when first asked, so that a worker starts without it.
 
     Time-outs hold for each read of the socket and nothing is tried twice. Raises ``ConfigInvalid`` for a URL that is
-    none.
+    none, and for keys that cannot be read.
     """
 
     def __init__(self, settings: RedisSettings, scope: SightingScope, *, recorder: Recorder, clock: Clock) -> None:
@@ -55,12 +58,13 @@ class RedisCache:
         self._recorder = recorder
         self._breaker = CircuitBreaker(clock, failures=settings.breaker_failures, open_s=settings.breaker_open_s)
         self._redis = open_redis(settings)
+        self._seal = seal_of(settings)
         # Written by the recall thread, read by the remember thread.
         self._marks_seen: dict[ContentHash, bytes] = {}
         # The remember thread's own.
         self._unsure: dict[ContentHash, None] = {}
 
-    def recall(self, hashes: Sequence[ContentHash]) -> Mapping[ContentHash, Sighting] | None:
+    def recall(self, hashes: Sequence[ContentHash]) -> Mapping[ContentHash, Remembered] | None:
         """
         What is known of these bytes, in one round trip; None when Redis could not be asked. Never raises.
 
@@ -79,32 +83,32 @@ class RedisCache:
             self._count_requests(len(hashes), "error")
             return None
         self._breaker.succeeded()
-        self._see(hashes, values[2::3])
+        self._see(hashes, values[3::4])
         return self._understood(hashes, values)
 
-    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> frozenset[ContentHash]:
+    def remember(self, found: Mapping[ContentHash, Remembered]) -> frozenset[ContentHash]:
         """
-        Keep these sightings, in one round trip; what is there already stays, so that twins agree. Never raises.
+        Keep these, in one round trip; what is there already stays, so that twins agree. Never raises.
 
         Only a sighting with its shift takes the place of another, which may lack it. What was forgotten by anybody
         since it was recalled here is told, and removed again in a second round trip: its mark is asked for behind the
         writes, and whoever forgets marks before removing, so that one of the two sees the other. A write that timed out
         may have arrived; it is asked after with the next write.
         """
-        if not sightings:
+        if not found:
             return frozenset()
         if not self._breaker.allows():
-            self._recorder.count("cache_writes_total", len(sightings), result="skipped")
+            self._recorder.count("cache_writes_total", len(found), result="skipped")
             return frozenset()
         try:
-            gone = self._write(sightings)
+            gone = self._write(found)
         except (RedisError, OSError):
             self._breaker.failed()
-            self._recorder.count("cache_writes_total", len(sightings), result="error")
-            self._unsure = dict.fromkeys(islice(chain(sightings, self._unsure), UNSURE_LIMIT))
+            self._recorder.count("cache_writes_total", len(found), result="error")
+            self._unsure = dict.fromkeys(islice(chain(found, self._unsure), UNSURE_LIMIT))
             return frozenset()
         self._breaker.succeeded()
-        self._recorder.count("cache_writes_total", len(sightings), result="stored")
+        self._recorder.count("cache_writes_total", len(found), result="stored")
         self._unsure.clear()
         if gone:
             self._remove([key for content_hash in gone for key in self._keys(content_hash)])
@@ -116,11 +120,12 @@ class RedisCache:
         """
         self._redis.close()
 
-    def _keys(self, content_hash: ContentHash) -> tuple[str, str]:
+    def _keys(self, content_hash: ContentHash) -> tuple[str, str, str]:
         namespace = self._settings.namespace
         return (
             measured_key(content_hash, self._scope, namespace=namespace),
             facts_key(content_hash, self._scope, namespace=namespace),
+            failure_key(content_hash, self._scope, namespace=namespace),
         )
 
     def _mark(self, content_hash: ContentHash) -> str:
@@ -142,25 +147,30 @@ class RedisCache:
 
     def _understood(
         self, hashes: Sequence[ContentHash], values: Sequence[bytes | None]
-    ) -> Mapping[ContentHash, Sighting]:
+    ) -> Mapping[ContentHash, Remembered]:
         """
-        The sightings among the values of an MGET, three for each hash. Counts, and removes what is invalid.
+        What the values of an MGET mean, four for each hash. Counts, and removes what is invalid.
         """
-        known: dict[ContentHash, Sighting] = {}
+        known: dict[ContentHash, Remembered] = {}
         invalid: list[str] = []
         tally = {"hit": 0, "miss": 0, "invalid": 0}
-        for content_hash, packed, text in _pairs(hashes, values):
+        for content_hash, *found in _each(hashes, values):
+            keys = self._keys(content_hash)
+            packed, text, code = (self._seal.opened(key, value) for key, value in zip(keys, found, strict=True))
             measured = None if packed is None else unpack_measured(packed, content_hash, self._scope)
             facts = None if text is None else unpack_facts(text, content_hash, self._scope)
-            at_measured, at_facts = self._keys(content_hash)
-            damaged = [
-                key
-                for key, value, meaning in ((at_measured, packed, measured), (at_facts, text, facts))
-                if value is not None and meaning is None
-            ]
+            failure = None if code is None else unpack_failure(code, content_hash, self._scope)
+            meanings = zip(keys, found, (measured, facts, failure), strict=True)
+            damaged = [key for key, value, meaning in meanings if value is not None and meaning is None]
+            sighting = None if measured is None or facts is None else measured.with_facts(facts)
+            if measured is not None and facts is not None and sighting is None:
+                # One of the two is from before the other's looks; left there, it would never be written anew.
+                damaged += keys[:2]
             invalid += damaged
-            if measured is not None and facts is not None:
-                known[content_hash] = measured.with_facts(facts)
+            if sighting is not None:
+                known[content_hash] = sighting
+            elif failure is not None:
+                known[content_hash] = failure
             tally["hit" if content_hash in known else "invalid" if damaged else "miss"] += 1
         for result, number in tally.items():
             self._count_requests(number, result)
@@ -168,7 +178,7 @@ class RedisCache:
             self._remove(invalid)
         return known
 
-    def _write(self, sightings: Mapping[ContentHash, Sighting]) -> frozenset[ContentHash]:
+    def _write(self, found: Mapping[ContentHash, Remembered]) -> frozenset[ContentHash]:
         """
         Write these, and tell which of them, or of those before, carry a mark that they had not when recalled.
         """
@@ -177,13 +187,18 @@ class RedisCache:
         at_scopes = scopes_key(namespace=self._settings.namespace)
         pipeline.sadd(at_scopes, *scope_names(self._scope))
         pipeline.expire(at_scopes, longest_ttl_s(self._settings.ttl_s))
-        for content_hash, sighting in sightings.items():
-            at_measured, at_facts = self._keys(content_hash)
+        for content_hash, sighting in found.items():
+            at_measured, at_facts, at_failure = self._keys(content_hash)
+            if not isinstance(sighting, Sighting):
+                failure = self._seal.sealed(at_failure, pack_failure(sighting, content_hash, self._scope))
+                pipeline.set(at_failure, failure, ex=self._settings.failure_ttl_s)
+                continue
             ttl_s = self._ttl_s(content_hash)
-            measured = pack_measured(sighting, content_hash, self._scope)
-            pipeline.set(at_measured, measured, ex=ttl_s, nx=sighting.shift is None)
-            pipeline.set(at_facts, pack_facts(sighting.facts, content_hash, self._scope), ex=ttl_s)
-        written = list(dict.fromkeys([*sightings, *self._unsure]))
+            measured = self._seal.sealed(at_measured, pack_measured(sighting, content_hash, self._scope))
+            facts = self._seal.sealed(at_facts, pack_facts(sighting.facts, content_hash, self._scope))
+            pipeline.set(at_measured, measured, ex=ttl_s, nx=not has_shift(sighting))
+            pipeline.set(at_facts, facts, ex=ttl_s)
+        written = list(dict.fromkeys([*found, *self._unsure]))
         pipeline.mget([self._mark(content_hash) for content_hash in written])
         marks = _answers(pipeline.execute()[-1], len(written))
         return frozenset(
@@ -223,10 +238,10 @@ def _answers(values: object, asked: int) -> Sequence[bytes | None]:
     return [value if isinstance(value, bytes) else None for value in values]
 
 
-def _pairs(
+def _each(
     hashes: Sequence[ContentHash], values: Sequence[bytes | None]
-) -> Iterator[tuple[ContentHash, bytes | None, bytes | None]]:
-    return zip(hashes, values[0::3], values[1::3], strict=True)
+) -> Iterator[tuple[ContentHash, bytes | None, bytes | None, bytes | None]]:
+    return zip(hashes, values[0::4], values[1::4], values[2::4], strict=True)
 
 
 def mark_key(content_hash: ContentHash, *, namespace: str) -> str:
@@ -234,25 +249,3 @@ def mark_key(content_hash: ContentHash, *, namespace: str) -> str:
     Where it is marked that these bytes were forgotten lately; each forgetting writes a mark of its own.
     """
     return f"touchstone:{namespace}:g1:{content_hash}"
-
-
-def open_redis(settings: RedisSettings) -> Redis:
-    """
-    A client that connects when first asked. Raises ``ConfigInvalid`` for a URL that is none.
-    """
-    url = settings.url.get_secret_value()
-    try:
-        return Redis.from_url(
-            url,
-            socket_connect_timeout=settings.connect_timeout_s,
-            socket_timeout=settings.timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            # RESP2 and no CLIENT SETINFO: a new connection costs no round trips before the first question.
-            protocol=2,
-            driver_info=None,
-        )
-    except ValueError as error:
-        # The text of the error may hold the URL, and the URL a password.
-        raise ConfigInvalid(
-            "redis.url is no Redis address; write redis://, rediss:// or unix://, such as redis://localhost:6379/0"
-        ) from error

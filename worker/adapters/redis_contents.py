@@ -17,7 +17,8 @@ from uuid import uuid4
 from redis import Redis
 from redis.exceptions import RedisError
 
-from worker.adapters.redis_cache import longest_ttl_s, mark_key, open_redis
+from worker.adapters.redis_cache import longest_ttl_s, mark_key
+from worker.adapters.redis_client import open_redis
 from worker.adapters.sighting_codec import scoped_key, scopes_key
 from worker.contents import ContentName
 from worker.domain import ContentHash

@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from worker.adapters.redis_client import tls_options
 from worker.errors import CannotStart
 from worker.settings.tree import RedisSettings
 from worker.telemetry.redaction import mask_url, redact_text
@@ -46,6 +47,7 @@ def survey_redis(settings: RedisSettings, *, timeout_s: float) -> RedisFacts:
             socket_connect_timeout=timeout_s,
             socket_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
+            **tls_options(settings),
         ) as client:
             client.ping()
             pings = [_seconds_of_ping(client) for _ in range(PINGS)]

@@ -5,6 +5,7 @@ Endpoint and credentials are those of a profile of ``fetch.s3``, whose ``buckets
 ``s3_store.py``.
 """
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 COPIES_KEPT: Final = 3
 """Releases that stay on this machine: the present one, the one before, and one that is on its way."""
 
+MAX_FILES: Final = 32
+"""More than a release has; a folder of more is no release, and is not brought here."""
+
 _HASH_DIGITS: Final = 16
+_FILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SCHEME: Final = "s3://"
 
 
@@ -108,7 +113,14 @@ class S3Place:
         if target.is_dir():
             target.touch()
             return target
-        names = self.listed(release)
+        # A store may hold an object whose key is the folder's own; its name below the folder is empty.
+        names = [name for name in self.listed(release) if name]
+        if len(names) > MAX_FILES or not all(_FILE.fullmatch(name) for name in names):
+            strange = next((name for name in names if not _FILE.fullmatch(name)), f"{len(names)} files")
+            raise BankInvalid(
+                f"{self._name}: release {release!r} has {strange[:80]!r}, expected at most {MAX_FILES} files, named "
+                "with letters, digits, dots, dashes and underscores; remove what does not belong there"
+            )
         if not names:
             raise BankInvalid(f"{self._name} has no release {release!r}; publish it, or activate another one")
         with self._reaching():

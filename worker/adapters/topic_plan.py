@@ -5,7 +5,7 @@ The cluster is asked and changed in ``kafka_topics.py``; ``config/topics.toml`` 
 """
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -19,6 +19,11 @@ from worker.stages.serialise import max_dead_letter_bytes
 DAY_MS: Final = 24 * 3600 * 1000
 GIB: Final = 1024**3
 AROUND_EVENT_BYTES: Final = 65_536
+RETRY_MARKS_BYTES: Final = 1_024
+RETRIES_KEPT_MS: Final = 14 * DAY_MS
+RETRIES_SPARE_MS: Final = 7 * DAY_MS
+"""How long workers may be away before an upload that was put off is lost, beside its delay."""
+
 MOST_REPLICAS: Final = 3
 PARTITIONS: Final = 12
 
@@ -91,6 +96,7 @@ class TopicsFile(BaseModel):
     uploads: TopicTable = TopicTable()
     verdicts: TopicTable = TopicTable()
     dead_letters: TopicTable = TopicTable()
+    retries: TopicTable = TopicTable()
     shadow_verdicts: TopicTable = TopicTable()
     embeddings: TopicTable = TopicTable()
     bank_control: TopicTable = TopicTable()
@@ -102,6 +108,7 @@ Role = Literal[
     "uploads",
     "verdicts",
     "dead_letters",
+    "retries",
     "shadow_verdicts",
     "embeddings",
     "bank_control",
@@ -117,6 +124,7 @@ def roles_of(settings: Settings) -> tuple[Role, ...]:
     The topics that a worker of these settings uses, and the one that its reviewers write to.
     """
     asked: dict[Role, bool] = {
+        "retries": bool(settings.retry.delays_s),
         "shadow_verdicts": settings.shadow.enabled,
         "embeddings": settings.embeddings.keep == "topic",
         "bank_control": settings.bank.releases is not None and settings.bank.activated_by == "topic",
@@ -153,19 +161,26 @@ def wanted_topics(
     roles: Sequence[Role] = ALWAYS,
     partitions: int | None = None,
     replication_factor: int | None = None,
+    retry_delays_s: Sequence[float] = (),
 ) -> tuple[WantedTopic, ...]:
     """
     The topics of these roles as they should be on a cluster of so many brokers.
 
-    ``partitions`` (of uploads and verdicts) and ``replication_factor`` win over the file.
+    ``partitions`` (of uploads, retry topics and verdicts) and ``replication_factor`` win over the file. The role
+    ``retries`` stands for as many topics as there are ``retry_delays_s``.
     """
-    shipped_configs = {"uploads": _uploads_config(settings), "dead_letters": _dead_letters_config(), **_CONFIGS}
+    shipped_configs = {
+        "uploads": _uploads_config(settings),
+        "dead_letters": _dead_letters_config(),
+        "retries": _retries_config(settings, retry_delays_s),
+        **_CONFIGS,
+    }
     found = []
-    for role in roles:
-        name, shipped = getattr(settings.topics, role), shipped_configs[role]
+    for role, name in _named(settings, roles, len(retry_delays_s)):
+        shipped = shipped_configs[role]
         table: TopicTable = getattr(file, role)
         many = role in _AS_MANY_AS_UPLOADS
-        count = (partitions if role in {"uploads", "verdicts"} else None) or table.partitions
+        count = (partitions if role in {"uploads", "retries", "verdicts"} else None) or table.partitions
         count = count or (PARTITIONS if many else 1)
         replicas = replication_factor or table.replication_factor or max(1, min(MOST_REPLICAS, brokers))
         # With one replica away, acks=all still goes through; with two or fewer there is no such slack to have.
@@ -174,12 +189,18 @@ def wanted_topics(
     return tuple(found)
 
 
+def _named(settings: KafkaSettings, roles: Sequence[Role], retries: int) -> Iterator[tuple[Role, str]]:
+    for role in roles:
+        names = settings.topics.retries(retries) if role == "retries" else (getattr(settings.topics, role),)
+        yield from ((role, name) for name in names)
+
+
 def _text(value: bool | int | str) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 Config = dict[str, bool | int | str]
-_AS_MANY_AS_UPLOADS: Final = frozenset({"uploads", "verdicts", "shadow_verdicts", "embeddings"})
+_AS_MANY_AS_UPLOADS: Final = frozenset({"uploads", "retries", "verdicts", "shadow_verdicts", "embeddings"})
 _CONFIGS: Final[Mapping[str, Config]] = {
     "verdicts": {"cleanup.policy": "delete", "retention.ms": 90 * DAY_MS, "retention.bytes": 10 * GIB},
     "shadow_verdicts": {"cleanup.policy": "delete", "retention.ms": 14 * DAY_MS, "retention.bytes": 5 * GIB},
@@ -198,6 +219,23 @@ def _uploads_config(settings: KafkaSettings) -> Config:
         "retention.bytes": 10 * GIB,
         "max.message.bytes": settings.max_event_bytes + AROUND_EVENT_BYTES,
     }
+
+
+def _retries_config(settings: KafkaSettings, delays_s: Sequence[float]) -> Config:
+    # Without retention.bytes: what waits here is lost if it goes before its time.
+    longest_ms = round(max(delays_s, default=0) * 1000)
+    return {
+        "cleanup.policy": "delete",
+        "retention.ms": max(RETRIES_KEPT_MS, longest_ms + RETRIES_SPARE_MS),
+        "max.message.bytes": retry_message_bytes(settings),
+    }
+
+
+def retry_message_bytes(settings: KafkaSettings) -> int:
+    """
+    The largest message of a retry topic: the largest upload, with our headers behind its own.
+    """
+    return settings.max_event_bytes + AROUND_EVENT_BYTES + RETRY_MARKS_BYTES
 
 
 def _dead_letters_config() -> Config:

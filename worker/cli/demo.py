@@ -97,6 +97,7 @@ def _prepared(
         f"kafka.topics.uploads=touchstone-demo-{run}-uploads",
         f"kafka.topics.verdicts=touchstone-demo-{run}-verdicts",
         f"kafka.topics.dead_letters=touchstone-demo-{run}-dead-letters",
+        f"kafka.topics.retry=touchstone-demo-{run}-retry",
         f"redis.url={json.dumps(servers.redis.url)}",
         f"redis.namespace=demo-{run}",
         "redis.ttl_s=3600",
@@ -111,7 +112,8 @@ def _prepared(
 def _topics(loaded: LoadedSettings) -> Iterator[None]:
     from worker.adapters.kafka_topics import create_for_a_while  # noqa: PLC0415 - kafka-python loads slowly
 
-    with create_for_a_while(loaded.settings.kafka, partitions=PARTITIONS):
+    settings = loaded.settings
+    with create_for_a_while(settings.kafka, partitions=PARTITIONS, retry_delays_s=settings.retry.delays_s):
         yield
 
 

@@ -99,7 +99,7 @@ def _open(settings: Settings, bank: Path | None) -> _Opened:
     from worker.telemetry.metrics import InMemoryRecorder  # noqa: PLC0415 - likewise
 
     path = bank_path(settings) if bank is None else bank
-    stored = load_bank(path)
+    stored = load_bank(path, settings.bank.trusted_keys)
     judgement = judgement_of(stored, path)
     encoder = load_encoder(settings.encoder, recorder=InMemoryRecorder())
     decoder = open_decoder(settings, encoder, stored.views)

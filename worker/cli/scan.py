@@ -51,7 +51,7 @@ def scan(paths: tuple[Path, ...], surface: str | None, *, as_json: bool, verbose
     Exit code 1 when any file failed.
     """
     from worker.adapters.file_source import list_files  # noqa: PLC0415 - likewise
-    from worker.app import scan_files  # noqa: PLC0415 - torch takes seconds to import; --help must not
+    from worker.scanning import scan_files  # noqa: PLC0415 - torch takes seconds to import; --help must not
 
     if surface is not None and re.fullmatch(SURFACE, surface) is None:
         raise click.BadParameter(f"{surface!r} is no name of a surface", param_hint="--surface")

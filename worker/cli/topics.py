@@ -46,7 +46,7 @@ def topic_options(command: Callable[..., Returned]) -> Callable[..., Returned]:
             "--partitions",
             type=click.IntRange(min=1),
             metavar="N",
-            help="Partitions of uploads and verdicts when they are created. Default: the topics file, else 12.",
+            help="Partitions of uploads, retries and verdicts where these are created. Default: the file, else 12.",
         ),
         click.option(
             "--file",
@@ -131,6 +131,7 @@ def _planned(
         roles=roles_of(loaded.settings),
         partitions=partitions,
         replication_factor=replication_factor,
+        retry_delays_s=loaded.settings.retry.delays_s,
     )
     return plan_topics(wanted, found.find([topic.name for topic in wanted]))
 

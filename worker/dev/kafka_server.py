@@ -13,6 +13,7 @@ from pathlib import Path
 
 from worker.dev.embedded import LOOPBACK, EmbeddedServer, NotReady, free_port
 from worker.dev.jars import KAFKA_VERSION, NOT_INSTALLED, ensure_jars, read_lock
+from worker.dev.kafka_secured import SecuredListener
 from worker.dev.probes import ask_kafka, ask_port
 from worker.dev.supervised import ServerStatus, SupervisedProcess
 from worker.errors import CannotStart
@@ -72,15 +73,19 @@ class EmbeddedKafka(EmbeddedServer):
     """
     Apache Kafka, answering at ``bootstrap_servers`` while started, its topics lost only by ``close``.
 
-    After ``kill``, the next ``start`` waits until the controller has given up the killed broker (up to 9 s).
+    With ``secured``, clients of ``secured_servers`` show a password and may do what access control lists grant them,
+    and whoever connects to ``bootstrap_servers`` may do everything. After ``kill``, the next ``start`` waits until the
+    controller has given up the killed broker (up to 9 s).
     """
 
     name = "Kafka"
     version = KAFKA_VERSION
 
-    def __init__(self) -> None:
+    def __init__(self, *, secured: SecuredListener | None = None) -> None:
         super().__init__()
+        self._secured = secured
         self._port = 0
+        self._secured_port = 0
         self._cluster_id = ""
         self._java: tuple[str, ...] = ()
 
@@ -90,6 +95,13 @@ class EmbeddedKafka(EmbeddedServer):
         Where clients connect: ``host:port``.
         """
         return f"{LOOPBACK}:{self._port}"
+
+    @property
+    def secured_servers(self) -> str:
+        """
+        Where clients connect with TLS and a password, if it was made with such a listener.
+        """
+        return f"{LOOPBACK}:{self._secured_port}"
 
     def _prepare(self, process: SupervisedProcess) -> None:
         jars = ensure_jars(read_lock())
@@ -108,13 +120,20 @@ class EmbeddedKafka(EmbeddedServer):
         properties = SERVER_PROPERTIES.format(
             host=LOOPBACK, port=self._port, controller_port=free_port(), directory=directory
         )
+        if self._secured is not None:
+            self._secured_port = free_port()
+            properties = self._secured.added_to(properties, port=self._secured_port, directory=directory)
         (directory / "server.properties").write_text(properties, encoding="utf-8")
         self._format(process)
 
     def _format(self, process: SupervisedProcess) -> None:
         # Also under the supervisor: should we be killed now, it must not write into a directory that is being removed.
         process.start(
-            [*self._java, "kafka.tools.StorageTool", "format", "-t", self._cluster_id, "-c", "server.properties"]
+            [
+                *self._java,
+                *("kafka.tools.StorageTool", "format", "-t", self._cluster_id, "-c", "server.properties"),
+                *(() if self._secured is None else self._secured.format_options()),
+            ]
         )
         status = process.wait(FORMAT_DEADLINE_S)
         if status.returncode != 0:

@@ -136,7 +136,7 @@ def canaries(settings: Settings, parts: Parts) -> Finding:
     named = f"{text}. The worst: {'; '.join(miss.told() for miss in misses[:NAMED])}"
     if control.disabled_entries or control.disabled_generators:
         # A worker uses such a release if it passes with nothing left out, see ``worker.operation.canaries``.
-        whole = canary_misses(_judge_of(settings, parts, read_bank(active.folder)), found)
+        whole = canary_misses(_judge_of(settings, parts, read_bank(active.folder, settings.bank.trusted_keys)), found)
         require_agreement(whole, len(found), agreement=settings.bank.canary_agreement)
         advice = "publish a release without these references, with canaries"
         return warning(f"{named}; references of it are disabled", advice)

@@ -103,5 +103,5 @@ def _bank_of(settings: Settings, active: ActiveRelease | None) -> WholeBank:
     The bank that a worker would start with; of a place of releases, the active one without what is disabled.
     """
     if active is None:
-        return read_bank(bank_path(settings))
-    return left_out(read_bank(active.folder), Without.of(active.control))
+        return read_bank(bank_path(settings), settings.bank.trusted_keys)
+    return left_out(read_bank(active.folder, settings.bank.trusted_keys), Without.of(active.control))

@@ -79,7 +79,13 @@ def topics(settings: Settings, parts: Parts) -> Finding:
     parts.cluster.borrowed()
     file = read_topics_file(TOPICS_FILE) if TOPICS_FILE.is_file() else TopicsFile()
     with topics_of(settings.kafka) as cluster:
-        wanted = wanted_topics(settings.kafka, file, brokers=cluster.brokers(), roles=roles_of(settings))
+        wanted = wanted_topics(
+            settings.kafka,
+            file,
+            brokers=cluster.brokers(),
+            roles=roles_of(settings),
+            retry_delays_s=settings.retry.delays_s,
+        )
         planned = plan_topics(wanted, cluster.find([topic.name for topic in wanted]))
     return judged_topics(planned)
 

@@ -24,6 +24,7 @@ from worker.adapters.run_file import RunFile
 from worker.adapters.system_clock import SystemClock
 from worker.adapters.topic_plan import TopicsFile, plan_topics, wanted_topics
 from worker.app import running_pipeline
+from worker.decoding.process_decoder import close_decoder
 from worker.domain import Partition
 from worker.errors import CannotStart, ConfigInvalid
 from worker.flow.bank_judge import BankJudge
@@ -71,6 +72,7 @@ def replay_uploads(settings: Settings, order: ReplayOrder, watch: ReplayWatch) -
         if found is not None and found.finished:
             raise ConfigInvalid(f"run {run_id} is finished, with {found.totals.replayed} verdicts; leave out --run-id")
         instruments = open_instruments(settings, recorder)
+        stack.callback(close_decoder, instruments.decoder)
         versions = replace(instruments.versions("replay"), run_id=run_id)
         lag_group = _lag_group(settings.kafka, order, run_id)
         source = KafkaRangeSource(settings.kafka, order.topic, group_id=lag_group, client_id=f"replay-{run_id}")
@@ -86,7 +88,9 @@ def replay_uploads(settings: Settings, order: ReplayOrder, watch: ReplayWatch) -
         memories = stack.enter_context(
             memories_of(settings, instruments, plan, write_cache=order.write_cache, progress=watch.progress)
         )
-        store = build_image_store(settings.fetch) if order.fetch else NoStore()
+        # Nothing can be put off here, and nobody else waits for the threads: a busy host is waited for.
+        patient = settings.fetch.model_copy(update={"host_wait_s": settings.fetch.total_timeout_s})
+        store = build_image_store(patient, recorder) if order.fetch else NoStore()
         stack.callback(store.close)
         pipeline = stack.enter_context(
             running_pipeline(

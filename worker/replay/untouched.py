@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from schemas.errors import ErrorCode
 from schemas.uploaded import UploadedImage
-from worker.domain import ContentHash, Sighting
+from worker.domain import ContentHash
 from worker.errors import UploadFailed
-from worker.ports import EmbeddingCache
+from worker.ports import EmbeddingCache, Remembered
 
 
 class ReadOnlyCache:
@@ -19,13 +19,13 @@ class ReadOnlyCache:
     def __init__(self, cache: EmbeddingCache) -> None:
         self._cache = cache
 
-    def recall(self, hashes: Sequence[ContentHash]) -> Mapping[ContentHash, Sighting] | None:
+    def recall(self, hashes: Sequence[ContentHash]) -> Mapping[ContentHash, Remembered] | None:
         """
         What the other knows.
         """
         return self._cache.recall(hashes)
 
-    def remember(self, sightings: Mapping[ContentHash, Sighting]) -> frozenset[ContentHash]:  # noqa: ARG002 - the port's
+    def remember(self, found: Mapping[ContentHash, Remembered]) -> frozenset[ContentHash]:  # noqa: ARG002 - the port's
         """
         Nothing is written, so nothing can have been forgotten meanwhile.
         """

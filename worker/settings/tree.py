@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
+from worker.settings.failing import RetrySettings, StormSettings
+from worker.settings.hmac_keys import fault_of
 from worker.settings.images import DecodeSettings, FetchSettings
 from worker.settings.operations import (
     DeletionsSettings,
@@ -19,6 +21,7 @@ from worker.settings.operations import (
     TracingSettings,
 )
 from worker.settings.section import FilePath, Name, Seconds, SecretUrl, Section, Topic
+from worker.settings.tls import tls_contradictions
 from worker.shipped import STARTER
 
 
@@ -39,11 +42,18 @@ class TopicSettings(Section):
     uploads: Topic = "image-uploads"
     verdicts: Topic = "moderation-verdicts"
     dead_letters: Topic = "moderation-dead-letters"
+    retry: Topic = "image-uploads-retry"
     shadow_verdicts: Topic = "moderation-verdicts-shadow"
     embeddings: Topic = "image-embeddings"
     bank_control: Topic = "bank-control"
     deletions: Topic = "image-deletions"
     feedback: Topic = "image-feedback"
+
+    def retries(self, count: int) -> tuple[str, ...]:
+        """
+        The retry topics of so many waits, the one with the shortest wait first.
+        """
+        return tuple(f"{self.retry}-{number}" for number in range(1, count + 1))
 
     def _contradictions(self) -> Iterator[str]:
         names = {role: str(name) for role, name in dict(self).items()}
@@ -63,6 +73,9 @@ class KafkaSettings(Section):
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
     ssl_cafile: FilePath | None = None
+    ssl_certfile: FilePath | None = None
+    ssl_keyfile: FilePath | None = None
+    ssl_key_password: SecretStr | None = None
     group_id: Annotated[str, Field(min_length=1)] = "touchstone"
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
     static_membership: bool = False
@@ -82,8 +95,7 @@ class KafkaSettings(Section):
             yield f"security_protocol {protocol} {'does not use' if sasl else 'needs'} sasl_mechanism"
         if sasl and (self.sasl_username is None or self.sasl_password is None):
             yield "sasl_mechanism needs sasl_username and sasl_password"
-        if self.ssl_cafile is not None and not protocol.endswith("SSL"):
-            yield f"security_protocol {protocol} does not use ssl_cafile"
+        yield from tls_contradictions(self, tls=protocol.endswith("SSL"), why=f"security_protocol {protocol}")
         if self.session_timeout_s >= self.max_poll_interval_s:
             yield (
                 f"session_timeout_s ({self.session_timeout_s}) must be below max_poll_interval_s "
@@ -103,12 +115,28 @@ class RedisSettings(Section):
 
     enabled: bool = True
     url: SecretUrl = SecretStr("redis://localhost:6379/0")
+    ssl_cafile: FilePath | None = None
+    ssl_certfile: FilePath | None = None
+    ssl_keyfile: FilePath | None = None
+    ssl_key_password: SecretStr | None = None
     namespace: Name = "default"
+    hmac_keys: SecretStr | None = None
+    hmac_keys_file: FilePath | None = None
     connect_timeout_s: Seconds = 0.2
     timeout_s: Seconds = 0.05
     ttl_s: Annotated[int, Field(ge=60)] = 30 * 24 * 3600
+    failure_ttl_s: Annotated[int, Field(ge=600, le=24 * 3600)] = 3600
     breaker_failures: Annotated[int, Field(ge=1)] = 5
     breaker_open_s: Seconds = 10.0
+
+    def _contradictions(self) -> Iterator[str]:
+        scheme = self.url.get_secret_value().partition("://")[0]
+        yield from tls_contradictions(self, tls=scheme == "rediss", why="a url that is not rediss://")
+        if self.hmac_keys is not None and self.hmac_keys_file is not None:
+            yield "hmac_keys and hmac_keys_file name the same thing: give one of the two"
+        fault = None if self.hmac_keys is None else fault_of(self.hmac_keys.get_secret_value())
+        if fault is not None:
+            yield f"hmac_keys {fault}"
 
 
 class EncoderSettings(Section):
@@ -150,6 +178,7 @@ class BankSettings(Section):
     activated_by: Literal["pointer", "topic"] = "pointer"
     look_every_s: Seconds = 5.0
     canary_agreement: Annotated[float, Field(ge=0, le=1)] = 1.0
+    trusted_keys: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
     index: Literal["flat", "hnsw", "ivf"] = "flat"
     hnsw_links: Annotated[int, Field(ge=4, le=128)] = 32
     hnsw_ef_search: Annotated[int, Field(ge=1)] = 64
@@ -204,6 +233,8 @@ class Settings(Section):
     redis: RedisSettings = RedisSettings()
     fetch: FetchSettings = FetchSettings()
     decode: DecodeSettings = DecodeSettings()
+    retry: RetrySettings = RetrySettings()
+    storm: StormSettings = StormSettings()
     encoder: EncoderSettings = EncoderSettings()
     batch: BatchSettings = BatchSettings()
     bank: BankSettings = BankSettings()
@@ -216,7 +247,16 @@ class Settings(Section):
     flow: FlowSettings = FlowSettings()
     log: LogSettings = LogSettings()
 
+    @property
+    def retry_topics(self) -> tuple[str, ...]:
+        """
+        The topics of uploads that are put off, one for each of ``retry.delays_s``.
+        """
+        return self.kafka.topics.retries(len(self.retry.delays_s))
+
     def _contradictions(self) -> Iterator[str]:
+        if taken := sorted({str(name) for name in dict(self.kafka.topics).values()} & set(self.retry_topics)):
+            yield f"kafka.topics.retry names the retry topics {', '.join(self.retry_topics)}; {taken[0]} is taken"
         if self.batch.size > self.flow.max_in_flight:
             yield (
                 f"batch.size ({self.batch.size}) must not exceed flow.max_in_flight ({self.flow.max_in_flight}): "

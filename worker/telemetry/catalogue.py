@@ -86,12 +86,19 @@ _DRIFT_OF: Final = _of("of", "score", "distance")
 MEASURED: Final[Mapping[MetricName, Metric]] = {
     "events_consumed_total": _counter("Records taken from the upload topic."),
     "verdicts_total": _counter("Verdicts released.", _of("status", *get_args(Status))),
-    "dead_letters_total": _counter("Dead letters released.", _CODE),
+    "dead_letters_total": _counter(
+        "Dead letters released, those beside failed verdicts included; what a storm limit holds back is none.", _CODE
+    ),
     "failures_total": _counter("Uploads that ended as failed verdicts.", _STAGE, _CODE),
     "retries_total": _counter(
         "Uploads tried again after a transient failure: at once within the worker, or later by way of a retry topic.",
         _of("where", "process", "topic"),
         _CODE,
+    ),
+    "fetch_breaker_total": _counter(
+        "Hosts that stopped answering and are left alone (opened), fetches that were put off because of it or because "
+        "too many of the host's were under way (refused), and hosts that answer again (closed).",
+        _of("result", "opened", "refused", "closed"),
     ),
     "cache_requests_total": _counter(
         "Hashes asked of Redis; invalid is a damaged or foreign value, error a Redis that is down or slow, skipped a "
@@ -166,6 +173,11 @@ MEASURED: Final[Mapping[MetricName, Metric]] = {
     ),
     "uploads_forgotten_total": _counter("Unfinished uploads dropped because their partition was revoked."),
     "pauses_total": _counter("Times that nothing more was taken for lack of room."),
+    "decoders_ended_total": _counter(
+        "Decoder processes that ended and were replaced: over a picture, found dead between two (idle), or worn out "
+        "(recycled).",
+        _of("reason", "timeout", "crashed", "garbled", "out_of_memory", "idle", "recycled"),
+    ),
 }
 
 GAUGES: Final[Mapping[GaugeName, Metric]] = {
@@ -180,6 +192,9 @@ GAUGES: Final[Mapping[GaugeName, Metric]] = {
     "draining": _gauge("1 once the worker was told to stop."),
     "in_flight": _gauge("Uploads taken whose outcomes are not acknowledged."),
     "in_flight_bytes": _gauge("Bytes of fetched images that are held."),
+    "dead_letters_withheld": _gauge(
+        "Dead letters in a row that are not published yet: at the storm limit the worker stops instead."
+    ),
     "queue_depth": _gauge("Uploads that wait before a stage.", _QUEUE),
     "encoder_utilisation": _gauge("Share of the last seconds that the encoder was busy, 0 to 1."),
     "consumer_lag": _gauge("Offsets between the end of a partition and the next record to be taken.", *_PARTITION),

@@ -110,7 +110,7 @@ def log_batch_released(
         decided=statuses.count("decided"),
         abstained=statuses.count("abstained"),
         failed=statuses.count("failed"),
-        dead_letters=sum(isinstance(outcome, DeadLettered) for outcome in outcomes),
+        dead_letters=sum(isinstance(outcome, DeadLettered) or _has_letter(outcome) for outcome in outcomes),
         deferred=sum(isinstance(outcome, Deferred) for outcome in outcomes),
         partitions=_offset_ranges(releases),
         oldest_age_ms=round(max(ages_ms), 1) if ages_ms else None,
@@ -141,6 +141,8 @@ def log_upload_failed(issued: VerdictIssued, trace_id: str | None = None) -> Non
         "stage": error.stage,
         "detail": redact_text(error.detail),
         "http_status": error.http_status,
+        "attempts": error.attempts,
+        "dead_letter": issued.letter is not None,
         "trace_id": trace_id,
     }
     _log.log(level, "upload.failed", **fields)
@@ -164,6 +166,10 @@ def log_dead_letter(outcome: DeadLettered, trace_id: str | None = None) -> None:
         "trace_id": trace_id,
     }
     _log.warning("event.dead_lettered", **fields)
+
+
+def _has_letter(outcome: Outcome) -> bool:
+    return isinstance(outcome, VerdictIssued) and outcome.letter is not None
 
 
 def _offset_ranges(releases: Sequence[Release]) -> Mapping[str, tuple[int, int]]:
