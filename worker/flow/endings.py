@@ -6,9 +6,10 @@ What a failed verdict says is the judge's; whether an upload is tried again is i
 
 import random
 from collections.abc import Sequence
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 from worker.errors import EventUnreadable
+from worker.flow.inbox import drained
 from worker.flow.judging import Judge
 from worker.flow.lines import Slot
 from worker.flow.retrying import Draw, Retries
@@ -55,9 +56,4 @@ class Endings:
         """
         The outcomes that have arrived since the last call; never blocks.
         """
-        settled = []
-        try:
-            while True:
-                settled.append(self._settled.get_nowait())
-        except Empty:
-            return settled
+        return drained(self._settled)

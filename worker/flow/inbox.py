@@ -91,3 +91,15 @@ class Inbox(Generic[T]):
             yield batch
             if ended:
                 return
+
+
+def drained(queue: SimpleQueue[T]) -> list[T]:
+    """
+    What lies in the queue, in its order, taken out; never blocks.
+    """
+    found: list[T] = []
+    try:
+        while True:
+            found.append(queue.get_nowait())
+    except Empty:
+        return found

@@ -6,7 +6,7 @@ What lies in the cache is behind ``worker.ports.EmbeddingCache``; the archive ha
 
 import threading
 from collections.abc import Sequence
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Final, NamedTuple
 
 from schemas.errors import ErrorCode
@@ -14,7 +14,7 @@ from worker.domain import ContentHash, Sighting
 from worker.errors import StoreUnavailable
 from worker.flow.containment import remembered
 from worker.flow.forgotten import WRITE_ENDS_S, ForgottenLately
-from worker.flow.inbox import Inbox
+from worker.flow.inbox import Inbox, drained
 from worker.ports import EmbeddingCache, Remembered
 
 REMEMBER_LIMIT: Final = 128
@@ -101,12 +101,7 @@ class Rememberer:
         """
         Bytes of which the cache said that they were forgotten by others, since the last call; never blocks.
         """
-        found: dict[ContentHash, None] = {}
-        try:
-            while True:
-                found[self._elsewhere.get_nowait()] = None
-        except Empty:
-            return list(found)
+        return list(dict.fromkeys(drained(self._elsewhere)))
 
     def _write(self, cache: EmbeddingCache, batch: Sequence[Measured | Unreadable]) -> None:
         with self._writing:
