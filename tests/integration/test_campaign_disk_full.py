@@ -73,7 +73,8 @@ def built_with_little_room(how: str, folder: Path, sizes: Sequence[int]) -> dict
     command = [sys.executable, "-c", SCRIPT, how, str(source), str(place), *map(str, sizes)]
     if how == "disk":
         command = [*IN_A_FEW_PAGES, str(place), *command]
-    environ = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+    # Python 3.11 keeps the byte code it could write in part, and whoever imports that module afterwards fails.
+    environ = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
     ended = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, check=False)
     assert ended.returncode == 0, ended.stderr.decode()
     found: dict[str, Any] = json.loads(ended.stdout)
