@@ -59,7 +59,11 @@ def _channels() -> Json:
     return {
         _UPLOADS: _channel(_UPLOADS, "Uploads, by whatever key the platform orders them.", *uploads),
         _VERDICTS: _channel(_VERDICTS, "One verdict per upload event, in the order of its key.", "imageVerdict"),
-        _DEAD_LETTERS: _channel(_DEAD_LETTERS, "Records that are no upload event, byte for byte.", "imageDeadLetter"),
+        _DEAD_LETTERS: _channel(
+            _DEAD_LETTERS,
+            "Records that are no upload event, and those of failed verdicts that may be mended; byte for byte.",
+            "imageDeadLetter",
+        ),
         _SHADOW: _channel(
             _SHADOW, "What a candidate says of a share of the uploads; `mode` is shadow.", "imageVerdict"
         ),

@@ -1,5 +1,8 @@
 """
-``image.dead_letter.v1``: a record of the upload topic that is no upload event, kept byte for byte.
+``image.dead_letter.v1``: a record of the upload topic that came to no judgement, kept byte for byte.
+
+Either it is no upload event, or the verdict on it is failed, with an error of class transient, policy or internal. Then
+the letter stands beside that verdict, so that the upload can be sent again once somebody has mended the cause.
 
 The original is carried as base64 inside a JSON event, so that each message on our topics is a CloudEvent that validates
 and the original headers (their order, repeats and nulls) survive beside our own.
@@ -26,7 +29,7 @@ class OriginalHeader(Outgoing):
 
 class Original(Outgoing):
     """
-    The record as it lay in the upload topic.
+    The record as it first lay in the upload topic, also where it was tried again by way of a retry topic.
     """
 
     topic: str
@@ -40,8 +43,9 @@ class Original(Outgoing):
     value_sha256: Sha256 | None = Field(default=None, description="Of the whole value; null for a null value.")
     truncated: bool = Field(
         default=False,
-        description="The record was too large to be kept whole: the key, then the headers, then the value were kept as "
-        "far as there was room. The whole record lies at topic, partition and offset.",
+        description="The record is not kept whole. Of one that was too large, the key, then the headers, then the "
+        "value were kept as far as there was room; of one that Kafka's clients cannot read, what could be read, header "
+        "names with escapes for what is no UTF-8. The whole record lies at topic, partition and offset.",
     )
 
     def key_bytes(self) -> bytes | None:
@@ -65,7 +69,7 @@ class Original(Outgoing):
 
 class DeadLetterError(Outgoing):
     """
-    Why the record could not be read as an upload event.
+    Why the record is no upload event, or why its upload could not be judged; then as the failed verdict says it.
     """
 
     code: ErrorCode
@@ -76,7 +80,9 @@ class DeadLetterError(Outgoing):
 
 class ImageDeadLetterV1(Outgoing):
     """
-    One unreadable record. ``event_id`` and ``content_id`` are filled where they could be read all the same.
+    One record that came to no judgement: no upload event, or an upload that failed in a way that may be mended.
+
+    ``event_id`` and ``content_id`` are those of the upload; of what is no upload event, those that could be read.
     """
 
     error: DeadLetterError

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from schemas import SCHEMA_VERSION
+from schemas.explain import found_text
 from schemas.identity import bare_event_id
 from schemas.verdict import Envelope
 
@@ -248,4 +249,4 @@ def _is_trace(value: bytes) -> bool:
 def _short(value: object) -> str:
     if value is None:
         return "nothing"
-    return repr(value[:40]) if isinstance(value, str) else type(value).__name__
+    return found_text(value) if isinstance(value, str) else type(value).__name__

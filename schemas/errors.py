@@ -46,6 +46,7 @@ class ErrorCode(StrEnum):
     REF_EXPIRED = "REF_EXPIRED"
     FETCH_NOT_FOUND = "FETCH_NOT_FOUND"
     FETCH_DENIED = "FETCH_DENIED"
+    FETCH_UNAUTHORIZED = "FETCH_UNAUTHORIZED"
     FETCH_REDIRECT = "FETCH_REDIRECT"
     FETCH_TIMEOUT = "FETCH_TIMEOUT"
     FETCH_TOO_LARGE = "FETCH_TOO_LARGE"
@@ -76,6 +77,8 @@ _CLASSES: Final[dict[ErrorCode, tuple[ErrorClass, Stage]]] = {
     ErrorCode.REF_EXPIRED: (ErrorClass.PERMANENT, Stage.FETCH),
     ErrorCode.FETCH_NOT_FOUND: (ErrorClass.PERMANENT, Stage.FETCH),
     ErrorCode.FETCH_DENIED: (ErrorClass.PERMANENT, Stage.FETCH),
+    # Credentials of ours were refused, or are missing: an operator's affair, where FETCH_DENIED is the uploader's.
+    ErrorCode.FETCH_UNAUTHORIZED: (ErrorClass.POLICY, Stage.FETCH),
     ErrorCode.FETCH_REDIRECT: (ErrorClass.PERMANENT, Stage.FETCH),
     ErrorCode.FETCH_TIMEOUT: (ErrorClass.TRANSIENT, Stage.FETCH),
     ErrorCode.FETCH_TOO_LARGE: (ErrorClass.POLICY, Stage.FETCH),
@@ -97,6 +100,22 @@ _CLASSES: Final[dict[ErrorCode, tuple[ErrorClass, Stage]]] = {
     ErrorCode.ENCODE_OUT_OF_MEMORY: (ErrorClass.TRANSIENT, Stage.ENCODE),
     ErrorCode.INTERNAL: (ErrorClass.INTERNAL, Stage.DECIDE),
 }
+
+UPLOADERS_CHOICE: Final = frozenset(
+    {
+        ErrorCode.REF_FORBIDDEN,
+        ErrorCode.FETCH_TOO_LARGE,
+        ErrorCode.DECODE_BOMB,
+        ErrorCode.DECODE_TIMEOUT,
+        ErrorCode.DECODE_CRASHED,
+    }
+)
+"""
+Codes with a letter that whoever sends an upload can bring about alone, and as often as they like.
+
+However many there are, they say nothing of the worker's health: what stops a worker must not count them, or any
+uploader could stop it.
+"""
 
 
 def class_of(code: ErrorCode) -> ErrorClass:

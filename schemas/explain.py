@@ -2,9 +2,10 @@
 What is wrong with an event, in one line: the field, what was found, what was expected.
 
 The line goes into logs and dead letters, so what was found is shown only where it cannot be user data or a secret:
-never base64, addresses, keys, paths or the values of attributes.
+never base64, addresses, keys, paths or the values of attributes, and only a text that can be none of these.
 """
 
+import re
 from typing import Final
 
 from pydantic import ValidationError
@@ -21,6 +22,8 @@ _PLAIN: Final = (
     ("String should have ", "text of "),
 )
 _MAX_FOUND_CHARS: Final = 40
+# A word, a number, a time or a media type: no sign of it could begin a query, or end a name and a password.
+_TELLING: Final = re.compile(r"[A-Za-z0-9 ._+:-]*|(?:application|audio|image|multipart|text|video)/[A-Za-z0-9._+-]+")
 
 
 def explain(error: ValidationError) -> str:
@@ -45,6 +48,15 @@ def explain(error: ValidationError) -> str:
     return f"{field}: found {found}, expected {expected}{more}"
 
 
+def found_text(text: str) -> str:
+    """
+    What was found, in quotes, where it looks like no address and no credentials; else its length.
+    """
+    if not _TELLING.fullmatch(text):
+        return f"text of {len(text)} characters"
+    return repr(text) if len(text) <= _MAX_FOUND_CHARS else f"{text[:_MAX_FOUND_CHARS]!r}… ({len(text)} characters)"
+
+
 def _field(location: tuple[int | str, ...]) -> str:
     return ".".join(presentable_name(str(part)) for part in location) or "event"
 
@@ -64,6 +76,8 @@ def _found(value: object, location: tuple[int | str, ...]) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, str):
+        return found_text(value)
     text = repr(value)
     return text if len(text) <= _MAX_FOUND_CHARS else f"{text[:_MAX_FOUND_CHARS]}… ({len(text)} characters)"
 

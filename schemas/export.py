@@ -54,7 +54,7 @@ class _Event:
 _EVENTS: Final = (
     _Event(uploaded.TYPE, ImageUploadedV1, "validation", "An image was uploaded"),
     _Event(verdict.TYPE, ImageVerdictV1, "serialization", "The verdict on an uploaded image"),
-    _Event(dead_letter.TYPE, ImageDeadLetterV1, "serialization", "A record that is no upload event"),
+    _Event(dead_letter.TYPE, ImageDeadLetterV1, "serialization", "A record that came to no judgement"),
     _Event(deleted.TYPE, ImageDeletedV1, "validation", "A content is gone"),
     _Event(feedback.TYPE, ImageFeedbackV1, "validation", "What a person says of a verdict"),
     _Event(bank_control.TYPE, BankControlV1, "validation", "Which bank release holds"),

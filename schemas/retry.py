@@ -10,12 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from schemas.explain import found_text
+
 ORIGIN: Final = "touchstone-origin"
 """``PARTITION:OFFSET:TIMESTAMP_MS:TOPIC`` of the first record; no time stamp where it had none."""
 
 ATTEMPTS: Final = "touchstone-attempts"
 FIRST_FAILED_AT: Final = "touchstone-first-failed-at-ms"
 NOT_BEFORE: Final = "touchstone-not-before-ms"
+REDRIVEN: Final = "touchstone-redriven"
+"""There, with the value ``1``, on a record that an operator sent again; it stays until the upload ends."""
+
 NULLS: Final = "touchstone-null-headers"
 """
 Which of the original headers have no value, counted from 0 and separated by commas; absent where all have one.
@@ -23,7 +28,7 @@ Which of the original headers have no value, counted from 0 and separated by com
 In the retry topic their value is empty: Kafka allows null, but not every client library can write it.
 """
 
-HEADERS: Final = frozenset({ORIGIN, ATTEMPTS, FIRST_FAILED_AT, NOT_BEFORE, NULLS})
+HEADERS: Final = frozenset({ORIGIN, ATTEMPTS, FIRST_FAILED_AT, NOT_BEFORE, REDRIVEN, NULLS})
 
 _ORIGIN: Final = re.compile(r"(\d{1,10}):(\d{1,19}):(\d{0,19}):([A-Za-z0-9._-]{1,249})")
 _NUMBER: Final = re.compile(r"\d{1,19}")
@@ -37,6 +42,7 @@ class RetryMarks:
     Where the record lay first, how often its upload failed so far, since when, and when it may be tried again.
 
     Times are milliseconds since the epoch; ``timestamp_ms`` is the first record's own, None where it had none.
+    ``redriven``: an operator sent it again.
     """
 
     topic: str
@@ -46,6 +52,7 @@ class RetryMarks:
     attempts: int
     first_failed_at_ms: int
     not_before_ms: int
+    redriven: bool = False
 
 
 class RetryMarksInvalid(ValueError):
@@ -66,14 +73,16 @@ def with_marks(headers: Headers, marks: RetryMarks) -> tuple[tuple[str, bytes], 
 
 def write_marks(marks: RetryMarks) -> tuple[tuple[str, bytes], ...]:
     """
-    The four headers that every such record has.
+    The four headers that every such record has, and the one of those that were redriven.
     """
+    redriven = ((REDRIVEN, b"1"),) if marks.redriven else ()
     timestamp = "" if marks.timestamp_ms is None else str(marks.timestamp_ms)
     return (
         (ORIGIN, f"{marks.partition}:{marks.offset}:{timestamp}:{marks.topic}".encode()),
         (ATTEMPTS, str(marks.attempts).encode()),
         (FIRST_FAILED_AT, str(marks.first_failed_at_ms).encode()),
         (NOT_BEFORE, str(marks.not_before_ms).encode()),
+        *redriven,
     )
 
 
@@ -85,7 +94,7 @@ def read_marks(headers: Headers) -> RetryMarks:
     origin = _ORIGIN.fullmatch(found.get(ORIGIN, ""))
     if origin is None:
         raise RetryMarksInvalid(
-            f"header {ORIGIN}: found {found.get(ORIGIN, 'nothing')[:80]!r}, expected PARTITION:OFFSET:TIMESTAMP:TOPIC"
+            f"header {ORIGIN}: found {_found(found, ORIGIN)}, expected PARTITION:OFFSET:TIMESTAMP:TOPIC"
         )
     partition, offset, timestamp, topic = origin.groups()
     return RetryMarks(
@@ -96,6 +105,7 @@ def read_marks(headers: Headers) -> RetryMarks:
         attempts=_number(found, ATTEMPTS),
         first_failed_at_ms=_number(found, FIRST_FAILED_AT),
         not_before_ms=_number(found, NOT_BEFORE),
+        redriven=found.get(REDRIVEN) == "1",
     )
 
 
@@ -112,5 +122,9 @@ def without_marks(headers: Headers) -> tuple[tuple[str, bytes | None], ...]:
 def _number(found: dict[str, str], name: str) -> int:
     text = found.get(name, "")
     if _NUMBER.fullmatch(text) is None:
-        raise RetryMarksInvalid(f"header {name}: found {text[:80]!r}, expected a whole number")
+        raise RetryMarksInvalid(f"header {name}: found {_found(found, name)}, expected a whole number")
     return int(text)
+
+
+def _found(found: dict[str, str], name: str) -> str:
+    return found_text(found[name]) if name in found else "nothing"

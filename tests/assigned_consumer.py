@@ -42,6 +42,8 @@ class AssignedConsumer:
         self.halted: set[TopicPartition] = set()
         self.asked: list[tuple[float, int]] = []
         self.commits: list[dict[TopicPartition, int]] = []
+        # How records are read is tested in tests/unit/test_kafka_records.py.
+        self._fetcher = SimpleNamespace(PartitionRecords=None)
 
     def partitions_for_topic(self, topic: str) -> set[int]:
         """

@@ -107,7 +107,7 @@ class RealWorld:
     A world on a real broker. ``settings`` are those of its adapters, ``counts`` their recorder.
     """
 
-    def __init__(self, bootstrap_servers: str, name: str, **changes: object) -> None:
+    def __init__(self, bootstrap_servers: str, name: str, *, replicas: int = 1, **changes: object) -> None:
         self.uploads, self.verdicts, self.dead_letters = f"{name}-uploads", f"{name}-verdicts", f"{name}-letters"
         self.name = name
         self.counts = Counts()
@@ -126,7 +126,7 @@ class RealWorld:
         self.admin.create_topics(
             {
                 # Time stamps of tests lie in the past, where the broker's clean-up would find them.
-                topic: {"num_partitions": number, "replication_factor": 1, "configs": {"retention.ms": "-1"}}
+                topic: {"num_partitions": number, "replication_factor": replicas, "configs": {"retention.ms": "-1"}}
                 for topic, number in ((self.uploads, PARTITIONS), (self.verdicts, 2), (self.dead_letters, 1))
             },
             wait_for_metadata=True,

@@ -25,6 +25,7 @@ from tests.loop_seams import PATIENCE_S, Seams
 from tests.loop_watched import watched, watched_serialise
 from tests.loop_world import DEAD_LETTERS, RETRIES, VERDICTS, WatchedOutbox, WatchedSource, World
 from tests.pictures import ANY_HASH
+from worker.adapters.image_places import place_of
 from worker.adapters.sighting_codec import SightingScope
 from worker.flow.bank_judge import BankJudge
 from worker.flow.delivery import AtLeastOnce, Delivery, ExactlyOnce
@@ -36,6 +37,7 @@ from worker.flow.storm import NO_LIMITS, StormLimits
 from worker.operation.tracing import Tracing
 from worker.policy import Policy, load_policy
 from worker.ports import EmbeddingCache, EventSource, Outbox
+from worker.settings.images import FetchSettings
 from worker.spans import UNTRACED, Tracer
 from worker.stages.fetch import fetch_upload
 from worker.stages.intake import read_event
@@ -46,6 +48,8 @@ from worker.views import GLOBAL_ONLY, ViewSpec
 
 ROUTE = Route(verdicts=VERDICTS, dead_letters=DEAD_LETTERS, source="urn:touchstone:worker:test", retries=RETRIES)
 MAX_IMAGE_BYTES = 1 << 20
+OWN_HOST = "images.ours.example"
+NAMING_ONE = FetchSettings(own_hosts=(OWN_HOST,))
 KNOWN_REAL, KNOWN_GENERATED = 7_001, 7_101
 """Seeds of the first picture of each label in the bank; eight follow of each."""
 
@@ -188,6 +192,7 @@ class Worker:
             encoder=self.encoder,
             judge=BankJudge(bank, policy, versions, world.clock, self.recorder),
             views=self.tuning.views,
+            place_of=partial(place_of, settings=NAMING_ONE),
         )
 
     def _surrounded(self, stages: StageSet) -> StageSet:

@@ -7,12 +7,13 @@ The stages are the real ones, but for the encoder; ``tests.loop_rig`` puts them 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import ErrorCode
-from schemas.uploaded import FileRef, UploadedImage
+from schemas.uploaded import FileRef, HttpsRef, UploadedImage
 from tests.loop_seams import PERTURBED, Seams
 from worker.domain import (
     BankIdentity,
@@ -62,6 +63,8 @@ def picture_of(image: UploadedImage) -> str:
     """
     The path that refers to a picture.
     """
+    if isinstance(image.ref, HttpsRef):
+        return urlsplit(image.ref.url).path.removeprefix("/")
     assert isinstance(image.ref, FileRef)
     return image.ref.path
 
@@ -90,6 +93,7 @@ def watched(stages: StageSet, seams: Seams) -> StageSet:
         past=stages.past,
         archive=stages.archive,
         keep=stages.keep,
+        place_of=stages.place_of,
         cache=None if stages.cache is None else WatchedCache(stages.cache, seams),
         decoder=WatchedDecoder(stages.decoder, seams),
         encoder=WatchedEncoder(stages.encoder, seams),

@@ -88,16 +88,20 @@ class World:
         partition: int = 0,
         picture: str | None = None,
         key: str | None = None,
+        host: str | None = None,
         trace: Trace = (),
     ) -> None:
         """
         Upload events, each of a picture of its own unless one is named; it is shelved, but for ``MISSING``.
+
+        The references name files or, with a ``host``, addresses there.
         """
         for name in names:
             path = picture or name
             if path != MISSING and path not in self.shelf.pictures:
                 self.shelf.pictures[path] = a_picture(zlib.crc32(path.encode()))
-            data = upload_data(content_id=name, image={"ref": {"kind": "file", "path": path}})
+            ref = {"kind": "https", "url": f"https://{host}/{path}"} if host else {"kind": "file", "path": path}
+            data = upload_data(content_id=name, image={"ref": ref})
             headers = write_binary(upload_attributes(id=name, subject=name), trace)
             self.publish_raw(name, as_json(data), partition=partition, key=key, headers=headers)
 

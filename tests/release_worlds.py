@@ -17,6 +17,7 @@ from worker.bank.files import read_manifest
 from worker.bank.manifest import GENERATED
 from worker.bank.release_place import DirectoryPlace
 from worker.bank.releases import Issuer, Releases
+from worker.bank.signing_key import make_key, read_key, sign_bank
 from worker.bank.sources import list_source
 from worker.flow.bank_judge import BankJudge
 from worker.instruments import Instruments, open_instruments
@@ -118,3 +119,27 @@ class WatchedPlace:
         active = self.releases.active()
         assert active is not None
         return BankControlV1.model_validate_json(json.dumps(active.model_dump(mode="json") | changes))
+
+
+class SignedPlace(WatchedPlace):
+    """
+    As ``WatchedPlace``; banks, releases and what holds are signed by a key that the worker and the commands trust.
+    """
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **bank: object) -> None:
+        public = make_key(folder / "key.pem")
+        super().__init__(folder, monkeypatch, trusted_keys=(public,), **bank)
+        self.key = read_key(folder / "key.pem")
+        self.by = Issuer("a test", key=self.key)
+        for path in (*self.banks, self.root / "1", self.root / "2"):
+            sign_bank(path, self.key)
+        self.releases = Releases(DirectoryPlace(self.root), [public])
+        self.releases.activate("1", self.by)
+
+    def forge(self, **changes: object) -> BankControlV1:
+        """
+        The active record with changes, as whoever can write the place but has no key puts it in its place.
+        """
+        forged = self.announced(**{"signatures": [], **changes})
+        (self.root / "active.json").write_text(forged.model_dump_json())
+        return forged

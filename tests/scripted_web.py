@@ -23,12 +23,13 @@ class Answer:
     """
     What is sent, part by part, and whether the connection stays open afterwards, and how it ends if not.
 
-    ``half_closed``: nothing more is sent, yet the connection is held until the server stops.
+    ``half_closed``: nothing more is sent, yet the connection is held until the server stops. ``notified``: TLS is told
+    that this is the end, as it should be and often is not.
     """
 
     parts: Parts
     keeps_open: bool = True
-    ends: Literal["closed", "half_closed", "reset"] = "closed"
+    ends: Literal["closed", "half_closed", "reset", "notified"] = "closed"
 
 
 def answer(status: int, body: bytes = b"", *, keeps_open: bool = True, **headers: str) -> Answer:
@@ -126,6 +127,8 @@ class ScriptedWeb:
         elif told.ends == "half_closed":
             connection.shutdown(socket.SHUT_WR)
             self.stopping.wait()
+        elif told.ends == "notified" and isinstance(connection, ssl.SSLSocket):
+            connection.unwrap()
 
 
 @contextmanager

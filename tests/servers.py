@@ -5,10 +5,12 @@ A pytest plugin (named in ``conftest.py``); tests that use it carry ``@pytest.ma
 """
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
@@ -61,6 +63,23 @@ def or_skipped(
                 raise
             pytest.skip(str(error))
         yield at
+
+
+def hold_still(pid: int) -> None:
+    """
+    Stop a process; when this returns, none of its threads runs any more. SIGCONT lets it go on.
+
+    The signal alone is no such thing: on a busy machine other threads of the process still answer for a while.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    assert eventually(lambda: set(_thread_states(pid)) == {"T"}), f"process {pid} still runs after SIGSTOP"
+
+
+def _thread_states(pid: int) -> Iterator[str]:
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        # A thread may end meanwhile; the name before its state may hold anything but ends with the last parenthesis.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield stat.read_text(errors="replace").rpartition(")")[2].split()[0]
 
 
 def eventually(condition: Callable[[], bool], *, deadline_s: float = 10.0) -> bool:

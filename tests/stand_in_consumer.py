@@ -4,6 +4,7 @@ As much of kafka-python's consumer as the source of events uses, for what a real
 
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from kafka import TopicPartition
@@ -44,6 +45,8 @@ class StandIn:
         self.on_poll: list[Any] = []
         self.commit_error: Exception | None = None
         self.stored: dict[TopicPartition, int] = {}
+        # How records are read is tested in tests/unit/test_kafka_records.py.
+        self._fetcher = SimpleNamespace(PartitionRecords=None)
         self.ends: dict[TopicPartition, int] = {}
 
     def subscribe(self, topics: Sequence[str], listener: GroupWatch) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 import structlog
 
 from schemas.verdict import ImageVerdictV1
+from worker.adapters.image_places import place_of
 from worker.adapters.image_store import build_image_store
 from worker.adapters.kafka_outbox import KafkaOutbox
 from worker.adapters.kafka_source import KafkaEventSource
@@ -30,8 +31,8 @@ from worker.flow.pipeline import Pipeline
 from worker.flow.stage_set import PipelineLimits, StageSet
 from worker.flow.storm import NO_LIMITS, StormLimits
 from worker.instruments import Instruments, open_instruments
-from worker.operation.bank_watch import bank_watching, followed
 from worker.operation.failing import retries_of, storm_of
+from worker.operation.following import bank_watching, followed
 from worker.operation.gauges import Watched
 from worker.operation.keeping import kept_embeddings
 from worker.operation.listening import listening
@@ -104,6 +105,7 @@ def running_pipeline(
         past=None if memories is None else memories.past,
         archive=None if memories is None else memories.archive,
         keep=keep,
+        place_of=partial(place_of, settings=settings.fetch),
     )
     limits = PipelineLimits(
         fetch_threads=settings.fetch.threads,
@@ -112,6 +114,7 @@ def running_pipeline(
         batch_deadline_s=settings.batch.deadline_ms / 1000,
         max_bytes=settings.flow.max_in_flight_bytes,
         recent_embeddings=settings.flow.recent_embeddings,
+        failure_known_s=settings.redis.failure_ttl_s,
         retries=retries_of(settings, versions.mode),
     )
     pipeline = Pipeline(stages, limits, clock=clock, recorder=recorder, tracer=tracer)

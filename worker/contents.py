@@ -52,3 +52,8 @@ class ContentIndex(Protocol):
         After their bytes, or a retry would not find these; and not at once, because other workers hear of the same
         deletion, each with a memory and perhaps an archive of its own.
         """
+
+    def damaged(self) -> int:
+        """
+        How many entries were found since the last call that no worker writes, and taken out. Never blocks.
+        """

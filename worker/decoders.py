@@ -62,6 +62,17 @@ def open_decoder_of(
     return ProcessDecoder(setup, lifetimes, on_end=lambda reason: recorder.count("decoders_ended_total", reason=reason))
 
 
+def open_reference_decoder(settings: Settings, preprocess: PreprocessSpec, views: ViewSpec) -> PictureDecoder:
+    """
+    The decoder of what goes into banks, isolated as configured: one look at each picture, no hash and no credentials.
+
+    Under the configured limits to format, size and time. Raises as ``open_decoder``.
+    """
+    once = {"max_frames": 1, "grey_ground": False, "perceptual_hash": False, "credentials": False}
+    decode = settings.decode.model_copy(update=once)
+    return open_decoder_of(settings.model_copy(update={"decode": decode}), preprocess, views)
+
+
 def _in_threads(settings: Settings, preprocess: PreprocessSpec, views: ViewSpec) -> PillowDecoder:
     return PillowDecoder(
         preprocess,

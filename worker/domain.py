@@ -53,7 +53,7 @@ class Origin:
     Where a record lay first, and what became of it so far: of one that is tried again.
 
     ``attempts`` counts how often its upload has failed, ``timestamp_ms`` is the first record's own; times are since the
-    epoch.
+    epoch. ``redriven``: it failed for good once, and an operator sent it again.
     """
 
     partition: Partition
@@ -61,6 +61,7 @@ class Origin:
     timestamp_ms: int | None
     attempts: int
     first_failed_at_s: float
+    redriven: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ class RawEvent:
 
     ``received_at_s`` is the worker's clock (seconds since the epoch) when it was polled. Key, value and headers are
     those of the first record; ``partition`` and ``offset`` say where it was read now, and are what is committed.
-    ``fault`` is what is wrong with a record of a retry topic that does not say where it lay first.
+    ``fault`` is what is wrong with a record that cannot be read, or with one of a retry topic that does not say where
+    it lay first; it is not ``whole`` where key, value or headers are not those that lie there.
     """
 
     partition: Partition
@@ -82,6 +84,7 @@ class RawEvent:
     received_at_s: float = 0.0
     origin: Origin | None = None
     fault: str | None = None
+    whole: bool = True
 
     @property
     def first_place(self) -> tuple[Partition, int]:

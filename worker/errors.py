@@ -6,6 +6,7 @@ verdict. Everything else in this file ends the process, each with an exit code o
 """
 
 from schemas.errors import ErrorCode, Stage, stage_of
+from worker.redaction import redact_text
 
 EXIT_OK = 0
 EXIT_FOUND = 1
@@ -13,6 +14,8 @@ EXIT_USAGE = 2
 EXIT_CANNOT_START = 3
 EXIT_CRASHED = 4
 EXIT_STORM = 5
+
+MAX_DETAIL_CHARS = 512
 
 
 class TouchstoneError(Exception):
@@ -45,6 +48,12 @@ class BankInvalid(CannotStart):
     """
 
 
+class ReadFault(CannotStart):
+    """
+    A file could not be read at this moment: nothing is known of what is in it, and trying again may help.
+    """
+
+
 class EncoderInvalid(CannotStart):
     """
     Weights, architecture or preprocessing are not what the configuration declared.
@@ -59,7 +68,7 @@ class WorkerCrashed(TouchstoneError):
 
 class DeadLetterStorm(TouchstoneError):
     """
-    So much went wrong in a row that something is wrong with all of it: nothing of it was published or committed.
+    So much went wrong that something is wrong with all of it; the message says what is neither published nor committed.
     """
 
     exit_code = EXIT_STORM
@@ -101,8 +110,8 @@ class UploadFailed(Exception):
     """
     One upload cannot be judged, for the stated reason; it becomes a failed verdict.
 
-    ``code`` is stable and part of the contract. ``detail`` is for people: at most 512 characters, never a signed URL's
-    query and never image bytes. ``stage`` is the code's own unless something better is known. ``retry_after_s`` is how
+    ``code`` is stable and part of the contract. ``detail`` is for people: at most 512 characters, redacted here, for it
+    may quote what others wrote. ``stage`` is the code's own unless something better is known. ``retry_after_s`` is how
     long whoever refused asked us to wait.
     """
 
@@ -115,9 +124,10 @@ class UploadFailed(Exception):
         http_status: int | None = None,
         retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(f"{code}: {detail}")
+        # Redacted before it is cut: of an address that was cut off one cannot tell what was secret.
+        self.detail = redact_text(detail)[:MAX_DETAIL_CHARS]
+        super().__init__(f"{code}: {self.detail}")
         self.code = code
-        self.detail = detail[:512]
         self.stage = stage if stage is not None else stage_of(code)
         self.http_status = http_status
         self.retry_after_s = retry_after_s
@@ -125,10 +135,10 @@ class UploadFailed(Exception):
 
 class EventUnreadable(Exception):
     """
-    A record of the upload topic is no upload event; it becomes a dead letter.
+    A record of the upload topic is no upload event; it becomes a dead letter. ``detail`` is as that of `UploadFailed`.
     """
 
     def __init__(self, code: ErrorCode, detail: str) -> None:
-        super().__init__(f"{code}: {detail}")
+        self.detail = redact_text(detail)[:MAX_DETAIL_CHARS]
+        super().__init__(f"{code}: {self.detail}")
         self.code = code
-        self.detail = detail[:512]

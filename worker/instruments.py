@@ -16,10 +16,12 @@ from worker.adapters.clip_encoder import load_encoder
 from worker.adapters.faiss_bank import FaissBank
 from worker.adapters.faiss_references import FaissReferences
 from worker.adapters.system_clock import SystemClock
-from worker.bank.canary_files import Canary, read_canaries
+from worker.bank.canary_files import Canary, activated_canaries, read_canaries
 from worker.bank.files import StoredBank, load_bank
 from worker.bank.fit import check_fit, check_space
 from worker.bank.leaving_out import Without, leave_out
+from worker.bank.release_checks import require_activated
+from worker.bank.settled import read_settled
 from worker.decoders import credentials_version, look_rules, open_decoder
 from worker.errors import BankInvalid, ConfigInvalid
 from worker.flow.bank_judge import BankJudge
@@ -29,7 +31,8 @@ from worker.judgement.model import FittedJudgement
 from worker.judgement.real_scores import POOLED
 from worker.judgement.store import read_judgement
 from worker.operation.active_release import ActiveRelease, active_release
-from worker.operation.canaries import try_canaries
+from worker.operation.canaries import try_canaries, try_own_canaries
+from worker.operation.quarantined import quarantined
 from worker.operation.starting_release import Refusal, starting_release
 from worker.policy import Policy, applied_rule, check_policy_fits, load_policy, shipped_policy
 from worker.ports import Bank, Encoder, PictureDecoder, Recorder
@@ -137,10 +140,13 @@ def open_instruments(settings: Settings, recorder: Recorder) -> Instruments:
     policy = load_policy(policy_path(settings.policy))
     start = starting_release(settings)
     if start is None:
-        read = _read(settings, read_bank(bank_path(settings), settings.bank.trusted_keys), policy)
+        read = _read(settings, configured_bank(settings), policy)
         encoder = load_encoder(settings.encoder, recorder=recorder)
         decoder = open_decoder(settings, encoder, read.stored.views, recorder=recorder)
-        return _assembled(read, encoder, decoder, settings)
+        opened = _assembled(read, encoder, decoder, settings)
+        canaries = read_canaries(bank_path(settings), read.stored.manifest)
+        try_own_canaries(trial_judge(opened), canaries, settings.bank)
+        return opened
     # Banks are tried beside the one in use, with this encoder and in another thread.
     shared = SharedEncoder(load_encoder(settings.encoder, recorder=recorder))
     opening = _Opening(settings, policy, shared, recorder)
@@ -157,16 +163,16 @@ class _Opening:
 
 def _of_release(opening: _Opening, active: ActiveRelease, refusal: Refusal | None) -> Instruments:
     settings, encoder = opening.settings, opening.encoder
-    whole = read_bank(active.folder, settings.bank.trusted_keys)
+    whole = read_release(active.folder, active.control, settings.bank.trusted_keys)
     read = _read(settings, left_out(whole, Without.of(active.control)), opening.policy)
     decoder = open_decoder(settings, encoder, read.stored.views, recorder=opening.recorder)
     opened = _assembled(read, encoder, decoder, settings)
-    canaries = () if active.control.canaries_sha256 is None else read_canaries(active.folder, whole.stored.manifest)
+    canaries = activated_canaries(active.folder, whole.stored.manifest, active.control.canaries_sha256)
     try_canaries(
         trial_judge(opened),
         canaries,
         active.control,
-        agreement=settings.bank.canary_agreement,
+        wanted=settings.bank,
         whole=lambda: trial_judge(open_release(opened.beside, settings, whole, Without())),
     )
     return replace(opened, release=OpenRelease(active.control, whole, canaries, refusal))
@@ -223,10 +229,29 @@ def read_bank(path: Path, trusted: Collection[str] = ()) -> WholeBank:
     """
     A bank's files with its judgement, every check done that needs no encoder; signed by a ``trusted`` key, if any are.
 
-    Raises ``BankInvalid``.
+    One that is replaced while it is read is read once more. Raises ``BankInvalid``.
     """
-    stored = load_bank(path, trusted)
-    return WholeBank(stored, judgement_of(stored, path))
+    return read_settled(path, lambda: WholeBank(stored := load_bank(path, trusted), judgement_of(stored, path)))
+
+
+def read_release(folder: Path, control: BankControlV1, trusted: Collection[str] = ()) -> WholeBank:
+    """
+    As ``read_bank``, of a release that was verified; one that was exchanged since is refused. Raises ``BankInvalid``.
+    """
+    whole = read_bank(folder, trusted)
+    require_activated(control, whole.stored.manifest_sha256)
+    return whole
+
+
+def configured_bank(settings: Settings) -> WholeBank:
+    """
+    The bank that the settings name, without what the operator keeps from judging. Raises as ``bank_path``.
+    """
+    active = active_release(settings)
+    if active is None:
+        whole = read_bank(bank_path(settings), settings.bank.trusted_keys)
+        return left_out(whole, quarantined(settings, whole.stored))
+    return left_out(read_release(active.folder, active.control, settings.bank.trusted_keys), Without.of(active.control))
 
 
 def left_out(whole: WholeBank, left: Without) -> WholeBank:
@@ -276,13 +301,10 @@ def _assembled(read: _Read, encoder: Encoder, decoder: PictureDecoder, settings:
 
 def bank_path(settings: Settings) -> Path:
     """
-    Where the bank is: as configured, of a place of releases the active one; else the one of the starter encoder.
+    Where the bank is that is no release: as configured, else the one of the starter encoder.
 
     Raises ``ConfigInvalid`` for another encoder without a bank: only vectors of one encoder can be compared.
     """
-    active = active_release(settings)
-    if active is not None:
-        return active.folder
     if settings.bank.path is not None:
         return settings.bank.path
     if settings.encoder.model == STARTER and settings.encoder.checkpoint is None:

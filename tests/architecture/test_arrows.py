@@ -12,6 +12,9 @@ FILES = sorted([*(ROOT / "worker").rglob("*.py"), *(ROOT / "schemas").rglob("*.p
 
 CLIENTS = {
     "kafka": {"worker/adapters/kafka_", "worker/dev/probes.py"},
+    "lz4": {"worker/adapters/kafka_codecs.py"},
+    "snappy": {"worker/adapters/kafka_codecs.py"},
+    "zstandard": {"worker/adapters/kafka_codecs.py"},
     "redis": {"worker/adapters/redis_", "worker/dev/probes.py"},
     "faiss": {"worker/adapters/faiss_"},
     "torch": {
@@ -52,6 +55,7 @@ CORE = {
     "outcomes",
     "ports",
     "policy",
+    "redaction",
     "metric_names",
     "shipped",
     "spans",

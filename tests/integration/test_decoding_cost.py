@@ -1,7 +1,8 @@
 """
 What decoding in processes costs beside decoding in threads: CPU time and the clock for the same megapixel JPEGs.
 
-TOUCHSTONE_DECODING_ROUNDS asks for more rounds than usual. The ratios are printed (``pytest -s``).
+Both are bounded: where the encoder has the other cores, CPU time is throughput. TOUCHSTONE_DECODING_ROUNDS asks for
+more rounds than usual. The ratios are printed (``pytest -s``).
 """
 
 import os
@@ -27,9 +28,13 @@ ROUNDS = int(os.environ.get("TOUCHSTONE_DECODING_ROUNDS", "5"))
 PICTURES = 60
 THREADS = 2
 MOST = 1.10
-"""The bound on a quiet machine, by the clock: the cost in throughput. CPU time is printed beside it."""
+"""The bound on a quiet machine, by the clock: what is promised is throughput."""
+MOST_CPU = 1.15
+"""In CPU time there, which is throughput where the encoder has the other cores; about 1.07 to 1.10 were seen."""
 BUSY_MOST = 1.50
 """By the clock where others use the cores: the noise is larger than the cost."""
+BUSY_MOST_CPU = 1.20
+"""In CPU time there: caches are shared. With memory that the kernel clears for each picture anew it is 1.32."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 SETUP = Setup(
@@ -76,24 +81,28 @@ def cpu_s(decoder: PictureDecoder) -> float:
     return time.process_time() + sum(int(stat[11]) + int(stat[12]) for stat in stats) / TICKS_PER_S
 
 
-def is_quiet() -> bool:
+def pair(here: PictureDecoder, children: PictureDecoder, files: Sequence[bytes], *, turned: bool) -> tuple[Took, Took]:
     """
-    Whether there are cores for both sides: one that waits on the other needs no second.
+    What the files take in threads, and in processes; the latter measured first where ``turned``.
     """
-    return os.getloadavg()[0] < (os.cpu_count() or 1) / 2
+    if turned:
+        processes = took(children, files)
+        return took(here, files), processes
+    return took(here, files), took(children, files)
 
 
 def test_processes_cost_little() -> None:
     """
-    Rounds of both in turns over the same files: the median of the ratios is within the bound.
+    Pairs of rounds over the same files, each side first in every other: the medians of both ratios are within bounds.
     """
-    quiet = is_quiet()
+    load = os.getloadavg()[0]
+    quiet = load < (os.cpu_count() or 1) / 2  # cores for both sides: one that waits on the other needs no second
     files = [encoded(photograph(1152, 864, seed=seed), "JPEG", quality=90) for seed in range(PICTURES)]
     here, children = open_decoder(SETUP), ProcessDecoder(SETUP, Lifetimes(THREADS, LONG_S, 1 << 20))
     try:
         for decoder in (here, children):
             took(decoder, files[:8])
-        rounds = [(took(here, files), took(children, files)) for _ in range(ROUNDS)]
+        rounds = [pair(here, children, files, turned=bool(number % 2)) for number in range(ROUNDS)]
     finally:
         children.close()
     by_clock = statistics.median(processes.clock_s / threads.clock_s for threads, processes in rounds)
@@ -106,7 +115,8 @@ def test_processes_cost_little() -> None:
         print(f"\nin {name}: {clock_ms:.2f} ms by the clock, {cpu_ms:.2f} ms of CPU time a picture")  # noqa: T201 - the measurement is what this is for
     print(  # noqa: T201 - likewise
         f"{ROUNDS} rounds of {PICTURES} JPEGs of 1152 x 864, {THREADS} threads, a {'quiet' if quiet else 'busy'} "
-        f"machine: processes take {by_clock:.3f} times as long, and {by_cpu:.3f} times the CPU time"
+        f"machine (load {load:.1f}): processes take {by_clock:.3f} times as long, and {by_cpu:.3f} times the CPU time"
     )
 
     assert by_clock <= (MOST if quiet else BUSY_MOST)
+    assert by_cpu <= (MOST_CPU if quiet else BUSY_MOST_CPU)

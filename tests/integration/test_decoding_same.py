@@ -81,7 +81,6 @@ def agree(one: DecodedPicture | tuple[str, str], other: DecodedPicture | tuple[s
 
 @pytest.mark.shared_data
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF", "ignore:Invalid APNG")
 def test_odd_files_come_out_the_same(shared_data: Path, children: Rig, here: PillowDecoder) -> None:
     """
     Pixels, crops, statistics, hashes, credentials and warnings to the last bit, or the same failure in the same words.

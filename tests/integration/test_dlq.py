@@ -18,6 +18,7 @@ from schemas.errors import ErrorCode
 from schemas.retry import HEADERS, read_marks, without_marks
 from tests.builders import a_raw_event, upload_data
 from tests.command_line import Ran, Touchstone, command_line
+from tests.hostile_batches import BytesName
 from tests.platform_side import DEADLINE_S
 from worker.adapters.kafka_collection import collect
 from worker.adapters.kafka_topics import create_for_a_while
@@ -260,6 +261,33 @@ def test_what_was_cut_short_is_read_from_where_it_lies(settings: KafkaSettings, 
     assert ran.json["refused"][0]["at"].endswith("-77")
     assert "no longer" in ran.json["refused"][0]["why"]
     assert (sent.key, sent.value, without_marks(sent.headers)) == (b"k", value, whole.headers)
+
+
+def test_what_no_client_can_write_again_is_refused(settings: KafkaSettings, dlq: Touchstone) -> None:
+    """
+    A record with a header name that is no UTF-8 would come back as another one: nothing of it is sent.
+    """
+    with closing(KafkaProducer(bootstrap_servers=settings.bootstrap_servers, acks="all")) as producer:
+        sent = producer.send(
+            settings.topics.uploads, key=b"k", value=b"{}", headers=[(BytesName(b"\xff"), b"1")], partition=0
+        )
+        stored = sent.get(DEADLINE_S)
+    place = {"partition": Partition(settings.topics.uploads, 0), "offset": stored.offset}
+    raw = RawEvent(
+        **place,
+        key=b"k",
+        value=b"{}",
+        headers=(("\\xff", b"1"),),
+        timestamp_ms=stored.timestamp,
+        fault="x",
+        whole=False,
+    )
+    publish(settings, [unreadable(raw)])
+    ran = dlq("redrive", "--yes", "--json")
+
+    assert (ran.code, ran.json["sent"]) == (EXIT_FOUND, 0)
+    assert "header name: found b'\\xff'" in ran.json["refused"][0]["why"]
+    assert in_topic(settings, settings.topics.retries(1)[0]) == []
 
 
 def test_the_newest_letter_of_a_record_is_sent_at_the_rate(settings: KafkaSettings, dlq: Touchstone) -> None:

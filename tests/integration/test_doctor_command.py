@@ -106,7 +106,7 @@ def test_a_good_deployment_and_a_spoilt_one(
     assert GOOD == {name for name, one in found.items() if one["status"] == "ok"} - {"redis"}
     # A Redis for development has no limit of memory.
     assert found["redis"]["status"] in {"ok", "warning"}
-    assert {"shadow", "disk", "canaries"} == {name for name, one in found.items() if one["status"] == "skipped"}
+    assert {"s3", "shadow", "disk", "canaries"} == {name for name, one in found.items() if one["status"] == "skipped"}
     assert ["topics"] == [name for name, one in later.items() if one.status == "failed"]
     assert f"no topic {names[1]}" in later["topics"].text
     assert "touchstone topics apply" in later["topics"].advice

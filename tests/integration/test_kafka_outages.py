@@ -9,11 +9,13 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from tests.kafka_reader import DEADLINE_S, Reader
 from tests.kafka_worlds import RealWorld, poll_until, release
+from tests.servers import hold_still
 from worker.dev.kafka_server import EmbeddedKafka
 from worker.domain import Partition
 from worker.errors import PublishFailed
@@ -35,7 +37,7 @@ def standing_still(server: EmbeddedKafka) -> Iterator[None]:
     """
     The broker takes connections and answers nobody while inside.
     """
-    os.kill(server.pid, signal.SIGSTOP)
+    hold_still(server.pid)
     try:
         yield
     finally:
@@ -102,7 +104,7 @@ def test_a_transaction_that_nobody_finishes_fails_in_time(own_kafka: EmbeddedKaf
     """
     After publish_timeout_s it is given up; its successor answers the same upload, and that is seen once.
     """
-    limits = {"publish_timeout_s": 2.0, "transaction_timeout_s": 1.5, "transaction_interval_s": 0.1}
+    limits: dict[str, Any] = {"publish_timeout_s": 2.0, "transaction_timeout_s": 1.5, "transaction_interval_s": 0.1}
     with RealWorld(own_kafka.bootstrap_servers, topic_name, **limits) as world:
         outbox = world.outbox("worker-1")
         partition = Partition(world.uploads, 0)

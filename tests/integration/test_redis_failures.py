@@ -7,7 +7,7 @@ Whatever happens, asking and telling return, in time, and raise nothing.
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 
 import pytest
@@ -30,18 +30,24 @@ def own_redis() -> Iterator[EmbeddedRedis]:
 
 
 @contextmanager
-def speaking(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
+def speaking(answer: bytes | Sequence[bytes] | Callable[[bytes], bytes]) -> Iterator[tuple[str, list[bytes]]]:
     """
-    A server that gives this answer to everything: its URL, and what it was sent.
+    A server that gives this answer to everything, or what is answered to it: its URL, and what it was sent.
+
+    Of several pieces each comes a while after the one before.
     """
     heard: list[bytes] = []
+    ended = threading.Event()
 
     def converse(connection: socket.socket) -> None:
         with connection:
             try:
                 while told := connection.recv(65536):
                     heard.append(told)
-                    connection.sendall(answer)
+                    said = answer(told) if callable(answer) else answer
+                    for piece in [said] if isinstance(said, bytes) else said:
+                        connection.sendall(piece)
+                        ended.wait(0 if isinstance(said, bytes) else 0.005)
             except OSError:
                 pass  # the client hung up
 
@@ -56,6 +62,7 @@ def speaking(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=serve, daemon=True).start()
         yield f"redis://127.0.0.1:{listening.getsockname()[1]}/0", heard
+        ended.set()
         listening.shutdown(socket.SHUT_RDWR)
 
 

@@ -112,8 +112,8 @@ def test_a_write_that_timed_out_is_asked_after_with_the_next(
     execute = Pipeline.execute
     with monkeypatch.context() as patched:
 
-        def lose_the_answer(pipeline: Pipeline) -> list[object]:
-            execute(pipeline)
+        def lose_the_answer(pipeline: Pipeline, *, raise_on_error: bool) -> list[object]:
+            execute(pipeline, raise_on_error)
             raise RedisTimeout("too late")
 
         patched.setattr(Pipeline, "execute", lose_the_answer)

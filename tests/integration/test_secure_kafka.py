@@ -223,8 +223,9 @@ PLAIN = dict.fromkeys(("sasl_mechanism", "sasl_username", "sasl_password", *NO_F
             "TLS",
         ),
         (PLAIN, "set kafka.security_protocol to SSL or SASL_SSL"),
+        ({"bootstrap_servers": "those without TLS"}, "set kafka.security_protocol to SASL_PLAINTEXT"),
     ],
-    ids=["password", "user", "mechanism", "authority", "no authority", "no certificate", "no TLS", "plain"],
+    ids=["password", "user", "mechanism", "authority", "no authority", "no certificate", "no TLS", "plain", "TLS"],
 )
 def test_whoever_is_refused_is_told_why(secured: Secured, changes: dict[str, Any], said: str) -> None:
     """
@@ -232,6 +233,8 @@ def test_whoever_is_refused_is_told_why(secured: Secured, changes: dict[str, Any
     """
     if changes.get("ssl_cafile") == "strangers":
         changes = changes | {"ssl_cafile": secured.strangers.cafile}
+    if "bootstrap_servers" in changes:
+        changes = changes | {"bootstrap_servers": secured.kafka.bootstrap_servers}
     with pytest.raises(CannotStart) as refused:
         require_topics(secured.settings(**changes), ["uploads"], timeout_s=3.0)
 

@@ -18,7 +18,7 @@ from redis import Redis
 from schemas.uploaded import TYPE
 from tests.leaks import found_in, text_of, text_of_bytes, without_original
 from tests.outcome_reader import Outcome
-from tests.platform_side import Event, Published, inline, upload_event
+from tests.platform_side import Event, Headers, Published, inline, upload_event
 from tests.scripted_web import ScriptedWeb, answer, scripted_web, tls_for
 from tests.secured_rig import Files, authority, certified, written
 from tests.span_collector import SpanCollector
@@ -26,7 +26,7 @@ from tests.worker_rig import START_DEADLINE_S, Instruments, WorkerProcess, Worke
 from worker.dev.kafka_secured import SecuredListener
 from worker.dev.kafka_server import EmbeddedKafka
 from worker.dev.redis_server import EmbeddedRedis
-from worker.telemetry.redaction import MASK
+from worker.redaction import MASK
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(500)]
 
@@ -104,6 +104,8 @@ def uploads(web: ScriptedWeb) -> list[Event]:
     refs["garbage"] = inline(OF_EVENTS["what is no image"].encode() * 20)
     refs["bucket"] = {"kind": "s3", "profile": "media", "bucket": "other", "key": f"{secret_path}/cat.jpg"}
     refs["object"] = {"kind": "s3", "profile": "media", "bucket": "uploads", "key": f"{secret_path}/cat.jpg"}
+    refs["no kind"] = {"kind": f"cdn.example/a{query}"}
+    refs["no scheme"] = {"kind": "https", "url": f"1https://h/x{query}"}
     refs["unknown"] = {"kind": "ftp", "url": f"ftp://host/x?{OF_EVENTS['a field of no event']}"}
     headers = upload_event("none", {}).headers
     broken = f'{{"content_id": "broken", "url": "https://h/x?sig={OF_EVENTS["a broken event"]}"'.encode()
@@ -111,11 +113,19 @@ def uploads(web: ScriptedWeb) -> list[Event]:
     assert TYPE in {value.decode() for _, value in headers}
     return [
         *(upload_event(name, ref) for name, ref in refs.items()),
+        *(Event(name.encode(), b"{}", spoilt(headers, name, f"/a{query}")) for name in ("ce_type", "ce_time")),
         Event(b"broken", broken, headers),
         Event(b"odd", odd, headers),
         Event(b"bytes", picture(OF_EVENTS["an image's comment"]), headers),
         Event(b"bare", broken),
     ]
+
+
+def spoilt(headers: Headers, name: str, value: str) -> Headers:
+    """
+    The headers, with another value of one.
+    """
+    return tuple((dict(headers) | {name: value.encode()}).items())
 
 
 def routes(web: ScriptedWeb) -> None:
@@ -203,7 +213,7 @@ def sets_of(kafka: EmbeddedKafka, files: Files, web: ScriptedWeb) -> list[str]:
     return [
         *files.sets("kafka"),
         *(f"{key}={json.dumps(value)}" for key, value in texts.items()),
-        'fetch.http.web.hosts=["localhost"]',
+        f'fetch.http.web.hosts=["localhost:{web.port}"]',
         'fetch.s3.media.buckets=["uploads"]',
         "fetch.allow_private_addresses=true",
         "http.enabled=true",

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 from redis import Redis
+from redis.exceptions import RedisError
 
 from schemas.errors import ErrorCode
 from tests.platform_side import inline, small_jpeg, upload_event
@@ -23,6 +24,8 @@ from tests.tls_relay import tls_in_front_of
 from tests.watched_cache import Watched
 from tests.worker_rig import WorkerRig
 from worker.adapters.redis_contents import RedisContents
+from worker.adapters.redis_wire import VALUE_LIMIT_BYTES
+from worker.adapters.sighting_codec import scopes_key
 from worker.contents import ContentName
 from worker.dev.redis_server import EmbeddedRedis
 from worker.dev.servers import RedisAt
@@ -73,11 +76,11 @@ def documented_user(namespace: str) -> list[str]:
 
 def as_user(redis: EmbeddedRedis, rules: list[str]) -> str:
     """
-    The address of a user who may do just this.
+    The address of a user who may do just this, in a database that is not the first.
     """
     with closing(Redis.from_url(redis.url)) as root:
         root.execute_command("ACL", "SETUSER", "touchstone", "reset", *rules)  # type: ignore[no-untyped-call]  # redis-py
-    return f"redis://touchstone:{PASSWORD}@127.0.0.1:{port_of(redis)}/0"
+    return f"redis://touchstone:{PASSWORD}@127.0.0.1:{port_of(redis)}/1"
 
 
 def found_alike(found: Mapping[ContentHash, Sighting | ErrorCode] | None, *names: ContentHash) -> bool:
@@ -89,9 +92,9 @@ def found_alike(found: Mapping[ContentHash, Sighting | ErrorCode] | None, *names
     return all(isinstance(one, Sighting) and same(one, a_sighting(name)) for name, one in found.items())
 
 
-def work(url: str, namespace: str) -> list[str]:
+def work(url: str, namespace: str, root: Redis) -> list[str]:
     """
-    All that a worker does in Redis; what was refused.
+    All that a worker does in Redis, where ``root`` has spoilt something; what was refused.
     """
     with closing(Watched(url, namespace=namespace, breaker_failures=100)) as watched:
         contents = RedisContents(watched.settings, keep_s=600)
@@ -99,18 +102,28 @@ def work(url: str, namespace: str) -> list[str]:
         watched.cache.recall([CAT])
         watched.remember(CAT)
         refused = [] if found_alike(watched.cache.recall([CAT]), CAT) else ["recall"]
+        scopes = scopes_key(namespace=namespace)
+        root.setrange(watched.keys(CAT)[0], VALUE_LIMIT_BYTES, b"x")
+        root.sadd(scopes, b"\xff")
+        watched.cache.recall([CAT])
+        refused += ["repair"] if root.exists(watched.keys(CAT)[0]) else []
         steps: dict[str, Callable[[], object]] = {
             "note": lambda: contents.note([(CONTENT, CAT)]),
             "mark_gone": lambda: contents.mark_gone([CONTENT]),
             "bytes_of": lambda: contents.bytes_of([CONTENT]),
             "let_go": lambda: contents.let_go([CONTENT]),
             "forget": lambda: contents.forget([CAT]),
+            # Asked only of sets that are not read in time.
+            "sizes": lambda: contents._too_large([scopes]),
         }
         for name, step in steps.items():
             try:
                 step()
-            except StoreUnavailable:
+            except (StoreUnavailable, RedisError):
                 refused.append(name)
+        members: object = root.smembers(scopes)
+        refused += ["clearing"] if isinstance(members, set) and b"\xff" in members else []
+        root.delete(scopes)
         contents.close()
         return refused
 
@@ -123,11 +136,14 @@ def test_exactly_the_documented_user_suffices(own_redis: EmbeddedRedis) -> None:
     rules = documented_user(namespace)
     # PING spares a refusal in Redis's own log, and is asked by `touchstone doctor`.
     commands = [word for word in rules if word.startswith("+") and word != "+ping"]
-    whole = work(as_user(own_redis, rules), namespace)
-    without = {one: work(as_user(own_redis, [word for word in rules if word != one]), namespace) for one in commands}
+    with closing(Redis.from_url(own_redis.url.rpartition("/")[0] + "/1")) as root:
+        whole = work(as_user(own_redis, rules), namespace, root)
+        without = {
+            one: work(as_user(own_redis, [word for word in rules if word != one]), namespace, root) for one in commands
+        }
 
     assert [] == whole
-    assert 7 == len(commands)
+    assert 11 == len(commands)
     assert [] == [command for command, refused in without.items() if not refused]
 
 
@@ -289,6 +305,7 @@ def test_a_whole_worker_over_all_of_it(
     """
     keys = tmp_path / "keys"
     keys.write_text(KEYS[0], encoding="ascii")
+    keys.chmod(0o600)
     rig = new_rig(redis_url=own_redis.url).create_topics(1)
     url = as_user(own_redis, documented_user(rig.settings.redis.namespace))
     with tls_in_front_of(port_of(own_redis), asks_for_certificate=True) as port:

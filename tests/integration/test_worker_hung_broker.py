@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.platform_side import DEADLINE_S, inline, small_jpeg, upload_event
-from tests.servers import eventually
+from tests.servers import eventually, hold_still
 from tests.worker_rig import Instruments, WorkerRig
 from worker.dev.kafka_server import EmbeddedKafka
 from worker.dev.servers import RedisAt
@@ -39,7 +39,7 @@ def test_a_hanging_broker_does_not_hold_a_drain(
         worker.until_started()
         rig.publish([upload_event(f"upload-{number}", inline(small_jpeg(number))) for number in range(50)])
         assert eventually(lambda: bool(worker.logged("batch.released")), deadline_s=DEADLINE_S), worker.text()
-        os.kill(own_kafka.pid, signal.SIGSTOP)
+        hold_still(own_kafka.pid)
         try:
             began_s = time.monotonic()
             worker.signal(signal.SIGTERM)

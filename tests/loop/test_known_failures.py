@@ -7,9 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from schemas.errors import ErrorCode
+from tests.fake_outcomes import ManualClock
 from tests.loop_rig import Tuning, Worker
 from tests.loop_world import World, each, eventually
 from worker.errors import UploadFailed
+from worker.flow.single_flight import FAILURE_KNOWN_S
 from worker.flow.unreadable import LASTING
 
 CAT = "cat.png"
@@ -56,7 +58,7 @@ def test_the_next_upload_of_unreadable_bytes_fails_at_once(world: World, code: E
 
 def test_another_worker_knows_it_too(world: World) -> None:
     """
-    Through the shared cache; twins that board meanwhile share the answer, and the next ones are told by the process.
+    Through the shared cache, whoever asks: only that knows how long the failure is still to be held against the bytes.
     """
     first = Worker(world)
     first.seams.fail("decode", CAT, TORN)
@@ -70,7 +72,7 @@ def test_another_worker_knows_it_too(world: World) -> None:
 
     assert each(("first", "second", "third"), "DECODE_TRUNCATED") == world.ends()
     assert [] == other.seams.passed("decode")
-    assert {"second": ("hit", "redis"), "third": ("hit", "process")}.items() <= statuses(world).items()
+    assert {"second": ("hit", "redis"), "third": ("hit", "redis")}.items() <= statuses(world).items()
 
 
 @pytest.mark.parametrize(
@@ -88,6 +90,22 @@ def test_what_may_go_otherwise_is_tried_anew(world: World, code: ErrorCode) -> N
     worker.finish()
 
     assert {"first": [code], "again": ["judged"]} == world.ends()
+
+
+def test_after_its_time_it_is_tried_anew() -> None:
+    """
+    A worker without a cache does not hold it against the bytes for longer than one with a cache.
+    """
+    clock = ManualClock()
+    world = World(clock=clock)
+    worker = Worker(world, Tuning(cached=False, batch_size=1))
+    worker.seams.fail("decode", CAT, TORN, times=1)
+    for name, now_s in (("first", 0.0), ("within", FAILURE_KNOWN_S - 1), ("after", FAILURE_KNOWN_S)):
+        clock.now_s = now_s
+        judged(world, worker, name)
+    worker.finish()
+
+    assert {"first": [TORN.code], "within": [TORN.code], "after": ["judged"]} == world.ends()
 
 
 def test_what_is_forgotten_is_tried_anew(world: World) -> None:

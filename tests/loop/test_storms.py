@@ -1,5 +1,7 @@
 """
 Dead letters that come in a storm: held back, and the worker stops before one of them is published.
+
+Which letters count is in ``test_storm_letters.py``, restarts are in ``test_storm_restarts.py``.
 """
 
 import json
@@ -16,7 +18,7 @@ from worker.flow.storm import StormLimits
 
 LONG_S = 1000.0
 IN_A_ROW = StormLimits(consecutive=5, hold_s=LONG_S)
-BROKEN = UploadFailed(ErrorCode.FETCH_TOO_LARGE, "too large")
+BROKEN = UploadFailed(ErrorCode.FETCH_UPSTREAM, "the store answered 503")
 GONE = UploadFailed(ErrorCode.FETCH_NOT_FOUND, "gone")
 
 
@@ -51,24 +53,8 @@ def test_a_storm_stops_the_worker_before_any_of_it_is_published(world: World, de
     assert each(good, "judged") == world.ends()
     assert [] == world.dead_letters()
     assert 3 == world.committed()
-    told = ("5 uploads in a row", "FETCH_TOO_LARGE", "uploads-0 offsets 3 to 7", "storm.consecutive")
+    told = ("5 uploads in a row", "FETCH_UPSTREAM", "uploads-0 offsets 3 to 7", "storm.consecutive")
     assert [] == [words for words in told if words not in str(fault)]
-
-
-def test_restarts_in_a_storm_publish_nothing(world: World) -> None:
-    """
-    A supervisor that starts the worker again and again drains no topic into dead letters.
-    """
-    bad = names("bad", 12)
-    world.publish(*bad)
-    for restart in range(3):
-        worker = Worker(world, Tuning(storm=IN_A_ROW), name=f"start {restart}")
-        spoilt(worker, bad)
-        fault = worker.start().fault()
-        worker.source.close()
-
-        assert isinstance(fault, DeadLetterStorm)
-        assert ([], [], 0) == (world.verdicts(), world.dead_letters(), world.committed())
 
 
 def test_a_good_outcome_releases_what_was_held_back(world: World) -> None:
@@ -87,7 +73,24 @@ def test_a_good_outcome_releases_what_was_held_back(world: World) -> None:
 
     assert [] == before
     assert [*bad, "good", *more, "better"] == world.judged()
-    assert {name: ["FETCH_TOO_LARGE"] for name in [*bad, *more]} == world.letters_beside()
+    assert {name: ["FETCH_UPSTREAM"] for name in [*bad, *more]} == world.letters_beside()
+
+
+def test_a_good_outcome_of_another_partition_releases_it_too(world: World) -> None:
+    """
+    Letters at the end of a quiet partition do not wait for its own next upload.
+    """
+    worker = Worker(world, Tuning(storm=IN_A_ROW))
+    bad = names("bad", 4)
+    spoilt(worker, bad)
+    world.publish(*bad, partition=1)
+    worker.step_until(lambda: worker.loop.progress().withheld == len(bad))
+    before = world.dead_letters()
+    world.publish("good", partition=2)
+    worker.finish()
+
+    assert [] == before
+    assert each(bad, "FETCH_UPSTREAM") | each(["good"], "judged") == world.ends()
 
 
 def test_what_was_held_long_enough_is_published(world: World) -> None:
@@ -99,13 +102,13 @@ def test_what_was_held_long_enough_is_published(world: World) -> None:
     world.publish(*names("bad", 3))
     worker.finish()
 
-    assert each(names("bad", 3), "FETCH_TOO_LARGE") == world.ends()
+    assert each(names("bad", 3), "FETCH_UPSTREAM") == world.ends()
     assert 3 == len(world.dead_letters())
 
 
 def test_a_slow_storm_is_one_too(world: World) -> None:
     """
-    Letters that were published one by one still count: the fifth in a row is not published.
+    Letters that were published one by one still count: the fifth in a row is not published, and the message says so.
     """
     worker = Worker(world, Tuning(storm=StormLimits(consecutive=5, hold_s=0.005)))
     bad = names("bad", 5)
@@ -117,7 +120,9 @@ def test_a_slow_storm_is_one_too(world: World) -> None:
     fault = worker.start().fault()
 
     assert isinstance(fault, DeadLetterStorm)
-    assert each(bad[:4], "FETCH_TOO_LARGE") == world.ends()
+    assert each(bad[:4], "FETCH_UPSTREAM") == world.ends()
+    assert "4 of them were published before this" in str(fault)
+    assert "to be read again: uploads-0 offsets 4 (1)" in str(fault)
 
 
 def test_what_nobody_can_mend_is_no_storm(world: World) -> None:
@@ -155,7 +160,7 @@ def test_records_that_are_no_events_are_a_storm_too(world: World) -> None:
 
 def test_too_large_a_share_is_a_storm(world: World) -> None:
     """
-    Bad uploads among good ones stop the worker once they are more than their share of a full window.
+    Bad uploads among good ones stop the worker once they are more than their share of a window, full or not.
     """
     worker = Worker(world, Tuning(storm=StormLimits(share=0.4, window=10, hold_s=LONG_S)))
     spoilt(worker, names("bad", 12))
@@ -165,22 +170,40 @@ def test_too_large_a_share_is_a_storm(world: World) -> None:
 
     assert isinstance(fault, DeadLetterStorm)
     assert "5 of the last 10 outcomes" in str(fault)
+    assert "4 of them were published before this" in str(fault)
     assert "storm.share" in str(fault)
     assert 9 == world.committed()
 
 
-def test_partitions_count_apart(world: World) -> None:
+def test_partitions_count_together(world: World) -> None:
     """
-    Letters of several partitions make no run: each waits for the good outcomes of its own.
+    A run is of the whole worker: an outage stops it as soon, over however many partitions its uploads are spread.
     """
-    worker = Worker(world, Tuning(storm=StormLimits(consecutive=3, hold_s=0.02)))
+    worker = Worker(world, Tuning(storm=StormLimits(consecutive=6, hold_s=LONG_S)))
     for partition in range(3):
         bad = names(f"bad{partition}-", 2)
         spoilt(worker, bad)
         world.publish(*bad, partition=partition)
-    worker.finish()
+    fault = worker.start().fault()
 
-    assert 6 == len(world.dead_letters())
+    assert isinstance(fault, DeadLetterStorm)
+    assert "6 uploads in a row" in str(fault)
+    assert "uploads-0 offsets 0 to 1 (2), uploads-1 offsets 0 to 1 (2), uploads-2 offsets 0 to 1 (2)" in str(fault)
+    assert [] == world.dead_letters()
+
+
+def test_a_worker_that_judges_in_one_partition_is_not_stopped_by_another(world: World) -> None:
+    """
+    Letters pile up in one partition; with a good outcome in another after each, no number of them is a storm.
+    """
+    worker = Worker(world, Tuning(storm=IN_A_ROW))
+    for number in range(12):
+        spoilt(worker, [f"bad{number}"])
+        world.publish(f"bad{number}", partition=1)
+        world.publish(f"good{number}", partition=2)
+        worker.step_until(lambda: world.all_answered() and world.all_committed())
+
+    assert 12 == len(world.dead_letters())
 
 
 def test_back_pressure_holds_meanwhile(world: World) -> None:
@@ -193,7 +216,7 @@ def test_back_pressure_holds_meanwhile(world: World) -> None:
     world.publish(*bad)
     worker.finish()
 
-    assert each(bad, "FETCH_TOO_LARGE") == world.ends()
+    assert each(bad, "FETCH_UPSTREAM") == world.ends()
     assert max(worker.source.rooms) <= 3
 
 

@@ -16,7 +16,7 @@ from worker.app import build_loop, running_pipeline
 from worker.doctor.port import http as doctor_http
 from worker.domain import Partition
 from worker.instruments import Instruments, open_instruments
-from worker.operation.bank_watch import followed
+from worker.operation.following import followed
 from worker.operation.gauges import Watched
 from worker.operation.serving import Serving, serving
 from worker.ports import Standing

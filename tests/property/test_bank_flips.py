@@ -3,7 +3,7 @@ One flipped bit, anywhere in a bank, a release or the records of a place: refuse
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from tests.bank_builders import a_source, build_small
 from tests.fake_teacher import Fitted
-from tests.release_worlds import BY, canaries_of
+from tests.release_worlds import canaries_of
 from worker.bank.canary_files import read_canaries
 from worker.bank.files import load_bank
 from worker.bank.manifest import CANARY_FILES, JUDGEMENT_FILES, MANIFEST, MANIFEST_SUM, SIGNATURE
 from worker.bank.release import with_judgement
 from worker.bank.release_place import DirectoryPlace
-from worker.bank.releases import Releases
+from worker.bank.releases import Issuer, Releases
 from worker.bank.signature import public_key, signed
 from worker.errors import BankInvalid
 
@@ -48,6 +48,7 @@ class World:
     release: Path
     place: Path
     trusted: tuple[str, ...]
+    by: Issuer
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +65,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     releases = Releases(DirectoryPlace(folder / "place"), trusted)
     (folder / "canaries").mkdir()
     releases.publish(folder / "bank", "one", canaries=canaries_of(folder / "bank", folder))
-    releases.activate("one", BY)
-    return World(releases, folder / "place" / "one", folder / "place", trusted)
+    by = Issuer("a test", key=key)
+    releases.activate("one", by)
+    return World(releases, folder / "place" / "one", folder / "place", trusted, by)
 
 
 def flipped(path: Path, place: float, bit: int) -> Iterator[None]:
@@ -107,7 +109,7 @@ def test_no_flipped_bit_of_a_bank_is_loaded(world: World, name: str, place: floa
     """
     for _ in flipped(world.release / name, place, bit):
         with pytest.raises(BankInvalid, match=name.replace(".", r"\.")):
-            read_all(World(world.releases, world.release, world.place, ()))
+            read_all(replace(world, trusted=()))
 
 
 @given(names, places, st.integers(0, BITS - 1))
@@ -132,7 +134,7 @@ def test_no_flipped_bit_is_activated(world: World, name: str, place: float, data
     before = (world.place / "active.json").read_bytes()
     for _ in flipped(world.release / name, place, data.draw(st.integers(0, BITS - 1))):
         with pytest.raises(BankInvalid, match=name.replace(".", r"\.")):
-            world.releases.activate("one", BY)
+            world.releases.activate("one", world.by)
 
     assert before == (world.place / "active.json").read_bytes()
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from schemas.retry import (
     HEADERS,
     NULLS,
+    REDRIVEN,
     RetryMarks,
     RetryMarksInvalid,
     read_marks,
@@ -29,6 +30,7 @@ marks = st.builds(
     attempts=st.integers(0, 1000),
     first_failed_at_ms=numbers,
     not_before_ms=numbers,
+    redriven=st.booleans(),
 )
 names = st.text(max_size=20).filter(lambda name: name not in HEADERS)
 headers = st.lists(st.tuples(names, st.none() | st.binary(max_size=40)), max_size=6)
@@ -53,7 +55,7 @@ def test_marks_come_back_and_leave_the_record_as_it_was(
 
 @given(
     marks,
-    st.sampled_from(sorted(HEADERS - {NULLS})),
+    st.sampled_from(sorted(HEADERS - {NULLS, REDRIVEN})),
     st.none() | st.sampled_from([b"", b"-1", b"1e3", b"x", b"9" * 30]),
 )
 def test_what_is_missing_or_no_number_is_refused_by_name(one: RetryMarks, name: str, value: bytes | None) -> None:

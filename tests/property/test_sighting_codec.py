@@ -25,6 +25,8 @@ from worker.adapters.sighting_codec import (
     measured_key,
     pack_facts,
     pack_measured,
+    read_scope_name,
+    scope_names,
     unpack_facts,
     unpack_measured,
 )
@@ -269,6 +271,20 @@ def test_a_scope_tells_apart_what_sightings_depend_on() -> None:
     assert facts_key(CAT, of[0], namespace="n") != facts_key(CAT, of[2], namespace="n")
 
 
+def test_what_was_read_by_other_rules_is_no_hit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Facts and vectors of an earlier release, of bytes that this one reads otherwise, are not taken for its own.
+    """
+    fingerprint = FakeEncoder().fingerprint
+    keys = []
+    for rules in ("reading-1", "reading-2"):
+        monkeypatch.setattr("worker.adapters.sighting_codec.READING_RULES", rules)
+        scope = SightingScope.of(fingerprint, perceptual_hash=True)
+        keys += [measured_key(CAT, scope, namespace="n"), facts_key(CAT, scope, namespace="n")]
+
+    assert len(keys) == len(set(keys))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -304,3 +320,34 @@ def test_keys_tell_hashes_apart(one: ContentHash, other: ContentHash) -> None:
 
     assert len(keys) == 4
     assert all(key.startswith(("touchstone:prod:e2:", "touchstone:prod:f1:")) for key in keys)
+
+
+def test_every_name_of_a_scope_is_read_as_it_is_written() -> None:
+    """
+    A worker's own, those of its test encoder, and those of a later release that counts its formats on.
+    """
+    scopes = [SightingScope.of(FakeEncoder().fingerprint, perceptual_hash=True), a_scope()]
+    names = [name for scope in scopes for name in scope_names(scope)]
+    names += [f"e3:{'0' * 16}:{'f' * 16}:{'a' * 16}", f"f12:{'b' * 16}"]
+
+    assert names == [read_scope_name(name.encode()) for name in names]
+
+
+@given(st.binary(max_size=90) | st.none() | st.integers() | st.lists(st.binary(max_size=3)))
+def test_what_no_worker_wrote_is_no_scope(member: object) -> None:
+    """
+    Nothing is raised, and nothing of it ever stands in a key but what a scope's name may be.
+    """
+    name = read_scope_name(member)
+
+    assert name is None or (isinstance(member, bytes) and name.encode() == member and name[0] in "ef")
+
+
+@pytest.mark.parametrize(
+    "prefix", ["g1", "u1:acme", "s1", "e2", "E2:" + "0" * 16, "f1:" + "0" * 16 + ":", "f1:" + "g" * 16]
+)
+def test_other_keys_are_no_scopes(prefix: str) -> None:
+    """
+    A name that led to marks, to names of contents or to any other key would have these removed.
+    """
+    assert read_scope_name(prefix.encode()) is None

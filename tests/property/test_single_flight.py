@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.verdict import ImageFacts
+from tests.fake_outcomes import ManualClock
 from worker.domain import ContentHash, Embedding, Sighting
 from worker.flow.single_flight import Boarding, SingleFlight
 
@@ -34,7 +35,7 @@ def test_flights_behave_like_their_description(deeds: list[tuple[str, ContentHas
 
     What landed well is known for so many hashes, of which the one not asked for longest goes first; a failure is not.
     """
-    flights: SingleFlight[int] = SingleFlight(recent=recent)
+    flights: SingleFlight[int] = SingleFlight(ManualClock(), recent=recent)
     followers: dict[ContentHash, list[int]] = {}
     known: OrderedDict[ContentHash, Sighting] = OrderedDict()
     for passenger, (deed, content_hash) in enumerate(deeds):
@@ -65,7 +66,7 @@ def test_of_threads_that_board_at_once_one_leads(passengers: int, fails: bool, t
     """
     However threads meet, each passenger leads, is handed to its leader, or is given the sighting: one of the three.
     """
-    flights: SingleFlight[int] = SingleFlight(recent=4)
+    flights: SingleFlight[int] = SingleFlight(ManualClock(), recent=4)
     together = threading.Barrier(passengers)
     led: list[int] = []
     served: list[int] = []

@@ -14,12 +14,14 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from schemas.errors import ErrorClass, ErrorCode, Stage, class_of, stage_of
 from tests.conftest import ROOT
-from tests.promql import ALERTS, alert_queries, dashboard, labels_by, names_in, panels, rules
+from tests.promql import ALERTS, alert_queries, dashboard, labels_by, matchers_in, names_in, panels, rules
 from worker.operation.stores import open_stores
 from worker.settings.operations import EmbeddingsSettings, HttpSettings
 from worker.settings.tree import Settings
 from worker.telemetry.catalogue import MEASURED
+from worker.telemetry.prometheus import PrometheusRecorder
 
 FOLDER: Final = ROOT / "docker" / "prometheus"
 TESTS: Final = ("alerts_test.yml", "alerts_day_test.yml")
@@ -110,7 +112,7 @@ def test_texts_name_labels_that_the_alert_has() -> None:
 
 def test_every_alert_of_the_issue_is_there() -> None:
     """
-    Old uncommitted uploads, failures, dead letters, drift, cache hits, a stale bank, missing verdicts, a worker down.
+    What is old, fails, drifts, is stale, missing, down, withheld, left alone or killed, and what Redis should not hold.
     """
     named = set().union(*map(names_in, alert_queries()))
 
@@ -123,8 +125,43 @@ def test_every_alert_of_the_issue_is_there() -> None:
         "touchstone_bank_age_seconds",
         "touchstone_events_consumed_total",
         "touchstone_forgotten_total",
+        "touchstone_dead_letters_withheld",
+        "touchstone_fetch_breaker_total",
+        "touchstone_decoders_ended_total",
+        "touchstone_bank_refused",
     }
     assert any("up{" in query for query in alert_queries())
+
+
+def codes_asked_of(alert: str) -> set[str]:
+    """
+    The codes whose dead letters an alert counts.
+    """
+    (query,) = [rule["expr"] for rule in rules() if rule["alert"] == alert]
+    return {one.value for one in matchers_in(query) if one.label == "code"}
+
+
+def test_codes_of_the_alerts_are_those_of_their_kind() -> None:
+    """
+    A new code of class internal, or of a record that is no upload event, is not left out.
+    """
+    internal = {code for code in ErrorCode if class_of(code) is ErrorClass.INTERNAL}
+    unreadable = {code for code in ErrorCode if stage_of(code) is Stage.PARSE}
+
+    assert internal == codes_asked_of("TouchstoneFailuresInternal")
+    assert unreadable == codes_asked_of("TouchstoneRecordsUnreadable")
+    assert unreadable == codes_asked_of("TouchstoneVerdictsMissing")
+
+
+def test_counters_of_the_alerts_are_told_before_they_count() -> None:
+    """
+    A sum over what is not there is nothing, and never fires; an increase does not see the first one of a new series.
+    """
+    exposed = PrometheusRecorder().exposition(None)[0].decode()
+    counters = {name for query in alert_queries() for name in names_in(query) if name.endswith("_total")}
+
+    assert len(counters) >= 10
+    assert [] == [name for name in counters if not re.search(rf"^{name}({{.*}})? 0\.0$", exposed, re.MULTILINE)]
 
 
 def test_every_alert_is_tested_firing_and_silent() -> None:

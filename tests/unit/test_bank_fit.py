@@ -109,6 +109,22 @@ def test_the_part_that_differs_is_named(bank: StoredBank, part: str, change: dic
         check_fit(bank, other, fake_decoder())
 
 
+@pytest.mark.parametrize("model", ["local-dir:mine", "hf-hub:some/one", "starter"])
+def test_the_file_that_the_rest_is_read_from_is_named(bank: StoredBank, model: str) -> None:
+    """
+    Where weights agree and what no checksum covers does not: a flipped bit in it looks like another encoder.
+    """
+    preprocess = replace(FakeEncoder().fingerprint, model=model, preprocess=replace(SPEC, sha256="00" * 32), space="1")
+    weights = replace(FakeEncoder().fingerprint, model=model, weights_sha256="00" * 32, space="1")
+    told = []
+    for fingerprint in (preprocess, weights):
+        with pytest.raises(BankInvalid) as refusal:
+            check_fit(bank, Disguised(1, fingerprint), fake_decoder())
+        told.append("look at open_clip_config.json beside them" in str(refusal.value))
+
+    assert [True, False] == told
+
+
 class SwappedChannels:
     """
     A decoder with the oldest of all bugs.

@@ -10,11 +10,11 @@ import pytest
 from tests.bank_builders import a_source, build_small
 from tests.cli_bank_rig import bank_command
 from tests.command_line import Touchstone
-from tests.release_worlds import BY, WatchedPlace
+from tests.release_worlds import BY, SignedPlace
 from worker.bank.files import load_bank, read_manifest
 from worker.bank.manifest import SIGNATURE, canonical_bytes
 from worker.bank.release_place import DirectoryPlace
-from worker.bank.releases import Releases
+from worker.bank.releases import Issuer, Releases
 from worker.bank.signature import MAX_SIGNATURES, key_id
 from worker.bank.signing_key import make_key, read_key, sign_bank
 from worker.errors import BankInvalid, ConfigInvalid, TouchstoneError
@@ -220,15 +220,16 @@ def test_unsigned_releases_are_neither_published_nor_activated(
     free.publish(bank, "unsigned")
     control = free.activate("unsigned", BY)
     refused = []
-    for attempt in (lambda: strict.activate("unsigned", BY), lambda: strict.stored(control)):
+    by = Issuer("a test", key=read_key(tmp_path / "old.pem"))
+    for attempt in (lambda: strict.activate("unsigned", by), lambda: strict.stored(control)):
         with pytest.raises(BankInvalid, match=r"manifest\.sig is missing") as refusal:
             attempt()
         refused.append(refusal.value)
     sign(bank, "old")
     strict.publish(bank, "signed")
 
-    assert "signed" == strict.activate("signed", BY).release
-    assert load_bank(strict.verified(strict.activate("signed", BY)), [keys["old"]]).manifest.id == "small"
+    assert "signed" == strict.activate("signed", by).release
+    assert load_bank(strict.verified(strict.activate("signed", by)), [keys["old"]]).manifest.id == "small"
     assert ["signed"] == [one.name for one in strict.releases() if one.problem is None]
     assert 2 == len(refused)
 
@@ -239,17 +240,13 @@ def test_a_worker_keeps_its_bank_when_an_unsigned_release_is_activated(
     """
     Whoever can write to the place of releases still decides nothing: that takes the key.
     """
-    public = make_key(tmp_path / "key.pem")
-    place = WatchedPlace(tmp_path, monkeypatch)
-    key = read_key(tmp_path / "key.pem")
-    sign_bank(place.root / "1", key)
-    settings = place.settings.model_dump() | {"bank": place.settings.bank.model_dump() | {"trusted_keys": (public,)}}
-    place.settings = type(place.settings).model_validate(settings)
+    place = SignedPlace(tmp_path, monkeypatch)
+    (place.root / "2" / SIGNATURE).unlink()
     watch = place.watch()
-    watch.follow(Releases(DirectoryPlace(place.root)).activate("2", BY))
+    watch.follow(Releases(DirectoryPlace(place.root)).activate("2", place.by))
     refused = watch.status()
-    sign_bank(place.root / "2", key)
-    watch.follow(Releases(DirectoryPlace(place.root)).activate("2", BY))
+    sign_bank(place.root / "2", place.key)
+    watch.follow(place.releases.activate("2", place.by))
 
     assert ("1", True) == (refused.release, "manifest.sig is missing" in (refused.last_refusal or ""))
     assert "2" == watch.status().release

@@ -182,17 +182,17 @@ def test_a_place_out_of_reach_is_told_once_and_tried_again(place: WatchedPlace) 
 
 def test_what_nobody_thought_of_keeps_the_old_bank(place: WatchedPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    No memory for two banks, a fault of ours: the worker judges on.
+    A fault of ours: the worker judges on.
     """
 
     def fail(*_: object) -> None:
-        raise MemoryError("no room for a second bank")
+        raise RuntimeError("a fault of ours")
 
     watch = place.watch()
-    monkeypatch.setattr("worker.operation.bank_watch.read_bank", fail)
+    monkeypatch.setattr("worker.operation.bank_watch.read_release", fail)
     watch.follow(place.releases.activate("2", BY))
 
-    require_kept(place, watch, "MemoryError", "no room")
+    require_kept(place, watch, "RuntimeError", "a fault of ours")
 
 
 def test_canaries_are_judged_before_a_release_is_used(place: WatchedPlace, tmp_path: Path) -> None:

@@ -33,6 +33,32 @@ def place(touchstone: Touchstone, tmp_path: Path) -> Path:
     return tmp_path / "place"
 
 
+def test_what_holds_is_signed(touchstone: Touchstone, tmp_path: Path) -> None:
+    """
+    With trusted keys a change needs one of them; a pointer that was written over is shown as what it is, and mended.
+    """
+    public = touchstone("keygen", "key.pem", "--json").json["public_key"]
+    (bank,) = small_banks(tmp_path, 1)
+    touchstone("sign", bank, "--key", "key.pem")
+    place, trusting = tmp_path / "place", ("--set", f'bank.trusted_keys=["{public}"]')
+    touchstone("publish", bank, "--to", place, *trusting)
+    without = touchstone("activate", place, "1", *trusting)
+    signed = touchstone("activate", place, "1", "--key", "key.pem", "--json", *trusting)
+    right = touchstone("releases", place, *trusting)
+    touchstone("disable", place, "--generator", "mill")
+    forged, shown = touchstone("releases", place, *trusting), touchstone("releases", place, "--json", *trusting).json
+    announced = touchstone("announce", place, *trusting)
+    mended = touchstone("disable", place, "--generator", "loom", "--key", "key.pem", "--json", *trusting)
+
+    assert (2, True) == (without.code, "pass the file of such a key with --key" in without.err)
+    assert [f"ed25519 {public}"] == [line.rpartition(" ")[0] for line in signed.json["signatures"]]
+    assert (0, 1, 3) == (right.code, forged.code, announced.code)
+    assert "no worker follows this: what says that release 1 holds is signed by nobody" in forged.out.replace("\n", " ")
+    assert "is signed by nobody" in shown["problem"]
+    assert ["loom"] == mended.json["disabled_generators"]
+    assert "is signed by nobody" in mended.err
+
+
 def publishing(place: Path, canaries: Path) -> tuple[object, ...]:
     """
     The command that publishes bank 1 again as release 3, with these canaries.

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.bank_builders import a_source, build_small
+from tests.bank_builders import a_source, build_small, write_pictures
 from tests.command_line import Touchstone, command_line
-from tests.fake_encoder import FakeEncoder, fake_decoder
+from tests.fake_encoder import SPEC, FakeEncoder, fake_decoder
+from tests.hidden_frames import AS_WORKERS_DO, hiding_generated
+from tests.loop_rig import KNOWN_GENERATED, KNOWN_REAL
 from tests.pictures import encoded, photograph, png_that_announces
 from tests.review_judgements import judging_by
 from tests.small_encoder import loaded
@@ -180,6 +182,42 @@ def test_files_that_cannot_be_used(touchstone: Touchstone, image: Path) -> None:
     assert [one.code for one in ran] == [2, 2, 2]
     assert ["cannot be read" in ran[0].err, "cannot be written" in ran[1].err, "itself" in ran[2].err] == [True] * 3
     assert image.read_bytes() == before
+
+
+@pytest.fixture
+def animation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """
+    A GIF of a real reference of the bank that is opened, with a generated one as its seventh frame; beside it that one.
+    """
+    source = tmp_path / "known"
+    write_pictures(source, *(f"real/{number}.png" for number in range(8)), first_seed=KNOWN_REAL)
+    write_pictures(source, *(f"fake/mill/{number}.png" for number in range(8)), first_seed=KNOWN_GENERATED)
+    build_small(source, tmp_path / "known-bank")
+    decoder = PillowDecoder(SPEC, AS_WORKERS_DO, None)
+    opened = command._Opened(FakeEncoder(), decoder, load_bank(tmp_path / "known-bank"))
+    monkeypatch.setattr(command, "_open", lambda _settings, _bank: opened)
+    file = tmp_path / "hidden.gif"
+    hidden, alone = hiding_generated("GIF", 40, 6)
+    file.write_bytes(hidden)
+    file.with_name("alone.gif").write_bytes(alone)
+    return file
+
+
+def test_of_an_animation_the_deciding_frame_is_drawn(touchstone: Touchstone, animation: Path) -> None:
+    """
+    That which the verdict rests on; another one where it is asked for, if the decoder has looked at it.
+    """
+    ran = touchstone(animation, "--out", "deciding.png", "--json").json
+    first = touchstone(animation, "--out", "first.png", "--frame", 0, "--json").json
+    alone = touchstone(animation.with_name("alone.gif"), "--out", "alone.png", "--json").json
+    for_people = touchstone(animation, "--out", "deciding.png").out
+    refused = touchstone(animation, "--out", "none.png", "--frame", 41)
+
+    assert (ran["frame"], ran["ground"], first["frame"], first["ground"]) == (6, "white", 0, "white")
+    assert {0, 6} <= set(ran["frames_looked_at"])
+    assert alone["tiles"] == ran["tiles"] != first["tiles"]
+    assert "frame 6 on white, which decides" in " ".join(for_people.split())
+    assert (refused.code, "--frame 41" in refused.err, Path("none.png").exists()) == (2, True, False)
 
 
 def test_with_a_real_encoder(touchstone: Touchstone, tmp_path: Path) -> None:

@@ -189,7 +189,12 @@ def test_credentials_are_sent_and_not_shown(touchstone: Touchstone, web: Scripte
     """
     A profile for the host goes with the request; the output says nothing of it.
     """
-    profile = ["--set", 'fetch.http.media.hosts=["127.0.0.1"]', "--set", f"fetch.http.media.bearer_token={SECRET}"]
+    profile = [
+        "--set",
+        f'fetch.http.media.hosts=["127.0.0.1:{web.port}"]',
+        "--set",
+        f"fetch.http.media.bearer_token={SECRET}",
+    ]
     ran = touchstone(web.url("/cat.png", host="127.0.0.1"), "--json", *trusting(folder), *profile)
 
     assert EXIT_OK == ran.code

@@ -2,6 +2,7 @@
 ``touchstone bank add`` on a fitted bank: it is fitted again as it was, and what changed is told.
 """
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,22 @@ def test_the_published_probe_is_a_head(touchstone: Touchstone, fit: Touchstone, 
     assert 0 == ran.code
     assert ("knn", "probe_ufd") == tuple(head.name for head in after.heads)
     assert before.heads[1].state().settings == after.heads[1].state().settings
+
+
+def test_a_probe_must_have_the_sha256_that_is_asked_for(fit: Touchstone, tmp_path: Path) -> None:
+    """
+    It becomes part of what judges: another file is refused, and the right one is told by its hash.
+    """
+    probe = _probe_file(tmp_path / "fc_weights.pth", read_manifest(tmp_path / "bank").encoder.dim)
+    right = hashlib.sha256(probe.read_bytes()).hexdigest()
+    options = ("--head", "knn", "--legacy-probe", probe, "--weights-sha256")
+    wrong, malformed = fit("bank", *options, "00" * 32), fit("bank", *options, "00")
+    said = fit("bank", *options, right.upper())
+
+    assert 3 == wrong.code
+    assert f"has sha256 {right}, expected {'00' * 32}" in wrong.err
+    assert (2, True) == (malformed.code, "expected 64 hex digits" in malformed.err)
+    assert (0, True) == (said.code, f"weights of probe_ufd: sha256 {right}" in said.out)
 
 
 def test_a_probe_of_another_encoder_is_refused(fit: Touchstone, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Dead letters as an operator sees them: which are meant, where they would be sent
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from schemas.errors import ErrorClass, ErrorCode, Stage, class_of, stage_of
 from schemas.identity import bare_event_id
 from tests.builders import a_raw_event
-from worker.domain import Partition
+from worker.domain import Partition, RawEvent
 from worker.errors import ConfigInvalid, EventUnreadable
-from worker.operation.dead_letters import Filters, LetterRow, letter_as_json, row_of
+from worker.operation import redriving
+from worker.operation.dead_letters import MOST_NAMED, Filters, LetterRow, LettersFound, letter_as_json, row_of
 from worker.operation.redriving import RedriveOrder, target_of
 from worker.settings.tree import Settings
 from worker.stages.intake import dead_letter_of
@@ -59,6 +61,42 @@ def test_a_letter_is_meant_when_all_filters_mean_it(filters: Filters, taken: boo
     Empty means all; the first moment belongs to a time, the last does not.
     """
     assert filters.take(ROW) is taken
+
+
+def letters_at(*failed_at_s: float) -> list[RawEvent]:
+    """
+    Records of the dead-letter topic, of unreadable events that failed then.
+    """
+    fault = EventUnreadable(ErrorCode.EVENT_INVALID, "no JSON")
+    letters = [
+        dead_letter_of(replace(a_raw_event(), offset=at), fault, worker_version="1", now_s=now_s, keep_bytes=100)
+        for at, now_s in enumerate(failed_at_s)
+    ]
+    return [a_raw_event(letter.dead_letter.model_dump_json(by_alias=True).encode()) for letter in letters]
+
+
+def test_only_the_newest_are_kept() -> None:
+    """
+    However many letters there are, and however many records that are none: the rest are counted, by code.
+    """
+    found = LettersFound(keep=3)
+    letters = letters_at(50.0, 10.0, 40.0, 40.0, 20.0, 60.0)
+    found.gather([*letters, *[a_raw_event(b"noise")] * (MOST_NAMED + 5)], Filters())
+
+    assert [3, 0, 5] == [row.origin_offset for row in found.rows]
+    assert (6, {"EVENT_INVALID": 6}) == (found.letters, found.by_code())
+    assert (MOST_NAMED + 5, MOST_NAMED) == (found.unreadable, len(found.unreadable_named))
+
+
+def test_more_than_memory_holds_are_not_redriven(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Nothing is sent then; the message says how many there are and what narrows them.
+    """
+    monkeypatch.setattr(redriving, "letters_of", lambda *_: letters_at(1.0, 2.0, 3.0))
+    monkeypatch.setattr(redriving, "LettersFound", partial(LettersFound, keep=2))
+
+    with pytest.raises(ConfigInvalid, match="3 letters are meant, at most 2 are redriven at once; narrow them"):
+        redriving.plan_redrive(Settings(), RedriveOrder(Filters()), lambda *_: None)
 
 
 def test_an_id_names_one_record() -> None:

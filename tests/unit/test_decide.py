@@ -219,6 +219,20 @@ def test_pictures_that_show_too_little(width: int | None, height: int | None, ex
     assert codes(judged(neighbourhood, facts, min_side_px=32, max_aspect=20)) == expected
 
 
+@pytest.mark.parametrize("note", ["FRAMES_UNREACHED", "FRAMES_UNCOUNTED"])
+def test_an_animation_that_was_not_seen_whole_is_never_decided_to_be_real(note: str) -> None:
+    """
+    One generated frame is enough to decide; that there is none cannot be said where not every frame was seen.
+    """
+    partly = FACTS.model_copy(update={"warnings": ("ICC_DROPPED", note)})
+    real, generated = ({"real": [one], "ai_generated": [other]} for one, other in ((0.9, 0.2), (0.2, 0.9)))
+
+    assert codes(judged(a_neighbourhood(real), FACTS)) == [ReasonCode.NEAREST_NEIGHBOURS]
+    assert codes(judged(a_neighbourhood(real), partly)) == [ReasonCode.FRAMES_UNSEEN]
+    assert judged(a_neighbourhood(real), partly).status == "abstained"
+    assert codes(judged(a_neighbourhood(generated), partly)) == [ReasonCode.NEAREST_NEIGHBOURS]
+
+
 def test_every_reason_to_abstain_is_given() -> None:
     """
     An operator who mends one reason should know of the others.

@@ -17,19 +17,27 @@ from worker.stages.sniff import MEDIA_TYPES
 
 ACCEPTED = {*MEDIA_TYPES, "MPO"}  # an MPO is a JPEG with more pictures behind the first
 
+HIDING = {
+    "pillow/59068aa0_chunk_multi_actl.png",
+    "pillow/a50d974c_chunk_repeat_fctl.png",
+    "pillow/f36dbc29_syntax_num_frames_low.png",
+}
+"""Animations of which Pillow shows a part, because their chunks contradict each other."""
+
 
 @pytest.mark.shared_data
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF", "ignore:Invalid APNG")
 def test_every_odd_file_ends_as_pixels_or_a_decode_code(shared_data: Path) -> None:
     """
     What Pillow can read of the accepted formats is decoded, all else fails with a code; nothing escapes.
+
+    All but the animations of which it shows only a part.
     """
     decoder = decoder_of(64, perceptual_hash=pdq)
     codes: Counter[str] = Counter()
     surprises: list[str] = []
     for row in csv.DictReader((shared_data / "odd.csv").open(encoding="utf-8")):
         data = (shared_data / "odd" / row["path"]).read_bytes()
-        readable = row["pillow_format"] in ACCEPTED and row["pillow_result"] == "ok"
+        readable = row["pillow_format"] in ACCEPTED and row["pillow_result"] == "ok" and row["path"] not in HIDING
         try:
             pixels = decoder.decode(data, ContentHash(row["sha256"])).pixels
         except UploadFailed as error:

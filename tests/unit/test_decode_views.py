@@ -19,7 +19,7 @@ from worker.adapters.perceptual_hash import pdq
 from worker.adapters.realism_statistics import statistics
 from worker.domain import Pixels
 from worker.stages.decode import DecodeLimits, PillowDecoder
-from worker.stages.frames import DecodeNote
+from worker.stages.decode_notes import DecodeNote
 from worker.stages.native_views import crop_boxes
 from worker.stages.one_footing import MAX_JPEG_SIDE_PX, reduced_to, through_jpeg
 from worker.stages.preprocess import framed, resized

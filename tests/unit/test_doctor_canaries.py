@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.doctor_parts import broken, some_parts, there
+from tests.doctor_parts import broken, there
 from tests.fake_encoder import FakeEncoder
 from tests.release_worlds import BY, WatchedPlace, canaries_of
 from worker.bank.files import load_bank
@@ -17,6 +17,7 @@ from worker.doctor import model
 from worker.doctor.finding import Finding, Unanswerable, examine
 from worker.doctor.parts import Parts, parts_of
 from worker.policy import load_policy
+from worker.settings.tree import BankSettings
 
 
 @pytest.fixture
@@ -78,6 +79,18 @@ def test_a_miss_fails_as_it_would_keep_the_release_from_being_used(place: Watche
     assert f"touchstone bank rollback {place.root}`" in found.advice
 
 
+def test_canaries_that_are_wanted_and_missing_fail(place: WatchedPlace) -> None:
+    """
+    As no worker would start with the release.
+    """
+    bank = place.settings.bank.model_copy(update={"require_canaries": True})
+    place.settings = place.settings.model_copy(update={"bank": bank})
+    found = canaries_at(place)
+
+    assert "failed" == found.status
+    assert "release 1 has no canaries, and bank.require_canaries is true" in found.text
+
+
 def test_misses_that_are_agreed_to_are_a_warning(place: WatchedPlace, tmp_path: Path) -> None:
     """
     With a lower bank.canary_agreement the worker starts, and the misses are told all the same.
@@ -128,14 +141,23 @@ def test_a_release_without_canaries_is_skipped(place: WatchedPlace) -> None:
     assert "published without --canaries" in found.text
 
 
-def test_without_releases_there_is_nothing_to_judge(place: WatchedPlace) -> None:
+def test_a_bank_in_a_directory_of_its_own_is_judged_by_canaries_that_lie_there(
+    place: WatchedPlace, tmp_path: Path
+) -> None:
     """
-    A bank in a directory of its own has no canaries.
+    As a worker that starts with it does; without any there is nothing to judge.
     """
-    found = canaries_at(place, some_parts(release=there(None)))
+    place.settings = place.settings.model_copy(update={"bank": BankSettings(path=place.banks[0])})
+    before = canaries_at(place)
+    folder = tmp_path / "canaries"
+    folder.mkdir()
+    for name, path in canaries_of(place.banks[0], folder).items():
+        (place.banks[0] / name).write_bytes(path.read_bytes())
+    after = canaries_at(place)
 
-    assert "skipped" == found.status
-    assert "bank.releases is not set" in found.text
+    assert "skipped" == before.status
+    assert "the bank's directory has no canaries of its own" in before.text
+    assert ("ok", "5 of 5 judged as expected") == (after.status, after.text)
 
 
 @pytest.mark.parametrize("missing", ["release", "bank", "encoder", "policy"])

@@ -49,6 +49,25 @@ def test_kafka(facts: ClusterFacts, delivery: Any, status: str) -> None:  # noqa
     assert bool(found.advice) == (status == "failed")
 
 
+@pytest.mark.parametrize(
+    ("profiles", "status", "text"),
+    [
+        ({}, "skipped", "no profile"),
+        ({"media": {"buckets": ["uploads", "more"]}}, "ok", "media: uploads, more"),
+        ({"media": {"buckets": ["uploads"]}, "any": {"prefixes": ["public/"]}}, "warning", "any: no list of buckets"),
+    ],
+)
+def test_s3(profiles: dict[str, object], status: str, text: str) -> None:
+    """
+    A profile that leaves the choice of the bucket to the event is warned of, and the advice names its setting.
+    """
+    found = servers.s3(Settings.model_validate({"fetch": {"s3": profiles}}))
+
+    assert status == found.status
+    assert text in found.text
+    assert ("fetch.s3.any.buckets" in found.advice) == (status == "warning")
+
+
 def test_kafka_says_who_we_are_and_no_password() -> None:
     """
     User and mechanism are in the line, the password is not.
@@ -124,6 +143,30 @@ def test_redis(facts: RedisFacts, status: str, said: str) -> None:
 
     assert status == found.status
     assert said in found.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"url": "redis://cache.example:6379/0"}, "warning"),
+        ({"url": "rediss://10.0.0.7/0"}, "warning"),
+        ({"url": "redis://cache.example:6379/0", "hmac_keys": "k" * 32}, "ok"),
+        ({"url": "redis://cache.example:6379/0", "hmac_keys_file": "keys"}, "ok"),
+        ({"url": "redis://localhost:6379/0"}, "ok"),
+        ({"url": "redis://127.0.0.2:6379/0"}, "ok"),
+        ({"url": "redis://[::1]:6379/0"}, "ok"),
+        ({"url": "unix:///run/redis.sock"}, "ok"),
+    ],
+)
+def test_values_that_anybody_could_forge_are_warned_of(fields: dict[str, object], status: str) -> None:
+    """
+    A Redis that others reach, without keys that sign, is a warning: whoever writes there decides verdicts.
+    """
+    settings = Settings(redis=RedisSettings.model_validate(fields))
+    found = servers.redis(settings, some_parts(redis=there(REDIS)))
+
+    assert status == found.status
+    assert ("redis.hmac_keys" in found.advice) == (status == "warning")
 
 
 def test_redis_that_is_not_there_keeps_the_password() -> None:

@@ -167,7 +167,7 @@ def test_devices_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(errno.EACCES, ErrorCode.FETCH_DENIED), (errno.EIO, ErrorCode.FETCH_UPSTREAM)]
+    ("number", "code"), [(errno.EACCES, ErrorCode.FETCH_UNAUTHORIZED), (errno.EIO, ErrorCode.FETCH_UPSTREAM)]
 )
 def test_a_file_that_cannot_be_read(root: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: ErrorCode) -> None:
     """
@@ -180,6 +180,23 @@ def test_a_file_that_cannot_be_read(root: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(os, "open", refuse)
 
     assert code_of(root, "deep/cat.png") is code
+
+
+@pytest.mark.parametrize("state", ["gone", "empty", "a file"])
+def test_a_root_that_is_not_mounted_is_our_failure(root: Path, state: str) -> None:
+    """
+    While nothing lies at the root, what an event names is not missing: time may bring it back.
+    """
+    store = FileStore(root, max_image_bytes=LIMIT_BYTES)
+    root.rename(root.parent / "elsewhere")
+    if state == "empty":
+        root.mkdir()
+    elif state == "a file":
+        root.write_bytes(b"")
+    with pytest.raises(UploadFailed, match="mounted") as failed:
+        store.read(FileRef(kind="file", path="deep/cat.png"))
+
+    assert failed.value.code is ErrorCode.FETCH_UPSTREAM
 
 
 def test_size_is_limited(root: Path) -> None:

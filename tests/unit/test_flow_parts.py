@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from schemas.errors import ErrorCode
 from schemas.verdict import ImageFacts
 from tests.fake_outcomes import ManualClock, an_outcome
 from worker.domain import ContentHash, Embedding, Partition, RawEvent, Sighting
@@ -125,7 +126,7 @@ def test_twins_in_flight_have_one_leader() -> None:
     """
     The first to board leads, the others follow and are handed over at the landing, in order.
     """
-    flights: SingleFlight[str] = SingleFlight(recent=2)
+    flights: SingleFlight[str] = SingleFlight(ManualClock(), recent=2)
 
     assert Boarding.LEADER is flights.board(HASH, "a")
     assert Boarding.FOLLOWER is flights.board(HASH, "b")
@@ -137,7 +138,7 @@ def test_a_twin_after_the_landing_gets_the_sighting() -> None:
     """
     In the moment before the cache knows it, a landed sighting is not computed again; a failure is not kept.
     """
-    flights: SingleFlight[str] = SingleFlight(recent=1)
+    flights: SingleFlight[str] = SingleFlight(ManualClock(), recent=1)
     sighting = a_sighting()
     flights.board(HASH, "a")
     flights.land(HASH, sighting)
@@ -149,11 +150,30 @@ def test_a_twin_after_the_landing_gets_the_sighting() -> None:
     assert Boarding.LEADER is flights.board(other, "d")
 
 
+def test_what_is_no_image_is_known_for_a_while_only() -> None:
+    """
+    Its code is told until its time is over, however often it is asked for; a sighting has no such time.
+    """
+    clock = ManualClock()
+    flights: SingleFlight[str] = SingleFlight(clock, recent=2, failure_known_s=600)
+    picture = ContentHash("cd" * 32)
+    for content_hash, found in ((HASH, ErrorCode.DECODE_TRUNCATED), (picture, a_sighting())):
+        flights.board(content_hash, "a")
+        flights.land(content_hash, found)
+    told = []
+    for now_s in (300, 599, 600):
+        clock.now_s = now_s
+        told += [flights.landed(HASH), flights.board(HASH, "b")]
+
+    assert [ErrorCode.DECODE_TRUNCATED] * 4 + [None, Boarding.LEADER] == told
+    assert isinstance(flights.board(picture, "c"), Sighting)
+
+
 def test_only_the_most_recent_sightings_are_kept() -> None:
     """
     The memory of landed flights is bounded; the oldest goes first.
     """
-    flights: SingleFlight[str] = SingleFlight(recent=1)
+    flights: SingleFlight[str] = SingleFlight(ManualClock(), recent=1)
     other = ContentHash("cd" * 32)
     for content_hash in (HASH, other):
         flights.board(content_hash, "a")

@@ -16,7 +16,8 @@ from schemas.verdict import ImageFacts
 from tests.pictures import ANY_HASH, decoder_of, encoded, photograph
 from worker.errors import UploadFailed
 from worker.stages.decode import DecodeLimits, PillowDecoder
-from worker.stages.frames import MOST_COUNTED, DecodeNote
+from worker.stages.decode_notes import DecodeNote
+from worker.stages.frames import MOST_COUNTED
 from worker.stages.gif_extent import gif_extent
 
 SIZE = 48
@@ -135,27 +136,47 @@ def test_what_lies_behind_a_jpeg_is_no_frame() -> None:
 
 
 @pytest.mark.parametrize("name", ["GIF", "PNG", "WEBP"])
-def test_damaged_later_frames_are_a_warning(name: str) -> None:
+def test_damaged_later_frames_fail_the_animation(name: str) -> None:
     """
-    An animation that breaks off behind its first frames is judged by those that are whole.
+    An animation with damage in its last frame is not judged by those before it, for something may be shown of it.
     """
     data = animation(name, [photograph(SIZE, SIZE, seed=number) for number in range(6)], lossless=False)
-    broken = data[: int(len(data) * 0.6)]
-    if name == "WEBP":  # which says how long it is, and is refused where that is not so
-        inside_last = data.rindex(b"ANMF") + 50
-        broken = data[:inside_last] + b"\xff" * (len(data) - inside_last)
-    facts = looking().decode(broken, ANY_HASH).facts
+    inside_last = {"GIF": data.rindex(b",") + 40, "PNG": data.rfind(b"fdAT") + 20, "WEBP": data.rfind(b"ANMF") + 50}
+    broken = data[: inside_last[name]] + b"\xff" * 200 + data[inside_last[name] + 200 :]
+    with pytest.raises(UploadFailed) as caught:
+        looking().decode(broken, ANY_HASH)
 
-    assert 0 == facts.frames_scored[0]
-    assert len(facts.frames_scored) < 6
-    assert {DecodeNote.FRAMES_DAMAGED, DecodeNote.FRAMES_UNCOUNTED} & set(facts.warnings)
+    assert caught.value.code in (ErrorCode.DECODE_FAILED, ErrorCode.DECODE_TRUNCATED)
 
 
-def test_what_lies_behind_the_budget_is_told_as_unreached() -> None:
+@pytest.mark.parametrize("name", ANIMATIONS)
+@pytest.mark.parametrize("share", [0.5, 0.6, 0.8, 0.95])
+def test_an_animation_that_is_cut_is_truncated(name: str, share: float) -> None:
+    """
+    Frames that are not there any more are not taken for frames that never were.
+    """
+    data = animation(name, [photograph(SIZE, SIZE, seed=number) for number in range(6)])
+    with pytest.raises(UploadFailed) as caught:
+        looking().decode(data[: int(len(data) * share)], ANY_HASH)
+
+    assert ErrorCode.DECODE_TRUNCATED == caught.value.code
+
+
+def test_two_frames_are_looked_at_however_small_the_budget() -> None:
+    """
+    A budget below a single frame does not leave an animation of two to be judged by its first.
+    """
+    facts = looking(max_animation_pixels=1024).decode(hiding("GIF", 2, 1), ANY_HASH).facts
+
+    assert ((0, 1), ()) == (facts.frames_scored, facts.warnings)
+
+
+@pytest.mark.parametrize("name", ANIMATIONS)
+def test_what_lies_behind_the_budget_is_told_as_unreached(name: str) -> None:
     """
     An animation is gone through up to the budget, and the facts say that more lay behind.
     """
-    data = hiding("GIF", 40, 35)
+    data = hiding(name, 40, 35)
     facts = looking(4, max_animation_pixels=20 * 10_000).decode(data, ANY_HASH).facts
 
     assert (40, 4) == (facts.frames_total, len(facts.frames_scored))

@@ -183,6 +183,19 @@ def test_a_probe_file_keeps_its_numbers(tmp_path: Path) -> None:
     assert probe.bias == 0.25
 
 
+def test_a_probe_file_with_another_sha256_is_not_loaded(tmp_path: Path) -> None:
+    """
+    Where the caller says which it must have; one of several is enough.
+    """
+    path = tmp_path / "probe.pth"
+    torch.save({"weight": torch.zeros(1, 6), "bias": torch.zeros(1)}, path)
+    right = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(EncoderInvalid, match=rf"has sha256 {right}, expected {'0' * 64}"):
+        read_probe_file(path, dim=6, expected=["0" * 64])
+
+    assert right == read_probe_file(path, dim=6, expected=["0" * 64, right]).sha256
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

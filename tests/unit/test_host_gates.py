@@ -113,7 +113,7 @@ def test_a_host_is_left_alone_after_failures_in_a_row(
     """
     The third failure opens it; what comes then is put off unasked, and told when to come again.
     """
-    codes = [one(gates, upstream(500)) for _ in range(3)]
+    codes = [one(gates, upstream(502)) for _ in range(3)]
     clock.now_s += 10
     with pytest.raises(UploadFailed) as refused, gates.through(HOST):
         pytest.fail("a host that is left alone was asked")
@@ -149,6 +149,7 @@ def test_one_fetch_tries_whether_it_answers_again(
         UploadFailed(ErrorCode.FETCH_REDIRECT, "answered 304", http_status=304),
         UploadFailed(ErrorCode.FETCH_TOO_LARGE, "sends more"),
         UploadFailed(ErrorCode.FETCH_UPSTREAM, "sent gzip", http_status=200),
+        UploadFailed(ErrorCode.FETCH_UPSTREAM, "answered 408", http_status=408),
         None,
     ],
     ids=lambda failed: "an image" if failed is None else failed.detail,
@@ -169,10 +170,14 @@ def test_an_answer_is_an_answer(gates: HostGates, failed: UploadFailed | None) -
     "failed",
     [
         upstream(429, retry_after_s=1),
+        upstream(429),
+        upstream(500),
+        upstream(501),
+        upstream(520),
         UploadFailed(ErrorCode.REF_FORBIDDEN, "resolves to a private address"),
         UploadFailed(ErrorCode.FETCH_TIMEOUT, "the hops before took all the time"),
     ],
-    ids=["it says when", "refused here", "no time was left"],
+    ids=["it says when", "it says later", "500", "501", "520", "refused here", "no time was left"],
 )
 def test_what_says_nothing_of_the_host_counts_neither_way(gates: HostGates, failed: UploadFailed) -> None:
     """
@@ -195,15 +200,16 @@ def test_what_says_nothing_of_the_host_counts_neither_way(gates: HostGates, fail
         (ErrorCode.FETCH_TIMEOUT, None, 2.0),
         (ErrorCode.FETCH_TOO_SLOW, None, 5.0),
         (ErrorCode.FETCH_UPSTREAM, None, 0.0),
+        (ErrorCode.FETCH_UPSTREAM, 502, 0.0),
         (ErrorCode.FETCH_UPSTREAM, 503, 0.0),
-        (ErrorCode.FETCH_UPSTREAM, 429, 0.0),
+        (ErrorCode.FETCH_UPSTREAM, 504, 0.0),
     ],
 )
 def test_each_failure_of_a_host_counts(
     gates: HostGates, clock: ManualClock, code: ErrorCode, status: int | None, took_s: float
 ) -> None:
     """
-    Time-outs that were its own, slowness, broken answers, 5xx, and a 429 that does not say for how long.
+    Time-outs that were its own, slowness, no answer at all, and what is answered in the place of a host that is down.
     """
     failed = UploadFailed(code, "failed", http_status=status)
     for _ in range(3):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from worker.settings.host_patterns import covers, overlap
+from worker.settings.host_patterns import covers, covers_at, overlap, overlap_at
 from worker.settings.images import FetchSettings, HttpProfile
 
 LABELS = st.sampled_from(["a", "b", "cdn", "example", "x-1"])
@@ -52,6 +52,47 @@ def test_patterns_overlap_where_a_host_is_named_by_both(one: str, other: str, ho
 
     assert overlap(one, other) == overlap(other, one)
     assert overlap(one, other) or not both
+
+
+@pytest.mark.parametrize(
+    ("pattern", "host", "port", "expected"),
+    [
+        ("cdn.example", "cdn.example", 443, True),
+        ("cdn.example", "cdn.example", 4444, False),
+        ("cdn.example:443", "cdn.example", 443, True),
+        ("cdn.example:4444", "CDN.example.", 4444, True),
+        ("cdn.example:4444", "cdn.example", 443, False),
+        ("cdn.example:4444", "cdn.example", 444, False),
+        ("*.cdn.example:4444", "a.cdn.example", 4444, True),
+        ("*.cdn.example:4444", "cdn.example", 4444, False),
+    ],
+)
+def test_a_pattern_with_a_port_names_that_port(pattern: str, host: str, port: int, expected: bool) -> None:
+    """
+    And one without names 443 alone.
+    """
+    found = covers_at(pattern, host, port)
+
+    assert expected is found
+
+
+@given(PATTERNS, PATTERNS, st.sampled_from(["", ":443", ":8443"]), st.sampled_from(["", ":443", ":8443"]))
+def test_patterns_with_ports_overlap_where_hosts_and_ports_do(one: str, other: str, port: str, other_port: str) -> None:
+    """
+    The same hosts at different ports are different, and no port is port 443.
+    """
+    same_port = (port or ":443") == (other_port or ":443")
+
+    assert overlap_at(one + port, other + other_port) == (overlap(one, other) and same_port)
+
+
+@pytest.mark.parametrize("pattern", ["a.test:", "a.test:0", "a.test:65536", "a.test:99999", "a.test:x", "a.test:1:2"])
+def test_what_is_no_port_is_refused(pattern: str) -> None:
+    """
+    It is found as the settings are read.
+    """
+    with pytest.raises(ValidationError, match="hosts"):
+        HttpProfile.model_validate({"hosts": [pattern], "bearer_token": SECRET})
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from urllib3.util import parse_url
 
 from schemas.errors import ErrorCode
 from tests.https_rig import IMAGE, authority, failure_of, local_only, ref, settings_trusting
 from tests.scripted_web import HOST, ScriptedWeb, answer, scripted_web, tls_for
 from worker.adapters.guarded_dial import Dialer
+from worker.adapters.https_address import AddressRules
 from worker.adapters.https_store import HttpsStore
+from worker.errors import UploadFailed
 from worker.settings.images import FetchSettings
 
 
@@ -75,6 +80,12 @@ def test_redirects_end(store: HttpsStore, web: ScriptedWeb) -> None:
         ("file:///etc/passwd", ErrorCode.REF_FORBIDDEN),
         ("ftp://images.test/cat.jpg", ErrorCode.REF_FORBIDDEN),
         ("https://[broken/", ErrorCode.FETCH_REDIRECT),
+        ("\\\\inside.test\\cat.jpg", ErrorCode.FETCH_REDIRECT),
+        ("/\\inside.test/cat.jpg", ErrorCode.FETCH_REDIRECT),
+        ("https://images.test\r\n .inside.test/", ErrorCode.FETCH_REDIRECT),
+        ("https://images.test\t.inside.test/", ErrorCode.FETCH_REDIRECT),
+        ("https://images.test:0/", ErrorCode.FETCH_REDIRECT),
+        ("https://./", ErrorCode.FETCH_REDIRECT),
         ("https://images.test:99999/", ErrorCode.FETCH_REDIRECT),
         ("", ErrorCode.FETCH_REDIRECT),
     ],
@@ -114,6 +125,18 @@ def test_no_redirect_from_https_to_http(settings: FetchSettings, web: ScriptedWe
         ("https://", ErrorCode.EVENT_INVALID),
         ("https://images.test:99999/", ErrorCode.EVENT_INVALID),
         ("https://[::1/", ErrorCode.EVENT_INVALID),
+        ("https://images.test:0/", ErrorCode.EVENT_INVALID),
+        ("https://./", ErrorCode.EVENT_INVALID),
+        ("https://images..test/", ErrorCode.EVENT_INVALID),
+        ("https://images.test../", ErrorCode.EVENT_INVALID),
+        ("https://.images.test/", ErrorCode.EVENT_INVALID),
+        ("https://-images.test/", ErrorCode.EVENT_INVALID),
+        ("https://images,test/", ErrorCode.EVENT_INVALID),
+        ("https://[2606:4700::1111%25eth0]/", ErrorCode.EVENT_INVALID),
+        ("https://images.test\r\nHost: inside.test/", ErrorCode.EVENT_INVALID),
+        ("https://images.test%0a/", ErrorCode.EVENT_INVALID),
+        (f"https://{'a' * 64}.test/", ErrorCode.EVENT_INVALID),
+        (f"https://{'a.' * 126}test/", ErrorCode.EVENT_INVALID),
     ],
 )
 def test_addresses_are_checked_before_anything_is_asked(store: HttpsStore, url: str, code: ErrorCode) -> None:
@@ -123,6 +146,48 @@ def test_addresses_are_checked_before_anything_is_asked(store: HttpsStore, url: 
     failed = failure_of(store, url)
 
     assert failed.code is code
+
+
+@pytest.mark.parametrize(
+    "host", ["%31%32%37.0.0.1", "[::ffff:127.0.0.1]", "[::1]", "[0:0::0:1]", "[::127.0.0.1]", "[64:ff9b::7f00:1]"]
+)
+def test_an_address_in_disguise_is_refused_for_what_it_is(settings: FetchSettings, host: str) -> None:
+    """
+    Percent signs and other spellings are undone before anything is judged, and nobody is connected to.
+    """
+    failed = failure_of(HttpsStore(settings), f"https://{host}:1/")
+
+    assert failed.code is ErrorCode.REF_FORBIDDEN
+
+
+@pytest.mark.parametrize("host", ["images.test.", "IMAGES.test"])
+def test_one_host_in_two_spellings(store: HttpsStore, web: ScriptedWeb, host: str) -> None:
+    """
+    A dot at the end and capital letters change nothing: the certificate is for that host.
+    """
+    web.routes["/cat.jpg"] = answer(200, IMAGE)
+
+    assert store.read(ref(web.url("/cat.jpg", host=host))) == IMAGE
+
+
+@given(
+    text=st.one_of(
+        st.text(max_size=60),
+        st.text(alphabet="abx.-_:/\\@?#[]%0129 \t\r\n;,|", max_size=30),
+    ).map("https://{}".format)
+)
+def test_what_was_checked_is_what_is_asked(text: str) -> None:
+    """
+    The client reads an address once more, and finds the same host and port in it as the check did.
+    """
+    try:
+        checked = AddressRules(allow_http=False, allowed_hosts=()).checked(text, ErrorCode.EVENT_INVALID)
+    except UploadFailed:
+        return
+    again = parse_url(checked.url)
+
+    assert ("https", checked.host, checked.port) == (again.scheme, again.host, again.port)
+    assert not {*"\r\n\t \\"} & {*checked.url}
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,6 @@ from worker.errors import UploadFailed
 from worker.settings.images import FetchSettings
 
 OTHER = "other.test"
-TOKEN = {"http": {"media": {"hosts": [HOST, "*.cdn.test"], "bearer_token": SECRET}}}
-BOTH = {
-    "http": {
-        "media": {"hosts": [HOST], "header": "X-Api-Key", "value": SECRET, "bearer_token": f"{SECRET}-too"},
-        "others": {"hosts": [OTHER], "header": "X-Api-Key", "value": "for-the-other"},
-    }
-}
 
 
 @pytest.fixture
@@ -45,6 +38,20 @@ def trusting(tmp_path: Path) -> FetchSettings:
     Short times, a small limit, and our own authority.
     """
     return settings_trusting(tmp_path / "ca.pem")
+
+
+def profile(*hosts: str, web: ScriptedWeb, **sent: str) -> dict[str, object]:
+    """
+    A profile for these hosts at the server's port.
+    """
+    return {"hosts": [f"{host}:{web.port}" for host in hosts], **sent}
+
+
+def token(web: ScriptedWeb) -> dict[str, object]:
+    """
+    Settings with a secret for the server's hosts, but for ``other.test``.
+    """
+    return {"http": {"media": profile(HOST, "*.cdn.test", web=web, bearer_token=SECRET)}}
 
 
 def store_with(trusting: FetchSettings, **changes: object) -> HttpsStore:
@@ -92,7 +99,9 @@ def test_credentials_go_to_their_hosts(trusting: FetchSettings, web: ScriptedWeb
     """
     A header, a bearer token, or both, to the hosts of their profile and to nobody else.
     """
-    store = store_with(trusting, **BOTH)
+    media = profile(HOST, web=web, header="X-Api-Key", value=SECRET, bearer_token=f"{SECRET}-too")
+    others = profile(OTHER, web=web, header="X-Api-Key", value="for-the-other")
+    store = store_with(trusting, http={"media": media, "others": others})
     for host in (HOST, OTHER, "a.cdn.test"):
         store.read(ref(web.url("/cat.jpg", host=host)))
     first, second, third = headers_asked(web)
@@ -108,7 +117,7 @@ def test_credentials_follow_within_their_host(trusting: FetchSettings, web: Scri
     A redirect to another path of the same host is still that host.
     """
     web.routes["/moved"] = answer(302, Location="/cat.jpg")
-    store_with(trusting, **TOKEN).read(ref(web.url("/moved")))
+    store_with(trusting, **token(web)).read(ref(web.url("/moved")))
 
     assert [f"Bearer {SECRET}"] * 2 == [asked["authorization"] for asked in headers_asked(web)]
 
@@ -122,7 +131,7 @@ def test_credentials_are_dropped_on_the_way_to_another_host(
     """
     web.routes["/moved"] = answer(302, Location=web.url("/back", host=elsewhere))
     web.routes["/back"] = answer(302, Location=web.url("/cat.jpg"))
-    read = store_with(trusting, **TOKEN).read(ref(web.url("/moved")))
+    read = store_with(trusting, **token(web)).read(ref(web.url("/moved")))
 
     assert IMAGE == read
     assert [True, False, False] == ["authorization" in asked for asked in headers_asked(web)]
@@ -133,7 +142,7 @@ def test_nobody_is_redirected_to_credentials(trusting: FetchSettings, web: Scrip
     An uploader's host that redirects to one with a profile does not borrow its secret.
     """
     web.routes["/moved"] = answer(302, Location=web.url("/cat.jpg"))
-    store_with(trusting, **TOKEN).read(ref(web.url("/moved", host=OTHER)))
+    store_with(trusting, **token(web)).read(ref(web.url("/moved", host=OTHER)))
 
     assert ["authorization" in asked for asked in headers_asked(web)] == [False, False]
 
@@ -145,10 +154,20 @@ def test_another_port_is_another_host(trusting: FetchSettings, web: ScriptedWeb)
     with scripted_web(tls_for(authority(), HOST)) as beside:
         beside.routes["/cat.jpg"] = answer(200, IMAGE)
         web.routes["/moved"] = answer(302, Location=beside.url("/cat.jpg"))
-        store_with(trusting, **TOKEN).read(ref(web.url("/moved")))
+        store_with(trusting, **token(web)).read(ref(web.url("/moved")))
 
     assert "authorization" in headers_asked(web)[0]
     assert "authorization" not in headers_asked(beside)[0]
+
+
+@pytest.mark.parametrize("named", [HOST, f"{HOST}:443", f"{HOST}:444"])
+def test_no_port_gets_credentials_that_is_not_named(trusting: FetchSettings, web: ScriptedWeb, named: str) -> None:
+    """
+    A profile that names no port means 443: an event that names another port of that host borrows no secret.
+    """
+    store_with(trusting, http={"media": {"hosts": [named], "bearer_token": SECRET}}).read(ref(web.url("/cat.jpg")))
+
+    assert {"authorization"}.isdisjoint(headers_asked(web)[0])
 
 
 def test_credentials_never_go_in_the_clear(trusting: FetchSettings) -> None:
@@ -157,12 +176,12 @@ def test_credentials_never_go_in_the_clear(trusting: FetchSettings) -> None:
     """
     with scripted_web() as plain:
         plain.routes["/cat.jpg"] = answer(200, IMAGE)
-        store_with(trusting, allow_http=True, **TOKEN).read(ref(plain.url("/cat.jpg")))
+        store_with(trusting, allow_http=True, **token(plain)).read(ref(plain.url("/cat.jpg")))
 
     assert "authorization" not in headers_asked(plain)[0]
 
 
-@pytest.mark.parametrize("path", ["/denied", "/noise", "/elsewhere", "/slow"])
+@pytest.mark.parametrize("path", ["/denied", "/noise", "/elsewhere", "/slow", "/echo"])
 def test_no_credentials_are_ever_told(
     trusting: FetchSettings, web: ScriptedWeb, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -175,8 +194,9 @@ def test_no_credentials_are_ever_told(
         "/noise": Answer(lambda: [b"noise\r\n\r\n"], keeps_open=False),
         "/elsewhere": answer(302, Location="https://10.0.0.1/"),
         "/slow": web.silent(),
+        "/echo": answer(200, IMAGE, Content_Encoding=f"Bearer {SECRET}"),
     }
-    store = store_with(trusting, read_timeout_s=0.3, **TOKEN)
+    store = store_with(trusting, read_timeout_s=0.3, **token(web))
     failed: BaseException | None = failure_of(store, web.url(path))
     told = caplog.text
     while failed is not None:
@@ -226,7 +246,7 @@ def test_a_host_that_is_down_is_left_alone(trusting: FetchSettings, web: Scripte
     """
     After failures in a row it is not asked any more, while another on the same server is.
     """
-    web.routes["/broken"] = answer(500)
+    web.routes["/broken"] = answer(503)
     store = store_with(trusting, breaker_failures=3)
     codes = [failure_of(store, web.url("/broken")).code for _ in range(5)]
     other = store.read(ref(web.url("/cat.jpg", host=OTHER)))
@@ -234,6 +254,28 @@ def test_a_host_that_is_down_is_left_alone(trusting: FetchSettings, web: Scripte
     assert [ErrorCode.FETCH_UPSTREAM] * 3 + [ErrorCode.FETCH_HOST_DOWN] * 2 == codes
     assert IMAGE == other
     assert len(web.asked) == 4
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        answer(500),
+        answer(200, IMAGE, Content_Encoding="gzip"),
+        answer(200, IMAGE, keeps_open=False, Content_Length=str(len(IMAGE) + 1)),
+        Answer(lambda: [b"HTTP/1.1 200 OK\r\n\r\n" + IMAGE], keeps_open=False, ends="half_closed"),
+    ],
+    ids=["500", "encoded", "shorter than it says", "cut off"],
+)
+def test_a_path_that_fails_shuts_no_host(trusting: FetchSettings, web: ScriptedWeb, bad: Answer) -> None:
+    """
+    A host that many share answers for its other images, whatever one of its paths answers.
+    """
+    web.routes["/bad"] = bad
+    store = store_with(trusting, breaker_failures=3)
+    codes = [failure_of(store, web.url("/bad")).code for _ in range(6)]
+
+    assert [ErrorCode.FETCH_UPSTREAM] * 6 == codes
+    assert IMAGE == store.read(ref(web.url("/cat.jpg")))
 
 
 def test_images_that_are_not_there_condemn_no_host(trusting: FetchSettings, web: ScriptedWeb) -> None:

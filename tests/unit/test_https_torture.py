@@ -70,6 +70,13 @@ TORTURES: dict[str, tuple[Script, ErrorCode]] = {
     "body drips": (lambda web: web.dripping(OK + b"Content-Length: 90000\r\n\r\n", b"x"), ErrorCode.FETCH_TOO_SLOW),
     "chunks drip": (lambda web: web.dripping(CHUNKED, b"1\r\nx\r\n"), ErrorCode.FETCH_TOO_SLOW),
     "a chunk's size drips": (lambda web: web.dripping(CHUNKED, b"0"), ErrorCode.FETCH_TOO_SLOW),
+    "trailers drip": (lambda web: web.dripping(CHUNKED + b"0\r\n", b"X: x\r\n"), ErrorCode.FETCH_TOO_SLOW),
+    "trailers without end": (lambda _: without_end(CHUNKED + b"0\r\n", b"X: x\r\n" * 1000), ErrorCode.FETCH_TOO_LARGE),
+    "a chunk's extension without end": (lambda _: without_end(CHUNKED + b"1;", b"x" * 8192), ErrorCode.FETCH_UPSTREAM),
+    "another protocol": (
+        lambda web: web.dripping(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", b"x"),
+        ErrorCode.FETCH_UPSTREAM,
+    ),
     "interim answers drip": (lambda web: web.dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), ErrorCode.FETCH_TOO_SLOW),
     "a fast start, then a drip": (
         lambda web: web.dripping(OK + b"Content-Length: 90000\r\n\r\n" + bytes(60_000), b"x"),

@@ -232,6 +232,18 @@ def test_a_dead_letter_says_why_and_keeps_everything() -> None:
     assert (outcome.key, outcome.trace) == (raw.key, TRACE)
 
 
+def test_a_record_that_no_client_reads_is_said_not_to_be_whole() -> None:
+    """
+    Though everything in it is an event: what is wrong with it is the detail, and the letter says where it lies.
+    """
+    raw = replace(a_raw_event(upload_data()), fault="header name: found b'\\xff', expected text", whole=False)
+    letter = dead_letter_of(raw, _refused(raw), worker_version="0.1.0", now_s=NOON_S).dead_letter
+
+    assert (ErrorCode.EVENT_INVALID, raw.fault) == (letter.error.code, letter.error.detail)
+    assert letter.original.truncated
+    assert letter.original.value_bytes() == raw.value
+
+
 @pytest.mark.parametrize(
     ("raw", "event_id", "content_id"),
     [

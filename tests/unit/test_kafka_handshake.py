@@ -8,16 +8,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from tests.secured_rig import authority, certified, written
+from worker.adapters import kafka_handshake
 from worker.adapters.kafka_handshake import handshake_fault
 from worker.settings.tree import KafkaSettings
 
 DEADLINE_S = 10.0
 
 PASSWORD = {"sasl_password": "p"}
+WITH_PASSWORD = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "u"} | PASSWORD
 Answer = Callable[[socket.socket], None]
 
 
@@ -68,9 +71,31 @@ def tls_answer(*, by: str = "ours", asks_for_certificate: bool = False) -> Answe
 
 def hangs_up(connection: socket.socket) -> None:
     """
-    What a listener without TLS does with a handshake.
+    What a listener of Kafka without TLS does with a handshake, once it has read what it takes for a length.
+    """
+    connection.recv(4096)
+
+
+def breaks_off(connection: socket.socket) -> None:
+    """
+    The connection is reset, for what was sent had not been read.
     """
     connection.recv(1)
+
+
+def waits_for_the_end(connection: socket.socket) -> None:
+    """
+    Everything is read and nothing is answered.
+    """
+    while connection.recv(4096):
+        pass
+
+
+NO_TLS: Final[dict[str, Answer]] = {
+    "hangs up": hangs_up,
+    "is broken off": breaks_off,
+    "speaks HTTP": lambda one: one.sendall(b"HTTP/1.1 400\r\n\r\n"),
+}
 
 
 def told(answer: Answer, folder: Path, **fields: object) -> str:
@@ -104,18 +129,36 @@ def test_a_password_is_suspected_where_tls_is_right(tmp_path: Path) -> None:
     """
     kafka-python cannot tell a password that is refused from a broker that is not ready; both are named.
     """
-    sasl = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "u"} | PASSWORD
-
-    assert "check kafka.sasl_username" in told(tls_answer(), tmp_path, **sasl)
-    assert "kafka.ssl_cafile" in told(tls_answer(by="others"), tmp_path, **sasl)
+    assert "check kafka.sasl_username" in told(tls_answer(), tmp_path, **WITH_PASSWORD)
+    assert "kafka.ssl_cafile" in told(tls_answer(by="others"), tmp_path, **WITH_PASSWORD)
 
 
-def test_a_listener_without_tls(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sasl", "plain"),
+    [({"security_protocol": "SSL"}, "PLAINTEXT or SASL_PLAINTEXT"), (WITH_PASSWORD, "SASL_PLAINTEXT")],
+    ids=["SSL", "SASL_SSL"],
+)
+@pytest.mark.parametrize("answers", ["hangs up", "is broken off", "speaks HTTP"])
+def test_a_listener_without_tls(tmp_path: Path, answers: str, sasl: dict[str, str], plain: str) -> None:
     """
-    Whoever hangs up, or answers something else, speaks no TLS.
+    Whoever hangs up, or answers something else, speaks no TLS; the setting is named, its value and what it could be.
     """
-    assert "check that the listener speaks TLS" in told(hangs_up, tmp_path)
-    assert "check that the listener speaks TLS" in told(lambda one: one.sendall(b"HTTP/1.1 400\r\n\r\n"), tmp_path)
+    said = told(NO_TLS[answers], tmp_path, **sasl)
+
+    assert "the listener seems to speak no TLS" in said
+    assert "kafka.bootstrap_servers" in said
+    assert f"set kafka.security_protocol to {plain} instead of {sasl['security_protocol']}" in said
+
+
+def test_a_listener_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A handshake that nobody answers is told as that, and no password is suspected.
+    """
+    monkeypatch.setattr(kafka_handshake, "LOOK_S", 0.2)
+    said = told(waits_for_the_end, tmp_path, **WITH_PASSWORD)
+
+    assert said.startswith("the TLS handshake was not answered within 0.2 s")
+    assert "kafka.sasl_password" not in said
 
 
 @pytest.mark.parametrize("asks_for_certificate", [False, True])

@@ -3,7 +3,8 @@ The outbox around kafka-python's producer, which is a stand-in here; the real on
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import kafka.errors as kafka_errors
@@ -15,6 +16,7 @@ from kafka.structs import ConsumerGroupMetadata, MemberState
 from tests.kafka_reader import Counts
 from tests.kafka_worlds import release
 from worker.adapters import kafka_outbox
+from worker.adapters.kafka_coordinator import ask_on
 from worker.adapters.kafka_outbox import KafkaOutbox, is_fenced, producer_config
 from worker.domain import Partition
 from worker.errors import ProducerFenced, PublishFailed
@@ -232,6 +234,51 @@ def test_being_fenced_is_told_as_such(producers: type[StandIn], call: str, error
 
     with pytest.raises(ProducerFenced, match=r"touchstone-0.*service\.instance_id"):
         transact(outbox())
+
+
+@pytest.mark.parametrize(("stored", "committed"), [({UPLOADS: 9}, True), ({UPLOADS: 7}, False), ({}, False)])
+def test_a_transaction_that_outlived_its_time_is_looked_up(
+    producers: type[StandIn], monkeypatch: pytest.MonkeyPatch, stored: Mapping[Partition, int], committed: bool
+) -> None:
+    """
+    The coordinator has ended it and fences us as it would for another worker: the group's offsets say how it ended.
+
+    Either way a new producer goes on, and nobody is told to give each worker an id of its own.
+    """
+    monkeypatch.setattr(kafka_outbox, "stored_offsets", lambda *_, **__: stored)
+
+    def late() -> None:
+        threading.Event().wait(0.2)
+        raise kafka_errors.ProducerFencedError
+
+    producers.on_commit = staticmethod(late)
+    box = outbox(settings=KafkaSettings(publish_timeout_s=5.0, transaction_timeout_s=0.2, transaction_interval_s=0.1))
+    found = transact(box)
+    producers.on_commit = staticmethod(lambda: None)
+
+    assert committed == found
+    assert transact(box)
+    first, second = producers.made
+    assert first.calls[-2:] == ["commit", "close"]
+    assert second.calls == ["init", "begin", "send", "send", "offsets", "flush", "commit"]
+
+
+def test_a_request_whose_coordinator_is_gone_is_sent_again() -> None:
+    """
+    kafka-python's sender puts a request back that was not ready to be sent, and drops one whose connection raised.
+    """
+
+    def refused(node_id: str, timeout_ms: float) -> bool:
+        raise kafka_errors.KafkaConnectionError(f"{node_id} not ready after {timeout_ms} ms")
+
+    client = SimpleNamespace(await_ready=refused)
+    ask_on(SimpleNamespace(_sender=SimpleNamespace(_client=client)))
+    after_a_refusal = client.await_ready("coordinator-2", timeout_ms=10)
+    client = SimpleNamespace(await_ready=lambda _node_id, timeout_ms: timeout_ms == 10)
+    ask_on(SimpleNamespace(_sender=SimpleNamespace(_client=client)))
+
+    assert not after_a_refusal
+    assert client.await_ready("coordinator-2", timeout_ms=10)
 
 
 def test_an_abort_may_be_what_tells(producers: type[StandIn]) -> None:

@@ -5,6 +5,7 @@ What CI does with the locks: bills of materials that name every package, and an 
 import importlib.util
 import json
 import re
+import subprocess
 import sys
 from datetime import date
 from pathlib import Path
@@ -80,16 +81,20 @@ def report(*vulnerabilities: dict[str, Any], known: int = 2, skipped: int = 0) -
     packages: list[dict[str, Any]] = [
         {"name": f"fine-{number}", "version": "1", "vulns": []} for number in range(known)
     ]
-    packages += [{"name": f"skipped-{number}", "skip_reason": "not found"} for number in range(skipped)]
+    packages += [
+        {"name": f"skipped-{number}", "skip_reason": f"{AUDIT.UNKNOWN} and could not be audited"}
+        for number in range(skipped)
+    ]
     packages += [{"name": "example", "version": "2", "vulns": [one]} for one in vulnerabilities]
     return json.dumps({"dependencies": packages, "fixes": []})
 
 
-def outcome(text: str, accepted: str = "") -> tuple[int, str]:
+def outcome(text: str, accepted: str = "", *, ended: int = 0, words: str = "") -> tuple[int, str]:
     """
-    Exit code and words for one lock.
+    Exit code and words for one lock, of which pip-audit ended like this.
     """
-    code, said = AUDIT.outcome({"a.lock": AUDIT.read_report(text)}, AUDIT.read_accepted(accepted), today=TODAY)
+    reports = {"a.lock": AUDIT.read_report(ended, text, words)}
+    code, said = AUDIT.outcome(reports, AUDIT.read_accepted(accepted), today=TODAY)
     return code, "\n".join(said)
 
 
@@ -116,15 +121,69 @@ def test_an_accepted_one_passes_until_its_day() -> None:
     assert 1 == outcome(report(KNOWN), ACCEPTED.format(until="2026-11-22").replace('"example"', '"other"'))[0]
 
 
-@pytest.mark.parametrize("text", ["", "ERROR: connection refused", "{}", report(known=0, skipped=3)])
-def test_a_service_that_does_not_answer_fails_nothing_and_is_said(text: str) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ERROR:pip_audit._cli:Could not connect to PyPI's vulnerability feed\nERROR:pip_audit._cli:Tip: …",
+        "ERROR:pip_audit._cli:PyPI is not redirecting properly",
+        "    raise ProxyError(e)\nrequests.exceptions.ProxyError: HTTPSConnectionPool(host='pypi.org')",
+        "requests.exceptions.ReadTimeout: HTTPSConnectionPool(host='pypi.org', port=443): Read timed out.",
+    ],
+)
+def test_a_service_that_does_not_answer_fails_nothing_and_is_said(words: str) -> None:
     """
     No network is no vulnerability, and no clean bill either.
     """
-    code, said = outcome(text)
+    code, said = outcome("", ended=1, words=words)
 
-    assert 0 == code
-    assert "NOT audited" in said
+    assert (0, "a.lock: the service of vulnerabilities did not answer; NOT audited") == (code, said)
+
+
+def test_a_service_that_knows_nothing_is_told_apart() -> None:
+    """
+    A mirror without a feed of vulnerabilities answers for every package that it does not know it.
+    """
+    code, said = outcome(report(known=0, skipped=3))
+
+    assert (0, "a.lock: the service of vulnerabilities knows none of 3 packages; NOT audited") == (code, said)
+
+
+@pytest.mark.parametrize(
+    ("ended", "text", "words"),
+    [
+        (2, "", "pip-audit: error: unrecognized arguments: --no-such-option"),
+        (1, "", "ERROR:pip_audit._cli:invalid requirements input: a.lock"),
+        (1, "", "requests.exceptions.SSLError: certificate verify failed: Hostname mismatch"),
+        (1, "", "pip_audit._service.interface.ServiceError"),
+        (1, "", ""),
+        (0, "{}", ""),
+        (0, '{"dependencies": []}', ""),
+        (0, '{"dependencies": [{"name": "a", "skip_reason": "it is editable"}]}', ""),
+        (2, report(), "a report, and yet not one of its ends"),
+    ],
+)
+def test_a_pip_audit_that_breaks_down_fails(ended: int, text: str, words: str) -> None:
+    """
+    Only a service out of reach is forgiven; an option that went, a lock that is missing, half an answer are not.
+    """
+    code, said = outcome(text, ended=ended, words=words)
+
+    assert 1 == code
+    assert said.startswith("a.lock: pip-audit gave no report; NOT audited: ")
+
+
+@pytest.mark.slow
+def test_a_call_of_pip_audit_that_is_wrong_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The real program, called with an option that it does not have, as an older or newer one might be.
+    """
+    run = subprocess.run
+    monkeypatch.setattr(AUDIT.subprocess, "run", lambda command, **how: run([*command, "--no-such-option"], **how))
+    (lock, *_) = AUDIT.LOCKS
+    code, said = AUDIT.outcome({lock: AUDIT.audited(lock)}, (), today=TODAY)
+
+    assert 1 == code
+    assert "unrecognized arguments: --no-such-option" in said[0]
 
 
 def test_what_the_service_does_not_know_is_counted() -> None:

@@ -19,7 +19,7 @@ from worker.domain import Sighting
 from worker.flow.bank_judge import BankJudge
 from worker.flow.encoding import SightingMaker
 from worker.outcomes import VerdictIssued
-from worker.stages.decode import PillowDecoder
+from worker.stages.decode import DecodeLimits, PillowDecoder
 from worker.stages.looks import deciding_look
 from worker.telemetry.metrics import InMemoryRecorder
 from worker.views import GLOBAL_ONLY, Picture
@@ -71,10 +71,10 @@ class Judged:
     Decoder, encoder and judge as in a worker, for one micro-batch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: DecodeLimits = AS_WORKERS_DO) -> None:
         bank, policy, recorder, clock = small_bank(), shipped_policy(), InMemoryRecorder(), ManualClock()
         self.encoder = FakeEncoder()
-        self.decoder = PillowDecoder(SPEC, AS_WORKERS_DO, None)
+        self.decoder = PillowDecoder(SPEC, limits, None)
         self._judge = BankJudge(bank, policy, versions(bank=bank.identity), clock, recorder)
         self._maker = SightingMaker(
             self.encoder, self._judge, GLOBAL_ONLY, batch_size=16, clock=clock, recorder=recorder
@@ -129,6 +129,22 @@ def test_a_hidden_picture_is_decided_as_it_would_be_alone(name: str, count: int,
     assert by_itself.evidence.neighbours[0].entry_id == verdict.evidence.neighbours[0].entry_id
     assert verdict.image is not None
     assert at in verdict.image.frames_scored
+
+
+@pytest.mark.parametrize("at", [3, 35])
+def test_an_animation_beyond_the_budget_is_generated_or_undecided(at: int) -> None:
+    """
+    What is generated among the frames that were seen decides; where it may lie behind them, nothing is decided.
+    """
+    hidden, _ = hiding_generated("PNG", 40, at)
+    (verdict,) = Judged(replace(AS_WORKERS_DO, max_animation_pixels=200_000)).verdicts(hidden)
+    found = verdict.outcome
+
+    assert verdict.image is not None
+    assert ("FRAMES_UNREACHED",) == verdict.image.warnings
+    expected = ("decided", "ai_generated") if at == 3 else ("abstained", None)
+    assert expected == (found.status, found.label)
+    assert ("FRAMES_UNSEEN" in [reason.code for reason in found.reasons]) == (at != 3)
 
 
 def test_what_shows_on_grey_alone_is_decided_by_the_grey_look() -> None:

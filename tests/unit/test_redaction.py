@@ -12,7 +12,8 @@ import pytest
 from schemas.errors import ErrorCode
 from worker.domain import Partition, RawEvent
 from worker.errors import UploadFailed
-from worker.telemetry.redaction import MAX_TEXT_CHARS, mask_url, one_line, plain, redact_text, redact_url
+from worker.redaction import MAX_TEXT_CHARS, mask_url, one_line, redact_text, redact_url
+from worker.telemetry.redaction import plain
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,10 @@ from worker.telemetry.redaction import MAX_TEXT_CHARS, mask_url, one_line, plain
         ("s3://bucket/key with space?versionId=SECRET", "s3://bucket/key with space"),
         ("redis://:SECRET@[::1]:6379/0", "redis://[::1]:6379/0"),
         ("https://[SECRET/", "<unreadable url>"),
+        ("redis://:SE/CRET@cache:6379/0", "redis://***@cache:6379/0"),
+        ("https://user:SE?CRET@cache/a", "https://***"),
+        ("user:SECRET@cache:6379/0", "***@cache:6379/0"),
+        ("https%3A%2F%2Fcdn.example%2Fa%3Fsig%3DSECRET", "https://cdn.example/a"),
         ("data:image/png;base64,SECRET", "data:image/png"),
         ("DATA:,SECRET", "DATA:"),
         ("/path?SECRET", "/path"),
@@ -45,6 +50,7 @@ def test_a_url_keeps_host_and_path_only(url: str, said: str) -> None:
         ("rediss://user:SECRET@cache:6380/2", "rediss://***@cache:6380/2"),
         ("redis://:SE/CR?ET#@cache:6380/2", "redis://***@cache:6380/2"),
         ("redis://cache/0?password=SECRET", "redis://cache/0?***"),
+        ("redis://cache/0?name=a@b&password=SECRET", "redis://***@b?***"),
         ("unix:///run/redis.sock?password=SECRET", "unix:///run/redis.sock?***"),
         ("SECRET", "***"),
     ],
@@ -63,6 +69,30 @@ def test_urls_inside_a_text_are_redacted() -> None:
     text = "GET https://a.example/x?sig=SECRET failed after redirect from http://u:SECRET@b.example/y (403)"
 
     said = "GET https://a.example/x failed after redirect from http://b.example/y (403)"
+    assert said == redact_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no redis://:SE/CRET@cache:6379/0 there", "no redis://***@cache:6379/0 there"),
+        ("no redis://user:SE CRET@cache/0 there", "no redis://cache/0 there"),
+        ("found 'https://user:SECRET/x…", "found 'https://***"),
+        ("GET /a.jpg?X-Amz-Signature=SECRET HTTP/1.1", "GET /a.jpg?*** HTTP/1.1"),
+        ("https://h/a b?sig=SECRET", "https://h/a b?***"),
+        ("...&Expires=9&Signature=SECRET... was cut", "...&Expires=9&Signature=*** was cut"),
+        ("Ühttps://h/a?SECRET 1https://h/a?SECRET", "Ühttps://h/a 1https://h/a"),
+        ("/fetch?url=https%253A%252F%252Fh%252Fa%253Fsig%253DSECRET", "/fetch?***"),
+        ("https%3A%2F%2Fu%3ASECRET%40h%2Fa%3Fsig%3DSECRET", "https://h/a"),
+        ('{"a":"https://h.example/x","b":"https://u:SECRET@k/y"}', '{"a":"https://h.example/x","b":"https://k/y"}'),
+        ("https://h/a%2Fb.jpg at offset 5: 100% done", "https://h/a%2Fb.jpg at offset 5: 100% done"),
+        ("no http://localhost:8080: refused", "no http://localhost:8080: refused"),
+    ],
+)
+def test_what_an_address_looks_like_in_a_text(text: str, said: str) -> None:
+    """
+    With a password that should have been encoded, without a scheme, cut off, encoded or beside another address.
+    """
     assert said == redact_text(text)
 
 

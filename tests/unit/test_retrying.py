@@ -2,12 +2,14 @@
 Whether, where and when an upload is tried again.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from schemas.errors import ErrorClass, ErrorCode, Stage, class_of
 from worker.domain import Origin, Partition, RawEvent
 from worker.errors import UploadFailed
-from worker.flow.retrying import NO_RETRIES, Retries
+from worker.flow.retrying import NO_RETRIES, Retries, put_off_bytes
 from worker.outcomes import Deferred
 
 NOW_S = 1_000_000.0
@@ -131,3 +133,15 @@ def test_fewer_topics_than_before_end_what_has_been_through_more() -> None:
     fewer = Retries(delays_s=(30.0,))
 
     assert fewer.put_off(again(2), slow(), now_s=NOW_S, draw=lambda: 0.0) is None
+
+
+def test_what_does_not_fit_a_retry_topic_ends_here() -> None:
+    """
+    A record with more headers than planned for: putting it off would end the worker at it, again and again.
+    """
+    large = replace(RAW, headers=(*RAW.headers, ("x", bytes(70_000)), ("null", None)))
+    room = put_off_bytes(large)
+
+    assert replace(RETRIES, most_bytes=room).put_off(large, slow(), now_s=NOW_S, draw=lambda: 0.0) is not None
+    assert replace(RETRIES, most_bytes=room - 1).put_off(large, slow(), now_s=NOW_S, draw=lambda: 0.0) is None
+    assert replace(RETRIES, most_bytes=room - 1).put_off(RAW, slow(), now_s=NOW_S, draw=lambda: 0.0) is not None

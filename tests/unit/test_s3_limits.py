@@ -132,7 +132,7 @@ def test_a_store_that_is_down_is_left_alone(web: ScriptedWeb) -> None:
     """
     A profile has a circuit breaker like any web host; what is absent does not open it.
     """
-    web.routes[PATH] = answer(500, b"<Error><Code>InternalError</Code></Error>")
+    web.routes[PATH] = answer(503, b"<Error><Code>ServiceUnavailable</Code></Error>")
     store = S3Store(settings_for(web, breaker_failures=2))
     absent = [failure_of(store, ref(key="none.jpg")).code for _ in range(3)]
     codes = [failure_of(store, ref()).code for _ in range(3)]

@@ -19,6 +19,8 @@ from worker.adapters.s3_store import S3Store
 from worker.errors import ConfigInvalid
 from worker.settings.images import FetchSettings, S3Profile
 
+GONE = ErrorCode.FETCH_NOT_FOUND
+
 
 @pytest.fixture
 def web() -> Iterator[ScriptedWeb]:
@@ -85,10 +87,15 @@ def test_no_list_of_buckets_means_all(web: ScriptedWeb) -> None:
     ("status", "s3_code", "code"),
     [
         (404, "NoSuchKey", ErrorCode.FETCH_NOT_FOUND),
-        (404, "NoSuchBucket", ErrorCode.FETCH_NOT_FOUND),
+        (404, "NoSuchBucket", ErrorCode.FETCH_UPSTREAM),
         (405, "MethodNotAllowed", ErrorCode.FETCH_NOT_FOUND),
-        (403, "AccessDenied", ErrorCode.FETCH_DENIED),
-        (403, "SignatureDoesNotMatch", ErrorCode.FETCH_DENIED),
+        (401, "Unauthorized", ErrorCode.FETCH_UNAUTHORIZED),
+        (403, "AccessDenied", ErrorCode.FETCH_UNAUTHORIZED),
+        (403, "SignatureDoesNotMatch", ErrorCode.FETCH_UNAUTHORIZED),
+        (403, "InvalidAccessKeyId", ErrorCode.FETCH_UNAUTHORIZED),
+        (403, "RequestTimeTooSkewed", ErrorCode.FETCH_UNAUTHORIZED),
+        (400, "ExpiredToken", ErrorCode.FETCH_UNAUTHORIZED),
+        (400, "InvalidToken", ErrorCode.FETCH_UNAUTHORIZED),
         (403, "InvalidObjectState", ErrorCode.FETCH_DENIED),
         (400, "InvalidArgument", ErrorCode.FETCH_DENIED),
         (400, "RequestTimeout", ErrorCode.FETCH_UPSTREAM),
@@ -108,6 +115,15 @@ def test_each_answer_has_its_code(web: ScriptedWeb, status: int, s3_code: str, c
     assert (failed.code, failed.http_status) == (code, status)
     assert s3_code in failed.detail
     assert "private words" not in failed.detail
+
+
+def test_a_bucket_that_nobody_lists_may_be_absent(web: ScriptedWeb) -> None:
+    """
+    Where every bucket may be read, one that is not there is the mistake of whoever named it.
+    """
+    web.routes["/nobodys/cat.jpg"] = answer(404, b"<Error><Code>NoSuchBucket</Code></Error>")
+
+    assert failure_of(S3Store(settings_for(web)), ref(bucket="nobodys", profile="open")).code is GONE
 
 
 def test_a_declared_size_above_the_limit_is_refused_unread(web: ScriptedWeb) -> None:
@@ -214,7 +230,7 @@ def test_what_is_no_s3_is_a_failure_like_any_other(web: ScriptedWeb, noise: byte
     web.routes["/uploads/cat.jpg"] = Answer(lambda: [noise], keeps_open=False)
     failed = failure_of(S3Store(settings_for(web)), ref())
 
-    assert failed.code in {ErrorCode.FETCH_UPSTREAM, ErrorCode.FETCH_DENIED}
+    assert failed.code in {ErrorCode.FETCH_UPSTREAM, ErrorCode.FETCH_UNAUTHORIZED}
 
 
 def test_no_credentials_at_all(web: ScriptedWeb, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +249,7 @@ def test_no_credentials_at_all(web: ScriptedWeb, monkeypatch: pytest.MonkeyPatch
     keyless = S3Profile(endpoint_url=settings.s3["shop"].endpoint_url, region="eu-central-1")
     failed = failure_of(S3Store(settings.model_copy(update={"s3": {"shop": keyless}})), ref())
 
-    assert failed.code is ErrorCode.FETCH_DENIED
+    assert failed.code is ErrorCode.FETCH_UNAUTHORIZED
     assert "credentials" in failed.detail
 
 

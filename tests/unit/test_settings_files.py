@@ -74,6 +74,7 @@ def test_what_is_commented_out_may_be_used(tmp_path: Path, text: str) -> None:
         "redis.url=rediss://localhost:6379/0",
         "redis.hmac_keys=",
         "bank.path=",
+        "bank.quarantine_path=",
         "bank.releases=s3://banks/touchstone",
         "shadow.bank_path=",
         "embeddings.keep=file",

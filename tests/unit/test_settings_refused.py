@@ -53,6 +53,36 @@ def test_a_misspelt_section_is_one_error() -> None:
     assert refused(sets=["kafak.gruop_id=x"]) == ["--set: kafak.gruop_id is no setting; the nearest is kafka.group_id"]
 
 
+def test_a_secret_in_the_place_of_a_headers_name_is_not_repeated() -> None:
+    """
+    Whoever gave the whole header where its name belongs reads how long that was.
+    """
+    given = ['fetch.http.web.hosts=["cdn.example"]', "fetch.http.web.value=x", "fetch.http.web.header=X-Key: s3cr3t"]
+
+    assert refused(sets=given) == [
+        "--set: fetch.http.web.header is a text of 13 characters, expected a text that matches ^[A-Za-z0-9-]{1,64}$"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("kafka.bootstrap_servers=me:s3cr3t@a:9092,b:9092", "bootstrap_servers takes HOST:PORT only"),
+        ("kafka.bootstrap_servers=SASL_SSL://me:s3cr3t@a:9092", "bootstrap_servers takes HOST:PORT only"),
+        ("http.port=me:s3cr3t@a:9092", 'http.port is "***@a:9092", expected a whole number'),
+        ('fetch.allowed_hosts=["me:s3cr3t@cdn.example"]', '["***@cdn.example"], expected'),
+    ],
+)
+def test_a_password_before_a_host_is_not_repeated(given: str, said: str) -> None:
+    """
+    It is refused where it has no meaning; what is said of it names the host.
+    """
+    (line,) = refused(sets=[given])
+
+    assert said in line
+    assert "s3cr3t" not in line
+
+
 def test_everything_wrong_is_said_at_once() -> None:
     """
     One line for each error of each layer: where, which key, what was found, what is expected.

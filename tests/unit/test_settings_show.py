@@ -16,12 +16,13 @@ from worker.settings.load import LoadedSettings
 from worker.settings.show import redacted_tree
 from worker.settings.tree import KafkaSettings, Settings
 
-SECRETS = ["kafka-pass", "redis-pass", "redis-user", "redis-query", "s3-secret", "endpoint-pass"]
+SECRETS = ["servers-pass", "kafka-pass", "redis-pass", "redis-user", "redis-query", "s3-secret", "endpoint-pass"]
 WITH_SECRETS = [
     "kafka.security_protocol=SASL_SSL",
     "kafka.sasl_mechanism=PLAIN",
     "kafka.sasl_username=worker",
     "kafka.sasl_password=kafka-pass",
+    "kafka.group_id=me:servers-pass@kafka.example:9092",
     "redis.url=rediss://redis-user:redis-pass@cache.example:6380/2?password=redis-query",
     "fetch.s3.media.access_key_id=key-id",
     "fetch.s3.media.secret_access_key=s3-secret",

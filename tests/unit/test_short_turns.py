@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors.numpy import load_file, save_file
 
+from schemas.bank_control import BankControlV1
 from tests.release_worlds import BY, WatchedPlace
 from worker.adapters.faiss_shelf import build_shelf
 from worker.bank import tensor_file
 from worker.bank.files import sha256_of
-from worker.instruments import WholeBank, read_bank
+from worker.instruments import WholeBank, read_release
 from worker.operation.short_turns import TURN_S, short_turns
 from worker.settings.tree import BankSettings
 
@@ -54,11 +55,11 @@ def test_a_release_is_loaded_in_short_turns(tmp_path: Path, monkeypatch: pytest.
     place = WatchedPlace(tmp_path, monkeypatch)
     watch, before, seen = place.watch(), sys.getswitchinterval(), []
 
-    def reading(folder: Path, trusted: tuple[str, ...]) -> WholeBank:
+    def reading(folder: Path, control: BankControlV1, trusted: tuple[str, ...]) -> WholeBank:
         seen.append(sys.getswitchinterval())
-        return read_bank(folder, trusted)
+        return read_release(folder, control, trusted)
 
-    monkeypatch.setattr("worker.operation.bank_watch.read_bank", reading)
+    monkeypatch.setattr("worker.operation.bank_watch.read_release", reading)
     watch.follow(place.releases.activate("2", BY))
 
     assert watch.status().release == "2"

@@ -2,6 +2,7 @@
 The peer: its forward pass against a plain one, its published weights, and files that are something else.
 """
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,21 @@ def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
         TinyLadeda(tmp_path / "other.pth")
     with pytest.raises(CannotStart, match="cannot be read"):
         TinyLadeda(tmp_path / "text.pth")
+
+
+def test_weights_with_another_sha256_are_not_loaded(tmp_path: Path) -> None:
+    """
+    Where the caller says which they must have; a file that is not there is told as such.
+    """
+    path = tmp_path / "peer.pth"
+    random_weights(path)
+    right = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(CannotStart, match=rf"has sha256 {right}, expected {'0' * 64}"):
+        TinyLadeda(path, expected=["0" * 64])
+    with pytest.raises(CannotStart, match="No such file"):
+        TinyLadeda(tmp_path / "none.pth")
+
+    assert right == TinyLadeda(path, expected=[right]).sha256
 
 
 @pytest.mark.shared_data

@@ -11,7 +11,8 @@ from pydantic import SecretStr, ValidationError
 from tests.secured_rig import Files, certified, written
 from worker.adapters.kafka_client import connection_config
 from worker.adapters.redis_client import open_redis, tls_options
-from worker.adapters.value_seal import seal_of
+from worker.adapters.redis_wire import BOUNDED, BoundedParser
+from worker.adapters.value_seal import ValueSeal, seal_of
 from worker.errors import CannotStart, ConfigInvalid
 from worker.settings.tree import KafkaSettings, RedisSettings
 
@@ -101,6 +102,59 @@ def test_an_address_cannot_turn_checks_off(query: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "query", ["socket_timeout=1000", "db=1&decode_responses=true", "protocol=3", "max_connections="]
+)
+def test_an_address_cannot_change_what_is_set(query: str) -> None:
+    """
+    Nor may anything else stand there that would win over a setting: the time-outs, and how answers are read.
+    """
+    with pytest.raises(ConfigInvalid, match=r"other options than db, username, password.*redis\.timeout_s") as refused:
+        open_redis(RedisSettings(url=SecretStr(f"redis://:{SECRET}@localhost:1/0?{query}")))
+
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://localhost:1/one", "localhost:1", "redis://localhost:port/0", "redis://x/0?db=a"]
+)
+def test_what_is_no_address_is_refused(url: str) -> None:
+    """
+    A database that is no number would be taken for the first one.
+    """
+    with pytest.raises(ConfigInvalid, match=r"redis\.url .*redis://"):
+        open_redis(RedisSettings(url=SecretStr(url)))
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("redis://cache:6380/2", {"host": "cache", "port": 6380, "db": 2}),
+        ("redis://me:it%40is@cache?db=3", {"username": "me", "password": "it@is", "db": 3}),
+        ("unix:///run/redis.sock?db=1&password=it", {"path": "/run/redis.sock", "db": 1, "password": "it"}),
+    ],
+)
+def test_an_address_says_where_and_who(url: str, found: dict[str, object]) -> None:
+    """
+    Host, port, database, user and password come from it; the time-outs from the settings.
+    """
+    arguments = open_redis(RedisSettings(url=SecretStr(url), timeout_s=0.25)).connection_pool.connection_kwargs
+
+    assert found == {name: arguments[name] for name in found}
+    assert 0.25 == arguments["socket_timeout"]
+
+
+@pytest.mark.parametrize("url", ["redis://localhost/0", "rediss://localhost/0", "unix:///run/redis.sock"])
+def test_every_connection_bounds_what_it_reads(url: str) -> None:
+    """
+    Over TCP, TLS and a socket file alike: time and size are our parser's affair.
+    """
+    connection: Any = open_redis(RedisSettings(url=SecretStr(url))).connection_pool.make_connection()
+
+    assert isinstance(connection._parser, BoundedParser)
+    assert type(connection) in BOUNDED.values()
+
+
+@pytest.mark.parametrize(
     ("fields", "said"),
     [
         ({"ssl_certfile": "c"}, "go together"),
@@ -149,6 +203,7 @@ def test_keys_come_from_a_file_or_the_setting(tmp_path: Path) -> None:
     """
     file = tmp_path / "keys"
     file.write_text(f"{LONG_KEY}\n{LONG_KEY.upper()}\n", encoding="ascii")
+    file.chmod(0o600)
     from_file = seal_of(redis_of(hmac_keys_file=file))
     from_setting = seal_of(redis_of(hmac_keys=f"{LONG_KEY.upper()}, {LONG_KEY}"))
     signed = [from_file.sealed("at", b"value"), from_setting.sealed("at", b"value")]
@@ -166,7 +221,35 @@ def test_a_file_without_good_keys_stops_the_start(content: bytes | None, tmp_pat
     file = tmp_path / "keys"
     if content is not None:
         file.write_bytes(content)
+        file.chmod(0o600)
     with pytest.raises(ConfigInvalid, match=r"redis\.hmac_keys_file .*keys .*openssl rand") as refused:
         seal_of(redis_of(hmac_keys_file=file))
 
     assert "short-secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o660, 0o602])
+def test_keys_that_others_can_read_or_change_stop_the_start(mode: int, tmp_path: Path) -> None:
+    """
+    Its owner may read and write, its group read, nobody else anything: such a key would sign for whoever has it.
+    """
+    file = tmp_path / "keys"
+    file.write_text(LONG_KEY, encoding="ascii")
+    file.chmod(mode)
+    with pytest.raises(ConfigInvalid, match=rf"has mode {mode:04o}.*expected 0600 or 0440.*defaultMode") as refused:
+        seal_of(redis_of(hmac_keys_file=file))
+
+    assert LONG_KEY not in str(refused.value)
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o440, 0o600, 0o640])
+def test_keys_that_the_group_can_read_are_good(mode: int, tmp_path: Path) -> None:
+    """
+    So are secrets mounted that a worker without root is to read.
+    """
+    file = tmp_path / "keys"
+    file.write_text(LONG_KEY, encoding="ascii")
+    file.chmod(mode)
+    signed = ValueSeal([LONG_KEY.encode()]).sealed("at", b"value")
+
+    assert b"value" == seal_of(redis_of(hmac_keys_file=file)).opened("at", signed)

@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from schemas.verdict import ImageFacts
+from tests.hidden_frames import AS_WORKERS_DO, hiding_generated, white_on_nothing
 from tests.pictures import ANY_HASH, encoded, photograph, profile_with_red_and_blue_swapped, spec_of
+from worker.domain import Pixels
 from worker.stages.decode import DecodeLimits, PillowDecoder
 from worker.stages.native_views import crop_boxes
 from worker.stages.whole_picture import whole_picture
@@ -26,6 +28,14 @@ FILES = {
     "grey": encoded(photograph(130, 90).convert("L"), "WEBP"),
     "narrow": encoded(photograph(130, 9), "PNG"),
 }
+
+
+def crops_of(picture: Pixels) -> list[Pixels]:
+    """
+    The two crops of an encoder of 16 pixels, which lie within the picture.
+    """
+    boxes = crop_boxes(picture.shape[1], picture.shape[0], 16, 2)
+    return [picture[top:bottom, left:right] for left, top, right, bottom in boxes]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -53,6 +63,51 @@ def test_the_decoders_crops_are_cut_from_it(name: str, views: ViewSpec) -> None:
         above, before = (SIZE - (bottom - top)) // 2, (SIZE - (right - left)) // 2
         part = crop[above : above + bottom - top, before : before + right - left]
         np.testing.assert_array_equal(part, picture[top:bottom, left:right])
+
+
+@pytest.mark.parametrize("name", ["GIF", "PNG", "WEBP"])
+def test_any_frame_that_was_looked_at_can_be_shown(name: str) -> None:
+    """
+    The crops of each look are cut from its frame, shown on its own: those between need not be shown before it.
+    """
+    views = ViewSpec(native_crops=2)
+    data, _ = hiding_generated(name, 40, 6)
+    decoded = PillowDecoder(spec_of(16), AS_WORKERS_DO, None, views=views).decode(data, ANY_HASH)
+    frames = decoded.facts.frames_scored
+    pictures = [whole_picture(data, decoded.facts, views, frame=frame) for frame in frames]
+    cut = [crops_of(picture) for picture in pictures]
+
+    assert 6 in frames
+    assert len({picture.tobytes() for picture in pictures}) == len(frames) == len(decoded.looks)
+    np.testing.assert_array_equal(cut, [look.native for look in decoded.looks])
+
+
+def test_the_grey_ground_can_be_shown() -> None:
+    """
+    The look at what is drawn in white on nothing, and the other one.
+    """
+    views = ViewSpec(native_crops=2)
+    data = white_on_nothing()
+    decoded = PillowDecoder(spec_of(16), AS_WORKERS_DO, None, views=views).decode(data, ANY_HASH)
+    white = whole_picture(data, decoded.facts, views)
+    grey = whole_picture(data, decoded.facts, views, ground="grey")
+    cut = [crops_of(picture) for picture in (white, grey)]
+
+    assert white.min() == 255 > grey.min()
+    np.testing.assert_array_equal(cut, [look.native for look in decoded.looks])
+
+
+def test_what_the_decoder_did_not_look_at_is_refused() -> None:
+    """
+    A frame that nobody chose, and a ground that does not shine through: neither was held against the limits.
+    """
+    data = FILES["JPEG"]
+    facts = PillowDecoder(spec_of(SIZE), DecodeLimits(), None).decode(data, ANY_HASH).facts
+
+    with pytest.raises(ValueError, match="want one of them, found 3"):
+        whole_picture(data, facts, ViewSpec(), frame=3)
+    with pytest.raises(ValueError, match="no ground that shines through"):
+        whole_picture(data, facts, ViewSpec(), ground="grey")
 
 
 def test_what_was_not_decoded_is_refused() -> None:

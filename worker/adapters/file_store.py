@@ -38,14 +38,14 @@ class FileStore:
         """
         The file's bytes; ``path`` is relative to the root, or absolute and below it.
 
-        Raises ``UploadFailed``: REF_FORBIDDEN, FETCH_NOT_FOUND, FETCH_DENIED, FETCH_TOO_LARGE or FETCH_UPSTREAM.
+        Raises ``UploadFailed``: REF_FORBIDDEN, FETCH_NOT_FOUND, FETCH_UNAUTHORIZED, FETCH_TOO_LARGE or FETCH_UPSTREAM.
         """
         try:
             steps = self._steps_below_root(ref.path)
             with _opened(self._root, steps) as file:
                 return self._contents(file)
         except OSError as error:
-            raise _failure(error) from error
+            raise _failure(error, self._root) from error
         except ValueError as error:  # outside the root, or a name that no file can have
             raise UploadFailed(ErrorCode.REF_FORBIDDEN, "the path leads out of fetch.file_root") from error
 
@@ -95,13 +95,26 @@ def _opened(root: Path, steps: tuple[str, ...]) -> Iterator[int]:
         os.close(at)
 
 
-def _failure(error: OSError) -> UploadFailed:
+def _failure(error: OSError, root: Path) -> UploadFailed:
     match error.errno:
+        case errno.ENOENT | errno.ENOTDIR if not _has_files(root):
+            # No file is the uploader's mistake while there is none at all. Known hole: a mount further below.
+            return UploadFailed(
+                ErrorCode.FETCH_UPSTREAM, "fetch.file_root is gone or empty; is what lies there not mounted?"
+            )
         case errno.ENOENT | errno.ENOTDIR | errno.ENAMETOOLONG:
             return UploadFailed(ErrorCode.FETCH_NOT_FOUND, "there is no such file below fetch.file_root")
         case errno.EACCES | errno.EPERM:
-            return UploadFailed(ErrorCode.FETCH_DENIED, "the worker may not read the file")
+            return UploadFailed(ErrorCode.FETCH_UNAUTHORIZED, "the worker may not read the file")
         case errno.ELOOP | errno.ENXIO:
             return UploadFailed(ErrorCode.REF_FORBIDDEN, "the path names no regular file")
         case _:
             return UploadFailed(ErrorCode.FETCH_UPSTREAM, f"the file could not be read: {error.strerror}")
+
+
+def _has_files(root: Path) -> bool:
+    try:
+        with os.scandir(root) as found:
+            return next(found, None) is not None
+    except OSError:
+        return False

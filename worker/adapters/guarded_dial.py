@@ -11,15 +11,23 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Final
 
 from schemas.errors import ErrorCode
 from worker.adapters.address_guard import is_public
 from worker.adapters.fetch_limits import current, within_limit
 from worker.errors import UploadFailed
 
+NO_HOST: Final = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
+
 Resolve = Callable[[str, int], Sequence[str]]
 """Host and port to numeric addresses, in the order in which to try them; raises ``OSError``."""
+
+
+class CutOff(ConnectionResetError):
+    """
+    A peer ended TLS without saying that it does (close_notify): anybody on the way can have cut what came.
+    """
 
 
 class LimitedSocket(socket.socket):
@@ -43,11 +51,17 @@ class LimitedTlsSocket(ssl.SSLSocket):
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:  # noqa: ANN401 - passed through as they come
         """
-        As ``SSLSocket.recv_into``.
+        As ``SSLSocket.recv_into``. Raises ``CutOff`` where that would say, or let one believe, that all has come.
         """
         self.settimeout(within_limit(self.gettimeout()))
+        # By default the standard library takes a connection that was cut for one that was ended.
+        self.suppress_ragged_eofs = False
         started_s = time.monotonic()
-        return _counted(super().recv_into(*args, **kwargs), started_s)
+        try:
+            count = super().recv_into(*args, **kwargs)
+        except ssl.SSLEOFError as error:
+            raise CutOff("TLS ended without close_notify") from error
+        return _counted(count, started_s)
 
 
 def _counted(count: int, started_s: float) -> int:
@@ -66,6 +80,8 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if ca_file is not None:
         context.load_verify_locations(cafile=ca_file)
+    # Some builds of Python set it: an end without close_notify would look like any other.
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.sslsocket_class = LimitedTlsSocket
     return context
 
@@ -85,17 +101,20 @@ def resolve_by_system(host: str, port: int) -> Sequence[str]:
 class Dialer:
     """
     Opens connections to allowed addresses only. ``allowed`` judges one numeric address.
+
+    ``named`` says of a host and a port whether the operator names them: that such a host has no address may pass.
     """
 
     resolve: Resolve = resolve_by_system
     allowed: Callable[[str], bool] = is_public
+    named: Callable[[str, int], bool] = lambda _host, _port: False
 
     def connect(self, host: str, port: int, timeout_s: float) -> LimitedSocket:
         """
         A connection to an address of ``host``, tried in order; ``timeout_s`` is for all of them together.
 
         One address that is not allowed condemns the name, for nobody knows which of its addresses comes next. Raises
-        ``UploadFailed``: REF_FORBIDDEN, FETCH_UPSTREAM, or FETCH_TIMEOUT.
+        ``UploadFailed``: REF_FORBIDDEN, FETCH_NOT_FOUND, FETCH_UPSTREAM, or FETCH_TIMEOUT.
         """
         addresses = self._checked_addresses(host, port)
         deadline_s = time.monotonic() + timeout_s
@@ -135,6 +154,8 @@ class Dialer:
         try:
             addresses = self.resolve(host, port)
         except (OSError, UnicodeError) as error:  # a label that is no IDNA raises the latter
+            if _is_no_host(error) and not self.named(host.lower().removesuffix("."), port):
+                raise UploadFailed(ErrorCode.FETCH_NOT_FOUND, f"there is no such host as {host}") from error
             raise UploadFailed(ErrorCode.FETCH_UPSTREAM, f"host name {host} does not resolve") from error
         if not addresses:
             raise UploadFailed(ErrorCode.FETCH_UPSTREAM, f"host name {host} has no address")
@@ -143,6 +164,13 @@ class Dialer:
                 ErrorCode.REF_FORBIDDEN, f"{host} resolves to an address outside the public Internet, which is refused"
             )
         return addresses
+
+
+def _is_no_host(error: Exception) -> bool:
+    """
+    Whether a resolver has answered that there is no such name, or no address of it; and not that it could not tell.
+    """
+    return isinstance(error, UnicodeError) or (isinstance(error, socket.gaierror) and error.errno in NO_HOST)
 
 
 def _connected(address: str, port: int, timeout_s: float) -> LimitedSocket:

@@ -26,7 +26,11 @@ HOSTS_REMEMBERED: Final = 1024
 """Beyond it, the host that was asked longest ago is forgotten, its breaker with it."""
 
 _HOST_AT_FAULT: Final = frozenset({ErrorCode.FETCH_TIMEOUT, ErrorCode.FETCH_TOO_SLOW, ErrorCode.FETCH_UPSTREAM})
+_HOST_IS_DOWN: Final = frozenset({502, 503, 504})
+"""What is answered in the place of a host that does not. Any other status comes from one that lives."""
+
 _LATER: Final = 429
+_OWN_FAULT: Final = 500
 _NEARLY: Final = 0.9
 """Of a time-out: clocks and sockets do not agree to the millisecond."""
 
@@ -132,13 +136,17 @@ class HostGates:
         return UploadFailed(ErrorCode.FETCH_HOST_DOWN, why, retry_after_s=retry_after_s)
 
     def _judge(self, host: _Host, failed: UploadFailed, *, took_s: float) -> None:
-        answered = failed.http_status is not None and failed.http_status < 400  # noqa: PLR2004 - not what was asked for
-        if failed.code not in _HOST_AT_FAULT or answered:
-            if failed.http_status is not None or failed.code is ErrorCode.FETCH_TOO_LARGE:
+        status = failed.http_status
+        if status is not None and status not in _HOST_IS_DOWN:
+            # One path that fails must not shut a host that others share; nor does it show that the host is well.
+            if status < _OWN_FAULT and status != _LATER:
                 self._answered(host)
+            return
+        if failed.code is ErrorCode.FETCH_TOO_LARGE:
+            self._answered(host)
+            return
+        if failed.code not in _HOST_AT_FAULT:
             return  # what was refused on our side says nothing of the host
-        if failed.http_status == _LATER and failed.retry_after_s is not None:
-            return  # alive, and it says when it will answer
         if failed.code is ErrorCode.FETCH_TIMEOUT and took_s < _NEARLY * self._shortest_s:
             # Others used up the time: a slow host that redirects here must not make this one look dead.
             return

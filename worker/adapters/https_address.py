@@ -23,6 +23,10 @@ WebAddress = Url
 _PORTS: Final = {"http": 80, "https": 443}
 # Hosts that a C library reads as IPv4 numbers; the URL standard says "ends in a number".
 _NUMERIC_HOST: Final = re.compile(r"(^|\.)(\d+|0[xX][0-9a-fA-F]*)\.?$")
+# A name of labels, or an IPv6 address without a zone (a zone names a card of this machine).
+_HOST: Final = re.compile(r"\[[0-9a-fA-F:.]+\]|(?=.{1,254}$)(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+# A folded header leaves a line break in its value, and some take a backslash for a slash.
+_NOT_IN_LOCATION: Final = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class AddressRules:
             raise UploadFailed(code_if_malformed, "the reference is a web address without a host")
         if url.auth is not None:
             raise UploadFailed(ErrorCode.REF_FORBIDDEN, "the reference carries a user name or password")
+        if not _HOST.fullmatch(url.host) or url.port == 0:
+            raise UploadFailed(code_if_malformed, "the host is neither a name nor an address, or its port is 0")
         if _NUMERIC_HOST.search(url.host) and not _is_plain_ipv4(url.host):
             raise UploadFailed(ErrorCode.REF_FORBIDDEN, "the host is a number, yet no plain IPv4 address")
         if self.allowed_hosts and not any(covers(pattern, url.host) for pattern in self.allowed_hosts):
@@ -67,12 +73,15 @@ class AddressRules:
                 f"{place(url)} answered {status} without saying where to",
                 http_status=status,
             )
+        no_address = UploadFailed(
+            ErrorCode.FETCH_REDIRECT, f"{place(url)} redirects to what is no address", http_status=status
+        )
+        if _NOT_IN_LOCATION.search(location):
+            raise no_address
         try:
             target = urljoin(url.url, location)
         except ValueError as error:
-            raise UploadFailed(
-                ErrorCode.FETCH_REDIRECT, f"{place(url)} redirects to what is no address", http_status=status
-            ) from error
+            raise no_address from error
         following = self.checked(target, ErrorCode.FETCH_REDIRECT)
         if url.scheme == "https" and following.scheme != "https":
             raise UploadFailed(ErrorCode.FETCH_REDIRECT, f"{place(url)} redirects to plain http", http_status=status)

@@ -11,7 +11,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from worker.adapters.https_address import WebAddress, origin
-from worker.settings.host_patterns import covers
+from worker.settings.host_patterns import covers_at
 from worker.settings.images import HttpProfile
 
 NOTHING: Final[Mapping[str, SecretStr]] = MappingProxyType({})
@@ -31,9 +31,10 @@ class Credentials:
         """
         if first.scheme != "https":
             return FetchCredentials(first, NOTHING)
-        host = first.host or ""
+        # The port too: whoever may run a server on another port of that host is not whom the secret is for.
+        _, host, port = origin(first)
         for hosts, headers in self._profiles:
-            if any(covers(pattern, host) for pattern in hosts):
+            if any(covers_at(pattern, host, port) for pattern in hosts):
                 return FetchCredentials(first, headers)
         return FetchCredentials(first, NOTHING)
 

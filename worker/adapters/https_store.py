@@ -13,6 +13,7 @@ from typing import Final
 from schemas.errors import ErrorCode
 from schemas.uploaded import HttpsRef
 from worker import __version__
+from worker.adapters.address_guard import is_public
 from worker.adapters.fetch_limits import FetchLimits, Spending, fetch_limits
 from worker.adapters.guarded_dial import Dialer
 from worker.adapters.host_gates import HostGates
@@ -29,7 +30,11 @@ from worker.telemetry.metrics import InMemoryRecorder
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 WITH_BODY: Final = frozenset({200, 203, 204, 205})
 SAYING_WHEN: Final = frozenset({429, 503})
-COMPRESSED: Final = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
+REFUSING: Final = frozenset({401, 403})
+FRAMED: Final = frozenset({"", "chunked"})
+"""The transfer codings that are read; http.client would hand on any other as if it were the image."""
+
+AS_IT_IS: Final = frozenset({"", "identity"})
 HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": f"touchstone/{__version__}"}
 
 
@@ -68,7 +73,8 @@ class HttpsStore:
         self._gates = gates or HostGates(settings, clock=self._clock, recorder=InMemoryRecorder())
         self._on_hop = on_hop
         if dialer is None:
-            dialer = Dialer(allowed=lambda _: True) if settings.allow_private_addresses else Dialer()
+            allowed = (lambda _: True) if settings.allow_private_addresses else is_public
+            dialer = Dialer(allowed=allowed, named=settings.names_host)
         self._pools = PinnedPools(settings, dialer)
 
     def read(self, ref: HttpsRef) -> bytes:
@@ -109,41 +115,47 @@ class HttpsStore:
 
     def _answer(self, url: WebAddress, credentials: FetchCredentials, spending: Spending) -> bytes | WebAddress:
         connections = len(spending.connected)
+        status: int | None = None
         try:
-            response = self._pools.get(url.url, HEADERS | credentials.headers_for(url))
+            ours = credentials.headers_for(url)
+            response = self._pools.get(url.url, HEADERS | ours)
+            status = response.status
             try:
                 address = spending.connected[-1] if len(spending.connected) > connections else None
                 self._on_hop(Hop(place(url), address, response.status))
                 if response.status in REDIRECTS:
                     return self._rules.redirected(url, response.headers.get("Location"), response.status)
-                self._refuse_unless_body(url, response)
+                self._refuse_unless_body(url, response, known=bool(ours))
                 return self._body(url, response)
             finally:
                 # Whatever was not read to its end is closed and not pooled; what was, is back in its pool already.
                 response.close()
         except FETCH_FAULTS as error:
-            raise fault_as_failure(error, place(url)) from error
+            raise fault_as_failure(error, place(url), status) from error
 
-    def _refuse_unless_body(self, url: WebAddress, response: Answer) -> None:
+    def _refuse_unless_body(self, url: WebAddress, response: Answer, *, known: bool) -> None:
         """
         Nothing, if the answer carries the image as it is; else ``UploadFailed`` with the code that its status means.
+
+        ``known``: credentials of ours were sent, so that a refusal speaks of them.
         """
         status = response.status
         if status not in WITH_BODY:
             asked = response.headers.get("Retry-After") if status in SAYING_WHEN else None
             raise UploadFailed(
-                _code_of(status),
+                ErrorCode.FETCH_UNAUTHORIZED if known and status in REFUSING else _code_of(status),
                 f"{place(url)} answered {status}",
                 http_status=status,
                 retry_after_s=retry_after_s(asked, now_s=self._clock.wall_s()),
             )
-        encoding = response.headers.get("Content-Encoding", "").strip().lower()
-        if encoding in COMPRESSED:
+        # The header is not told: a host may have written into it what it was sent, credentials included.
+        if not AS_IT_IS.issuperset(_codings(response.headers.get("Content-Encoding", ""))):
             raise UploadFailed(
                 ErrorCode.FETCH_UPSTREAM,
-                f"{place(url)} sent {encoding} although asked for the bytes as they are",
+                f"{place(url)} sent an encoded body although asked for the bytes as they are",
                 http_status=status,
             )
+        _refuse_odd_framing(url, response)
 
     def _body(self, url: WebAddress, response: Answer) -> bytes:
         limit = self._settings.max_image_bytes
@@ -156,6 +168,23 @@ class HttpsStore:
             if len(body) > limit:
                 raise _too_large(url, "sends more", limit)
         return bytes(body)
+
+
+def _refuse_odd_framing(url: WebAddress, response: Answer) -> None:
+    """
+    Nothing, if it is plain where the body ends; else ``UploadFailed``, for parsers disagree about the rest.
+    """
+    transfer, length = response.headers.get("Transfer-Encoding", ""), response.headers.get("Content-Length")
+    if transfer.strip().lower() not in FRAMED or (length is not None and not (length.isascii() and length.isdigit())):
+        raise UploadFailed(
+            ErrorCode.FETCH_UPSTREAM,
+            f"{place(url)} does not say plainly where its answer ends (Content-Length or Transfer-Encoding)",
+            http_status=response.status,
+        )
+
+
+def _codings(header: str) -> set[str]:
+    return {coding.strip().lower() for coding in header.split(",")}
 
 
 def _code_of(status: int) -> ErrorCode:

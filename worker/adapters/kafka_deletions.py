@@ -24,6 +24,7 @@ from worker.adapters.kafka_client import (
     told,
 )
 from worker.adapters.kafka_outbox import producer_config
+from worker.adapters.kafka_records import read_all_records
 from worker.adapters.kafka_source import raw_event
 from worker.domain import RawEvent
 from worker.errors import PublishFailed
@@ -55,6 +56,7 @@ class KafkaDeletions:
                 **reading_config(settings, client_id=f"{client_id}-deletions", group_id=group_id),
                 bootstrap_timeout_ms=round(START_TIMEOUT_S * 1000),
             )
+            read_all_records(self._consumer)
             self._assigned: frozenset[TopicPartition] = frozenset()
             self._assign()
 

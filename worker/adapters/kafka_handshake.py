@@ -17,6 +17,8 @@ from worker.settings.tree import KafkaSettings
 LOOK_S: Final = 2.0
 REFUSAL_S: Final = 0.5
 """With TLS 1.3 a server refuses the client's certificate after the handshake; later than this it has not."""
+_NOT_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING"})
+"""What OpenSSL says of an answer that is no TLS, and of a listener that hangs up: Kafka's without TLS does."""
 
 
 def tls_config(settings: KafkaSettings) -> dict[str, str]:
@@ -62,25 +64,36 @@ def _addresses(bootstrap_servers: str) -> Iterator[tuple[str, int]]:
 
 
 def _refusal(settings: KafkaSettings, connection: socket.socket, host: str) -> str:
+    shaken = False
     try:
         with _context(settings).wrap_socket(connection, server_hostname=host) as secured:
+            shaken = True
             secured.settimeout(REFUSAL_S)
             secured.recv(1)
     except TimeoutError:
-        return ""
+        return "" if shaken else f"the TLS handshake was not answered within {LOOK_S:g} s: {_speaks_no_tls(settings)}"
     except ssl.SSLCertVerificationError as error:
         return (
             f"the broker's certificate is refused: {error.verify_message}; set kafka.ssl_cafile to the authority that "
             "signed it, and name the brokers as it names them"
         )
-    except ssl.SSLError as error:
-        return (
-            f"the TLS handshake failed ({error.reason or error}); check that the listener speaks TLS, and where it "
-            "asks for a certificate that kafka.ssl_certfile and kafka.ssl_keyfile name one that it trusts"
-        )
     except OSError as error:
-        return f"the TLS handshake ended early ({type(error).__name__}); check that the listener speaks TLS"
+        reason = (isinstance(error, ssl.SSLError) and error.reason) or type(error).__name__
+        if not shaken and (not isinstance(error, ssl.SSLError) or reason in _NOT_TLS):
+            return f"the TLS handshake failed ({reason}): {_speaks_no_tls(settings)}"
+        return (
+            f"the TLS handshake failed ({reason}); where the listener asks for a certificate, check that "
+            "kafka.ssl_certfile and kafka.ssl_keyfile name one that it trusts"
+        )
     return ""
+
+
+def _speaks_no_tls(settings: KafkaSettings) -> str:
+    plain = "SASL_PLAINTEXT" if settings.security_protocol.startswith("SASL_") else "PLAINTEXT or SASL_PLAINTEXT"
+    return (
+        "the listener seems to speak no TLS; name one that does in kafka.bootstrap_servers, or, inside a network that "
+        f"you trust with every upload, set kafka.security_protocol to {plain} instead of {settings.security_protocol}"
+    )
 
 
 def _suspicion(settings: KafkaSettings) -> str:

@@ -25,6 +25,7 @@ from worker.adapters.kafka_client import (
     starting,
     told,
 )
+from worker.adapters.kafka_coordinator import ask_on, stored_offsets
 from worker.adapters.topic_plan import retry_message_bytes
 from worker.domain import Partition
 from worker.errors import CannotStart, ProducerFenced, PublishFailed
@@ -87,6 +88,7 @@ class KafkaOutbox:
     def _start(self) -> Any:  # noqa: ANN401 - kafka-python is untyped
         with starting(self._settings, self._start_timeout_s):
             producer = KafkaProducer(**self._config)
+            ask_on(producer)
             try:
                 # Now, because a send that must look a topic up blocks.
                 for topic in self._topics:
@@ -169,6 +171,7 @@ class KafkaOutbox:
         self, releases: Sequence[Release], offsets: Mapping[Partition, int], place: ConsumerGroupMetadata
     ) -> bool:
         sent: list[tuple[Release, Any]] = []
+        began_s = time.monotonic()
         try:
             self._producer.begin_transaction()
             sent += ((release, self._send(release, message)) for release in releases for message in release.messages)
@@ -182,8 +185,25 @@ class KafkaOutbox:
             self._begin_again()
             return False
         except (kafka_errors.KafkaError, PublishFailed) as error:
+            if is_fenced(error) and time.monotonic() - began_s >= self._settings.transaction_timeout_s:
+                return self._outlived(offsets)
             self._give_up(error, sent)
         return True
+
+    def _outlived(self, offsets: Mapping[Partition, int]) -> bool:
+        """
+        Whether a transaction that took longer than its time was committed all the same; with a new producer either way.
+
+        Then the coordinator aborts it and lets nobody go on under the old epoch, unless it was told to commit before.
+        Taking over the id waits for either; the group's offsets, which lie in the same transaction, say which it was.
+        """
+        _close(self._producer, timeout_s=0)
+        try:
+            self._producer = self._start()
+            stored = stored_offsets(self._settings, list(offsets), client_id=self._config["client_id"])
+        except CannotStart as error:
+            raise PublishFailed(f"A transaction took too long, and a new one cannot be begun: {error}") from error
+        return all(stored.get(at, -1) >= offset for at, offset in offsets.items())
 
     def _begin_again(self) -> None:
         """

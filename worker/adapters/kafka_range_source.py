@@ -19,6 +19,7 @@ from worker.adapters.kafka_client import (
     require_topics,
     starting,
 )
+from worker.adapters.kafka_records import read_all_records
 from worker.adapters.kafka_source import fetch_bytes, raw_event
 from worker.adapters.kafka_stretches import StretchReader, stretches_between
 from worker.domain import Partition
@@ -50,6 +51,7 @@ class KafkaRangeSource:
         }
         with starting(settings, START_TIMEOUT_S):
             self._consumer = KafkaConsumer(**config)
+            read_all_records(self._consumer)
         self._settings = settings
         self._reader = StretchReader(self._consumer, topic, silence_s=SILENCE_S, go_on="go on with --run-id")
 

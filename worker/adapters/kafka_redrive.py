@@ -24,6 +24,7 @@ from worker.adapters.kafka_client import (
     told,
 )
 from worker.adapters.kafka_outbox import producer_config
+from worker.adapters.kafka_records import read_all_records
 from worker.adapters.kafka_source import raw_event
 from worker.adapters.kafka_stretches import StretchReader
 from worker.adapters.kafka_topics import topics_of
@@ -150,6 +151,7 @@ def read_record(settings: KafkaSettings, place: Partition, offset: int) -> RawEv
             **reading_config(settings, client_id="touchstone-redrive"),
             bootstrap_timeout_ms=round(START_TIMEOUT_S * 1000),
         )
+        read_all_records(consumer)
     try:
         return _read(consumer, settings, place, offset)
     finally:

@@ -25,6 +25,7 @@ from worker.adapters.kafka_client import (
 )
 from worker.adapters.kafka_group import GroupWatch, OwnedNowAssignor, remember_join
 from worker.adapters.kafka_lag import LagWatch
+from worker.adapters.kafka_records import fault_of, read_all_records
 from worker.adapters.kafka_waits import RetryWaits
 from worker.adapters.system_clock import SystemClock
 from worker.domain import Partition, RawEvent
@@ -90,6 +91,7 @@ class KafkaEventSource:
                 bootstrap_timeout_ms=round(start_timeout_s * 1000),
             )
             self._require_safe_offsets()
+            read_all_records(self._consumer)
             self._watch.watch(self._consumer)
             self._consumer.subscribe(self._topics, listener=self._watch)
             # Before the first join: a leader that does not know a topic's partitions assigns none, to nobody.
@@ -255,6 +257,7 @@ def raw_event(record: Any, now_s: float) -> RawEvent:  # noqa: ANN401 - kafka-py
     """
     A record as kafka-python gives it, as ours; ``now_s`` is when it was polled, in seconds since the epoch.
     """
+    fault = fault_of(record.headers)
     return RawEvent(
         Partition(record.topic, record.partition),
         record.offset,
@@ -264,4 +267,6 @@ def raw_event(record: Any, now_s: float) -> RawEvent:  # noqa: ANN401 - kafka-py
         # -1 stands for none.
         timestamp_ms=record.timestamp if record.timestamp is not None and record.timestamp >= 0 else None,
         received_at_s=now_s,
+        fault=fault,
+        whole=fault is None,
     )

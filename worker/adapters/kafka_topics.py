@@ -185,11 +185,17 @@ def dead_letter_limit_bytes(settings: KafkaSettings) -> int | None:
 
     A dead letter over the limit would stop the worker at the same record for ever.
     """
-    name = settings.topics.dead_letters
+    return least_limit_bytes(settings, [settings.topics.dead_letters])
+
+
+def least_limit_bytes(settings: KafkaSettings, names: Sequence[str]) -> int | None:
+    """
+    The largest message that each of these topics takes; None where we may not ask, or none of them is there.
+    """
     try:
         with topics_of(settings) as topics:
-            found = topics.find([name]).get(name)
+            found = topics.find(names)
     except CannotStart:
         return None
-    limit = found.config.get("max.message.bytes") if found else None
-    return int(limit) if limit else None
+    limits = [topic.config.get("max.message.bytes") for topic in found.values()]
+    return min((int(limit) for limit in limits if limit), default=None)

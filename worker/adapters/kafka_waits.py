@@ -85,6 +85,8 @@ class RetryWaits:
         try:
             marks = read_marks(raw.headers)
         except RetryMarksInvalid as invalid:
+            if raw.fault is not None:
+                return raw
             return replace(raw, fault=f"a record of retry topic {raw.partition.topic} must say where it lay: {invalid}")
         return replace(raw, headers=without_marks(raw.headers), origin=origin_of(marks))
 
@@ -99,6 +101,7 @@ def origin_of(marks: RetryMarks) -> Origin:
         timestamp_ms=marks.timestamp_ms,
         attempts=marks.attempts,
         first_failed_at_s=marks.first_failed_at_ms / 1000,
+        redriven=marks.redriven,
     )
 
 

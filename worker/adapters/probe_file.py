@@ -3,6 +3,8 @@ The published linear probe of UniversalFakeDetect: its file, read as plain tenso
 """
 
 import hashlib
+import io
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -15,19 +17,27 @@ from worker.heads.probe import LegacyProbe
 _MEANT: Final = "want weight [1, d] and bias [1], as in fc_weights.pth of UniversalFakeDetect"
 
 
-def read_probe_file(path: Path, *, dim: int) -> LegacyProbe:
+def read_probe_file(path: Path, *, dim: int, expected: Collection[str] = ()) -> LegacyProbe:
     """
     The probe in a file of the authors' format, for an encoder of ``dim`` dimensions (768: ViT-L-14-quickgelu).
 
     Raises ``EncoderInvalid`` for a file that cannot be read, holds anything but the two tensors, or is of another
-    dimension. The file's sha256 is kept in the head, so that every judgement says which probe it holds.
+    dimension, or has none of the ``expected`` sha256, where there are any. The file's sha256 is kept in the head, so
+    that every judgement says which probe it holds.
     """
     try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        data = path.read_bytes()
     except OSError as error:
         raise EncoderInvalid(f"the probe {path} cannot be read ({error.strerror}): check its path") from error
+    sha256 = hashlib.sha256(data).hexdigest()
+    if expected and sha256 not in expected:
+        raise EncoderInvalid(
+            f"the probe {path} has sha256 {sha256}, expected {' or '.join(sorted(expected))}: it is another file, or "
+            "damaged; nothing of it was loaded"
+        )
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)  # saved on a GPU by its authors
+        # The bytes that were hashed: the file may be another one by now.
+        loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)  # saved on a GPU by its authors
     except Exception as error:
         # torch raises UnpicklingError, RuntimeError, EOFError, KeyError and more, and its advice for the first is to
         # switch the restriction off: it is not repeated.

@@ -4,26 +4,35 @@ Which bytes a content had, and forgetting bytes, in Redis. Recalling and remembe
 A set per content, ``touchstone:{namespace}:u1:{tenant}:{sha256 of the content id}``, holds the hashes of its bytes. The
 id does not stand there in the clear, which keeps it from whoever looks through keys; whoever guesses it can find it.
 That a content is gone is marked under ``g2`` in the same way, that bytes were forgotten under ``g1`` and their hash.
+What no worker writes in any of these places is removed where it is found, and counted: it never stops a deletion.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from itertools import islice
 from typing import Final, TypeVar
 from uuid import uuid4
 
+import structlog
 from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.adapters.redis_cache import longest_ttl_s, mark_key
 from worker.adapters.redis_client import open_redis
-from worker.adapters.sighting_codec import scoped_key, scopes_key
+from worker.adapters.redis_reading import all_good, asked, members_in, numbers, of_wrong_type, page_in
+from worker.adapters.redis_wire import AnswerTooLong
+from worker.adapters.sighting_codec import read_scope_name, scoped_key, scopes_key
 from worker.contents import ContentName
 from worker.domain import ContentHash
 from worker.errors import StoreUnavailable
 from worker.settings.tree import RedisSettings
+
+log = structlog.get_logger(__name__)
 
 AT_ONCE: Final = 500
 """Keys removed, or contents asked for, in one round trip."""
@@ -34,10 +43,14 @@ LINGER_S: Final = 24 * 3600
 MARKED_S: Final = 3600
 """How long bytes are marked as forgotten: longer than any upload takes from being recalled to being remembered."""
 
+MEMBERS_LIMIT: Final = 100_000
+"""More than may be read of one set, and than a content has revisions: whoever wrote so many is no worker."""
+
 PATIENCE_S: Final = 5.0
 """Time-outs: nobody waits for a verdict here."""
 
 _HASH: Final = re.compile(rb"[0-9a-f]{64}")
+_ADVICE: Final = "no worker writes such entries: see who else may write to this Redis (ACL LOG, ACL LIST)"
 _T = TypeVar("_T")
 _Key = str | bytes
 
@@ -50,7 +63,7 @@ class RedisContents:
     all scopes that were ever written to, a handful in a set of its own: no set per image, which would take as much
     memory as the facts, and no walk over all keys for each deletion. ``scan`` walks all the same, once for each call:
     it also finds keys of earlier releases of Touchstone, and those whose scope Redis has evicted. Without ``marks`` it
-    tells nobody what it forgets: for what others have marked already.
+    tells nobody what it forgets: for what others have marked already. One thread at a time.
     """
 
     def __init__(self, settings: RedisSettings, *, keep_s: int, scan: bool = False, marks: bool = True) -> None:
@@ -60,6 +73,7 @@ class RedisContents:
         self._scan = scan
         self._marks = marks
         self._redis: Redis = open_redis(settings.model_copy(update=patient))
+        self._damaged = 0
 
     def note(self, found: Sequence[tuple[ContentName, ContentHash]]) -> frozenset[ContentName]:
         """
@@ -67,14 +81,14 @@ class RedisContents:
 
         Raises ``StoreUnavailable``.
         """
-        pipeline = self._redis.pipeline(transaction=False)
-        for content, content_hash in found:
-            key = self._key(content)
-            pipeline.sadd(key, content_hash)
-            pipeline.expire(key, self._ttl_s)
-            pipeline.exists(self._gone_key(content))  # behind the note: see ContentIndex.mark_gone
-        answers = _asked(pipeline.execute)[2::3]
-        return frozenset(content for (content, _), is_gone in zip(found, answers, strict=True) if is_gone)
+        answers = self._noted(found)
+        pairs = zip(found, answers[0::3], strict=True)
+        if in_the_way := {self._key(content) for (content, _), added in pairs if of_wrong_type(added)}:
+            self._take_out(list(in_the_way))
+            answers = self._noted(found)
+        with unavailable():
+            gone = numbers(answers, 3 * len(found))[2::3]
+        return frozenset(content for (content, _), is_gone in zip(found, gone, strict=True) if is_gone)
 
     def mark_gone(self, contents: Sequence[ContentName]) -> None:
         """
@@ -89,11 +103,8 @@ class RedisContents:
         """
         found: dict[ContentName, frozenset[ContentHash]] = {}
         for some in _batched(dict.fromkeys(contents)):
-            pipeline = self._redis.pipeline(transaction=False)
-            for content in some:
-                pipeline.smembers(self._key(content))
-            answers = _asked(pipeline.execute)
-            found |= {content: _hashes(members) for content, members in zip(some, answers, strict=True)}
+            sets = self._sets([self._key(content) for content in some])
+            found |= {content: self._hashes(self._key(content), sets[self._key(content)]) for content in some}
         return found
 
     def let_go(self, contents: Sequence[ContentName]) -> None:
@@ -104,7 +115,7 @@ class RedisContents:
             pipeline = self._redis.pipeline(transaction=False)
             for content in some:
                 pipeline.expire(self._key(content), min(LINGER_S, self._ttl_s))
-            _asked(pipeline.execute)
+            self._execute(pipeline)
 
     def forget(self, hashes: Sequence[ContentHash]) -> int:
         """
@@ -118,13 +129,20 @@ class RedisContents:
         if self._marks:
             mark = uuid4().bytes
             self._set({mark_key(one, namespace=self._namespace): mark for one in hashes}, ttl_s=MARKED_S)
-        scopes = sorted(name.decode() for name in _asked(lambda: _members(self._redis, self._at_scopes)))
+        scopes = self._scopes()
         removed = self._remove(
             scoped_key(scope, content_hash, namespace=self._namespace)
             for content_hash in dict.fromkeys(hashes)
             for scope in scopes
         )
         return removed + (self._remove_found(frozenset(hashes)) if self._scan else 0)
+
+    def damaged(self) -> int:
+        """
+        How much was found since the last call that no worker writes, and was taken out.
+        """
+        damaged, self._damaged = self._damaged, 0
+        return damaged
 
     def close(self) -> None:
         """
@@ -136,23 +154,122 @@ class RedisContents:
     def _at_scopes(self) -> str:
         return scopes_key(namespace=self._namespace)
 
+    def _noted(self, found: Sequence[tuple[ContentName, ContentHash]]) -> list[object]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for content, content_hash in found:
+            key = self._key(content)
+            pipeline.sadd(key, content_hash)
+            pipeline.expire(key, self._ttl_s)
+            pipeline.exists(self._gone_key(content))  # behind the note: see ContentIndex.mark_gone
+        with unavailable():
+            return asked(lambda: pipeline.execute(raise_on_error=False))
+
+    def _scopes(self) -> list[str]:
+        """
+        The names of all scopes. Raises ``StoreUnavailable`` also where they lay in no set, or in one too large to read.
+
+        Then workers write them anew, and whoever tries again finds them.
+        """
+        before = self._damaged
+        members = self._sets([self._at_scopes])[self._at_scopes]
+        if not members and self._damaged > before:
+            raise StoreUnavailable(
+                f"The set {self._at_scopes} in Redis held what no worker writes, and was removed; nothing else is "
+                "known to be. Workers write it anew with the next image: forget again, with --scan to be sure."
+            )
+        names = {member: read_scope_name(member) for member in members}
+        self._take_out_of(self._at_scopes, [member for member, name in names.items() if name is None])
+        return sorted(name for name in names.values() if name is not None)
+
+    def _hashes(self, key: str, members: Sequence[bytes]) -> frozenset[ContentHash]:
+        self._take_out_of(key, [member for member in members if not _HASH.fullmatch(member)])
+        return frozenset(ContentHash(member.decode()) for member in members if _HASH.fullmatch(member))
+
+    def _sets(self, keys: Sequence[str]) -> dict[str, Sequence[bytes]]:
+        """
+        The members of these sets. What is no set, or is too large to be read on its own, is removed, and empty.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        for key in keys:
+            pipeline.smembers(key)
+        with unavailable():
+            try:
+                answers = asked(lambda: pipeline.execute(raise_on_error=False))
+            except AnswerTooLong:
+                if len(keys) == 1:
+                    self._take_out(keys)
+                    return {keys[0]: ()}
+                return {key: members for one in keys for key, members in self._sets([one]).items()}
+            except RedisTimeoutError:
+                self._take_out(self._too_large(keys))
+                raise
+            no_sets = [key for key, answer in zip(keys, answers, strict=True) if of_wrong_type(answer)]
+            self._take_out(no_sets)
+            sets = all_good([[] if of_wrong_type(answer) else answer for answer in answers], len(keys))
+            return {key: members_in(answer) for key, answer in zip(keys, sets, strict=True)}
+
+    def _too_large(self, keys: Sequence[str]) -> Sequence[str]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for key in keys:
+            pipeline.scard(key)
+        answers = asked(lambda: pipeline.execute(raise_on_error=False))
+        sizes = numbers([0 if of_wrong_type(answer) else answer for answer in answers], len(keys))
+        return [key for key, size in zip(keys, sizes, strict=True) if size > MEMBERS_LIMIT]
+
+    def _take_out(self, keys: Sequence[str]) -> None:
+        """
+        Remove what lies in the place of what a worker writes.
+        """
+        if keys:
+            self._damaged += len(keys)
+            log.warning("redis.entries_refused", keys=len(keys), advice=_ADVICE)
+            self._at_best_effort(lambda: self._redis.unlink(*keys))
+
+    def _take_out_of(self, key: str, members: Sequence[bytes]) -> None:
+        if members:
+            self._damaged += len(members)
+            log.warning("redis.entries_refused", members=len(members), advice=_ADVICE)
+            for some in _batched(members):
+                self._at_best_effort(partial(self._redis.srem, key, *some))
+
+    def _at_best_effort(self, ask: Callable[[], object]) -> None:
+        # What is there is passed over in any case, also by a user who may not remove it.
+        with suppress(RedisError):
+            asked(ask)
+
     def _remove_found(self, hashes: frozenset[str]) -> int:
-        # A namespace has no character that means something in a pattern.
-        walk = self._redis.scan_iter(match=f"touchstone:{self._namespace}:[ef]*", count=1000)
-        keys = _asked(lambda: [key for key in walk if key.rpartition(b":")[2].decode() in hashes])
-        return self._remove(keys)
+        """
+        Walk over all keys, and remove those that end with one of these hashes.
+        """
+        wanted = {content_hash.encode() for content_hash in hashes}
+        removed, cursor = 0, 0
+        while True:
+            with unavailable():
+                # A namespace has no character that means something in a pattern.
+                pattern = f"touchstone:{self._namespace}:[ef]*"
+                answer: object = asked(partial(self._redis.scan, cursor, match=pattern, count=1000))
+                cursor, keys = page_in(answer)
+            removed += self._remove(key for key in keys if key.rpartition(b":")[2] in wanted)
+            if cursor == 0:
+                return removed
 
     def _set(self, values: Mapping[str, bytes], *, ttl_s: int) -> None:
         for some in _batched(values.items()):
             pipeline = self._redis.pipeline(transaction=False)
             for key, value in some:
                 pipeline.set(key, value, ex=ttl_s)
-            _asked(pipeline.execute)
+            self._execute(pipeline)
+
+    def _execute(self, pipeline: Pipeline) -> None:
+        number = len(pipeline)
+        with unavailable():
+            all_good(asked(lambda: pipeline.execute(raise_on_error=False)), number)
 
     def _remove(self, keys: Iterable[_Key]) -> int:
         removed = 0
         for some in _batched(keys):
-            removed += _asked(partial(_unlink, self._redis, some))
+            with unavailable():
+                removed += sum(numbers([asked(partial(self._redis.unlink, *some))], 1))
         return removed
 
     def _key(self, content: ContentName) -> str:
@@ -166,31 +283,20 @@ class RedisContents:
         return f"touchstone:{self._namespace}:{kind}:{content.tenant_id or ''}:{hashed}"
 
 
-def _unlink(redis: Redis, keys: Sequence[_Key]) -> int:
-    removed: object = redis.unlink(*keys)  # whatever the server sends
-    return removed if isinstance(removed, int) else 0
-
-
 def _batched(items: Iterable[_T]) -> Iterator[list[_T]]:
     rest = iter(items)
     while some := list(islice(rest, AT_ONCE)):
         yield some
 
 
-def _members(redis: Redis, key: str) -> set[bytes]:
-    members: object = redis.smembers(key)  # whatever the server sends
-    return {member for member in members if isinstance(member, bytes)} if isinstance(members, set) else set()
-
-
-def _hashes(members: object) -> frozenset[ContentHash]:
-    found = members if isinstance(members, set) else ()
-    return frozenset(ContentHash(one.decode()) for one in found if isinstance(one, bytes) and _HASH.fullmatch(one))
-
-
-def _asked(ask: Callable[[], _T]) -> _T:
+@contextmanager
+def unavailable() -> Iterator[None]:
+    """
+    Whatever Redis does inside that it should not is ``StoreUnavailable``.
+    """
     try:
-        return ask()
-    except (RedisError, OSError) as fault:
+        yield
+    except RedisError as fault:
         # Its text may hold the address, and the address a password.
         raise StoreUnavailable(
             f"Redis did not answer as it should ({type(fault).__name__}); nothing is known to be removed there. "

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
-from worker.adapters.redis_client import tls_options
+from worker.adapters.redis_client import open_redis
 from worker.errors import CannotStart
+from worker.redaction import mask_url, redact_text
 from worker.settings.tree import RedisSettings
-from worker.telemetry.redaction import mask_url, redact_text
 
 PINGS: Final = 9
 
@@ -42,13 +39,8 @@ def survey_redis(settings: RedisSettings, *, timeout_s: float) -> RedisFacts:
     What answers at the configured address. Raises ``CannotStart``, whose message never shows the address's password.
     """
     try:
-        with Redis.from_url(
-            settings.url.get_secret_value(),
-            socket_connect_timeout=timeout_s,
-            socket_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            **tls_options(settings),
-        ) as client:
+        patient = settings.model_copy(update={"connect_timeout_s": timeout_s, "timeout_s": timeout_s})
+        with open_redis(patient, raw=False) as client:
             client.ping()
             pings = [_seconds_of_ping(client) for _ in range(PINGS)]
             info: dict[str, Any] = client.info()

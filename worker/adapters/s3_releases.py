@@ -9,13 +9,17 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.adapters.s3_store import ABSENT, made_client
+from worker.bank.manifest import MANIFEST, MANIFEST_SUM, BankManifest
+from worker.bank.manifest import manifest_sha256 as sha256_of_manifest
+from worker.bank.manifest_checks import known_files, most_bytes, parsed_manifest
+from worker.bank.release_place import MAX_SMALL_BYTES, too_long
 from worker.errors import BankInvalid, CannotStart, ConfigInvalid
 from worker.settings.images import FetchSettings
 
@@ -69,11 +73,17 @@ class S3Place:
         """
         with self._reaching():
             try:
-                return self._client.get_object(Bucket=self._bucket, Key=self._key(name))["Body"].read()
+                body = self._client.get_object(Bucket=self._bucket, Key=self._key(name))["Body"]
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code", "") in ABSENT - {"NoSuchBucket"}:
                     return None
                 raise
+            # Whatever length the store names: so much is read and no more.
+            with closing(body):
+                data = body.read(MAX_SMALL_BYTES + 1)
+        if len(data) > MAX_SMALL_BYTES:
+            raise too_long(self._name, name, MAX_SMALL_BYTES)
+        return data
 
     def write(self, name: str, data: bytes) -> None:
         """
@@ -123,12 +133,18 @@ class S3Place:
             )
         if not names:
             raise BankInvalid(f"{self._name} has no release {release!r}; publish it, or activate another one")
+        manifest = self._manifest(release, manifest_sha256)
+        if strangers := sorted(set(names) - known_files(manifest)):
+            raise BankInvalid(
+                f"{self._name}: release {release!r} has {strangers[0]!r}, which is no file of a bank; remove what does "
+                "not belong there"
+            )
         with self._reaching():
             self._cache.mkdir(parents=True, exist_ok=True)
             fresh = Path(tempfile.mkdtemp(prefix=".release-", dir=self._cache))
             try:
                 for name in names:
-                    self._client.download_file(self._bucket, self._key(f"{release}/{name}"), str(fresh / name))
+                    self._bring(f"{release}/{name}", fresh / name, most_bytes(name, manifest))
                 _rename(fresh, target)
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
@@ -140,6 +156,26 @@ class S3Place:
         Remove the copy.
         """
         shutil.rmtree(self._copy(release, manifest_sha256), ignore_errors=True)
+
+    def _manifest(self, release: str, manifest_sha256: str) -> BankManifest:
+        # It says how long every other file can be, so nothing else is brought before it is known for the right one.
+        name = f"{release}/{MANIFEST}"
+        data = self.read(name)
+        if data is None:
+            raise BankInvalid(f"{self._name} has no {name}: it was not published whole; publish the bank again")
+        manifest = parsed_manifest(f"{self._name}: release {release}", data, self.read(f"{release}/{MANIFEST_SUM}"))
+        if (found := sha256_of_manifest(manifest)) != manifest_sha256:
+            raise BankInvalid(
+                f"{self._name}: release {release} has a {MANIFEST} with sha256 {found}, {manifest_sha256} was "
+                "activated: it is another bank than the operator meant; activate the release again if it is right"
+            )
+        return manifest
+
+    def _bring(self, name: str, target: Path, longest: int) -> None:
+        with target.open("wb") as file:
+            # A transfer seeks, tells and writes, and asks for nothing else of a file.
+            bounded = cast("BinaryIO", _Bounded(file, longest, self._name, name))
+            self._client.download_fileobj(self._bucket, self._key(name), bounded)
 
     def _copy(self, release: str, manifest_sha256: str) -> Path:
         return self._cache / f"{release}-{manifest_sha256[:_HASH_DIGITS]}"
@@ -172,6 +208,43 @@ class S3Place:
             if type(error).__module__.partition(".")[0] in {"boto3", "s3transfer", "botocore"}:
                 raise CannotStart(f"the place of releases {self._name} failed ({type(error).__name__})") from error
             raise
+
+
+class _Bounded:
+    """
+    A file for a transfer that writes its parts in any order; it refuses those beyond its longest.
+    """
+
+    def __init__(self, file: BinaryIO, longest: int, place: str, name: str) -> None:
+        self._file = file
+        self._longest = longest
+        self._refusal = too_long(place, name, longest)
+
+    def seekable(self) -> bool:
+        """
+        A part that is asked for again is written over what came of it before.
+        """
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """
+        Where the next part goes.
+        """
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """
+        Where the next part goes.
+        """
+        return self._file.tell()
+
+    def write(self, data: bytes) -> int:
+        """
+        A part. Raises ``BankInvalid`` where it would end beyond the longest.
+        """
+        if self._file.tell() + len(data) > self._longest:
+            raise self._refusal
+        return self._file.write(data)
 
 
 def _rename(fresh: Path, target: Path) -> None:

@@ -8,6 +8,7 @@ to, so that a value found under another key is none. It is against damage and mi
 the cache, use the cache's own access control.
 """
 
+import re
 import struct
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -21,6 +22,7 @@ from schemas.verdict import ContentCredentials, ImageFacts
 from worker.adapters.measured_codec import Measured, packed_look, unpacked_look
 from worker.domain import ContentHash, EncoderFingerprint, Sighting
 from worker.flow.unreadable import LASTING
+from worker.stages.decode_notes import READING_RULES
 from worker.views import GLOBAL_ONLY, ViewSpec
 
 LOOKS_MAGIC: Final = b"TSe3"
@@ -34,6 +36,7 @@ there were looks, and are a miss; those of all other pictures are the same bytes
 """
 FACTS_LIMIT_BYTES: Final = 65536
 FAILURE_MAGIC: Final = b"TSx1"
+_SCOPE_NAME: Final = re.compile(rb"(?:e|fx?)[0-9]{1,3}(?::[0-9a-f]{16}){1,4}")
 _LOOKS_HEAD: Final = struct.Struct("<4sI")
 _CHECKSUM: Final = struct.Struct("<I")
 
@@ -70,12 +73,13 @@ class SightingScope:
         The scope of a worker: facts with and without a perceptual hash are not the same facts.
 
         ``credentials`` says how content credentials are read, such as a digest of the reader's version and its trust
-        list, which decides what is ``trusted``; None where they are not read. The fields that facts have are part of
-        the rules, so that workers of two releases do not remove each other's. ``decoders`` names the decoders' versions
-        and the formats that are accepted.
+        list, which decides what is ``trusted``; None where they are not read. How bytes are read and the fields that
+        facts have are part of the rules, so that workers of two releases do not remove each other's. ``decoders``
+        names the decoders' versions and the formats that are accepted.
         """
         fields = f"{_fields_of(ImageFacts)} {_fields_of(ContentCredentials)}"
-        rules = f"{fingerprint.preprocess.sha256} perceptual_hash={perceptual_hash} credentials={credentials} {fields}"
+        asked = f"perceptual_hash={perceptual_hash} credentials={credentials}"
+        rules = f"{fingerprint.preprocess.sha256} {READING_RULES} {asked} {fields}"
         digests = [sha256(text.encode()).hexdigest() for text in (rules, decoders)]
         return cls(fingerprint.id, fingerprint.dim, digests[0], views.sha256, digests[1], looks)
 
@@ -91,8 +95,21 @@ def scope_names(scope: SightingScope) -> tuple[str, str, str]:
     """
     The parts of the keys that tell scopes apart: of what was measured, of the facts, and of failures.
     """
-    measured = f"e2:{scope.fingerprint_id[:16]}:{scope.views[:16]}"
+    # Vectors outlive the facts beside them, as they are not written over: both must be of one way to read bytes.
+    reading = sha256(READING_RULES.encode()).hexdigest()
+    measured = f"e2:{scope.fingerprint_id[:16]}:{scope.views[:16]}:{reading[:16]}"
     return measured, f"f1:{scope.decode_rules[:16]}", f"fx1:{scope.decoders[:16]}"
+
+
+def read_scope_name(member: object) -> str | None:
+    """
+    The name of a scope in what was found among such names; None for what no release writes there.
+
+    Later releases may count their formats on and tell scopes apart by more digests: such names are good as well.
+    """
+    if not isinstance(member, bytes) or not _SCOPE_NAME.fullmatch(member):
+        return None
+    return member.decode("ascii")
 
 
 def scopes_key(*, namespace: str) -> str:

@@ -5,7 +5,9 @@ The architecture is written anew from the shapes of its published weights; the w
 shipped. Nothing but the evaluation asks for it.
 """
 
-from collections.abc import Sequence
+import hashlib
+import io
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -45,12 +47,26 @@ SHAPES: Final = {
 class TinyLadeda:
     """
     The detector with the weights of one file. Higher scores mean "generated"; above 0 is the authors' own decision.
+
+    ``sha256`` is that of the file. Raises ``CannotStart`` for another file, and where there are ``expected`` sha256 for
+    one that has none of them.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, expected: Collection[str] = ()) -> None:
         self.name = f"peer:{path.stem}"
         try:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            data = path.read_bytes()
+        except OSError as fault:
+            raise CannotStart(f"peer {path} cannot be read ({fault.strerror}); check its path") from fault
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        if expected and self.sha256 not in expected:
+            raise CannotStart(
+                f"peer {path} has sha256 {self.sha256}, expected {' or '.join(sorted(expected))}: it is another file, "
+                "or damaged; nothing of it was loaded"
+            )
+        try:
+            # The bytes that were hashed: the file may be another one by now.
+            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         except Exception as fault:
             # What torch raises for a file that is not its own differs by version and by what the file is.
             raise CannotStart(f"peer {path} cannot be read ({fault}); expected a *_Tiny_LaDeDa.pth") from fault

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,6 +22,7 @@ from schemas.verdict import ImageFacts
 from schemas.wire import Sha256
 from worker.bank.embedding import ReferenceEmbedder
 from worker.bank.manifest import CANARIES, CANARIES_SUM, CANARY_FILES, CANARY_VECTORS, BankManifest, Name
+from worker.bank.manifest_checks import MAX_CANARIES_BYTES
 from worker.bank.regular_files import FileRefused, read_whole, sum_line, sum_problem
 from worker.bank.sources import Listing, Reference
 from worker.bank.survey import Progress, no_progress
@@ -39,9 +40,6 @@ from worker.errors import BankInvalid, UploadFailed
 from worker.heads.features import REALISM, SHIFT
 from worker.stages.embed import sighting_of
 from worker.stages.perturb import perturbed_copies, shift_of
-
-MAX_CANARIES_BYTES: Final = 64 * 1_048_576
-"""Of either file: canaries are few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +106,20 @@ def write_canaries(folder: Path, canaries: Sequence[Canary], manifest: BankManif
     return {name: folder / name for name in CANARY_FILES}
 
 
-def read_canaries(folder: Path, manifest: BankManifest) -> tuple[Canary, ...]:
+def read_canaries(folder: Path, manifest: BankManifest, *, activated: str | None = None) -> tuple[Canary, ...]:
     """
     The canaries of a release, checked; none where it has none. Raises ``BankInvalid``.
+
+    ``activated`` is the sha256 of the ones that were activated: with it others are refused, and so are none.
     """
-    if not any((folder / name).exists() for name in CANARY_FILES):
+    if activated is None and not any((folder / name).exists() for name in CANARY_FILES):
         return ()
     listed, data, said = (_read(folder, name) for name in (CANARIES, CANARY_VECTORS, CANARIES_SUM))
+    if activated is not None and (read := hashlib.sha256(listed).hexdigest()) != activated:
+        raise BankInvalid(
+            f"release {folder.name}: {CANARIES} has sha256 {read}, {activated} was activated: it was replaced; publish "
+            "the bank again under another name and activate that"
+        )
     file = _listed(folder, listed, said)
     if (found := hashlib.sha256(data).hexdigest()) != file.vectors_sha256:
         raise BankInvalid(
@@ -141,6 +146,13 @@ def read_canaries(folder: Path, manifest: BankManifest) -> tuple[Canary, ...]:
         Canary(line.name, Label(line.expected), _sighting(row, line.facts))
         for line, row in zip(file.canaries, single_rows(from_tensors(tensors)), strict=True)
     )
+
+
+def activated_canaries(folder: Path, manifest: BankManifest, activated: str | None) -> tuple[Canary, ...]:
+    """
+    The canaries that were activated with a release, None where it was without, whatever lies there since.
+    """
+    return () if activated is None else read_canaries(folder, manifest, activated=activated)
 
 
 def _listed(folder: Path, listed: bytes, said: bytes) -> _File:

@@ -4,6 +4,7 @@ The entries of a bank: as lines on disk, as columns in memory.
 A million ``BankEntry`` objects weigh 0.5 GB; the columns weigh a sixth of that and make an entry when one is asked for.
 """
 
+import re
 from array import array
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from worker.errors import BankInvalid
 MAX_WORDS: Final = 256
 """Characters of a generator, source or licence."""
 
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _UNKNOWN: Final = -1
 _DIGEST_BYTES: Final = 32
 
@@ -112,12 +114,20 @@ class EntryTable:
 
     def rows_named(self, ids: Collection[str]) -> NDArray[np.int64]:
         """
-        The rows of the entries with these ids, ascending; an id that no entry has is passed over. int64[n].
+        The rows of the entries with these ids, or whose files have these sha256 in hex, ascending; int64[n].
+
+        A name that no entry has is passed over.
         """
         if not ids:
             return np.empty(0, dtype=np.int64)
         wanted = np.array([name.encode() for name in ids], dtype=np.bytes_)
-        return np.flatnonzero(np.isin(self._ids, wanted)).astype(np.int64)
+        named = np.isin(self._ids, wanted)
+        digests = {bytes.fromhex(name) for name in ids if _SHA256.fullmatch(name)}
+        if digests:
+            width = _DIGEST_BYTES
+            found = (self._digests[width * row : width * (row + 1)] in digests for row in range(len(self)))
+            named |= np.fromiter(found, dtype=np.bool_, count=len(self))
+        return np.flatnonzero(named).astype(np.int64)
 
     def rows_of(self, label: Label) -> NDArray[np.int64]:
         """

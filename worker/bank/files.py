@@ -38,7 +38,8 @@ from worker.bank.manifest_checks import (
     parsed_manifest,
     view_problems,
 )
-from worker.bank.regular_files import FileRefused, digest_of, read_whole, strays, sum_line
+from worker.bank.regular_files import FileRefused, digest_of, read_whole, strays, sum_line, unread
+from worker.bank.settled import read_settled
 from worker.bank.signature import MAX_SIGNATURE_BYTES, check_signature
 from worker.bank.tensor_file import ReadTensors, read_tensor_file
 from worker.bank.vectors import (
@@ -147,8 +148,13 @@ def load_bank(path: Path, trusted: Collection[str] = ()) -> StoredBank:
 
     Each file is read once: what was hashed is what is returned. With ``trusted`` public keys (64 hex digits each) one
     of them must have signed it. Raises ``BankInvalid`` with one line per problem of the first check that fails, each
-    naming the file, what was found and what was expected. Of a fitted judgement only the bytes are checked.
+    naming the file, what was found and what was expected. Of a fitted judgement only the bytes are checked. A bank that
+    is replaced while it is read is read once more.
     """
+    return read_settled(path, lambda: _read_bank(path, trusted))
+
+
+def _read_bank(path: Path, trusted: Collection[str]) -> StoredBank:
     manifest = read_manifest(path, trusted)
     _refuse(path, list(view_problems(manifest)))
     _refuse(path, list(strays(path, known_files(manifest))))
@@ -166,7 +172,7 @@ def read_manifest(path: Path, trusted: Collection[str] = ()) -> BankManifest:
 
     Raises ``BankInvalid``, also where none of the ``trusted`` keys signed it; without any, nobody need.
     """
-    if not path.is_dir():
+    if not _is_folder(path):
         raise BankInvalid(
             f"bank {path}: found no directory; build one with `touchstone bank build SOURCE --out {path}`"
         )
@@ -177,6 +183,13 @@ def read_manifest(path: Path, trusted: Collection[str] = ()) -> BankManifest:
     manifest = parsed_manifest(f"bank {path}", data, _beside(path, MANIFEST_SUM))
     check_signature(f"bank {path}", manifest, _beside(path, SIGNATURE), trusted)
     return manifest
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as fault:
+        unread(path, fault)
 
 
 def _beside(path: Path, name: str) -> bytes | None:

@@ -19,6 +19,10 @@ MIN_PROBE_COSINE: Final = 0.999
 """Wide enough for another precision of the same weights, too narrow for another activation or channel order."""
 
 _PROBE_SIDES: Final = (384, 288)
+_CONFIG: Final = "open_clip_config.json"
+_OF_CONFIG: Final = frozenset({"architecture", "preprocess", "dim"})
+_WITH_CONFIG: Final = ("local-dir:", "hf-hub:", "starter")
+"""Encoders whose architecture and preprocessing are read from that file, beside their weights."""
 
 
 def probe_picture() -> bytes:
@@ -94,9 +98,16 @@ def check_space(manifest: BankManifest, fingerprint: EncoderFingerprint) -> None
     }
     differing = {name: pair for name, pair in parts.items() if pair[0] != pair[1]}
     named = differing or {"space": (recorded.space, fingerprint.space)}
+    advice = "Configure the encoder that the bank was built with, or rebuild the bank with this one."
+    if set(named) <= _OF_CONFIG and fingerprint.model.startswith(_WITH_CONFIG):
+        # No checksum covers that file: all that is known of it is what came of it.
+        advice = (
+            f"Weights agree, so look at {_CONFIG} beside them, from which the rest is read: if this is the encoder "
+            f"that the bank was built with, that file is damaged or was changed; copy it again. Else: {advice}"
+        )
     raise BankInvalid(
         f"bank {manifest.id} {manifest.version} was built by another encoder: "
         + "; ".join(f"{name} is {found}, the bank wants {wanted}" for name, (wanted, found) in named.items())
         + f" (encoder {fingerprint.model}, bank {recorded.model}). "
-        "Configure the encoder that the bank was built with, or rebuild the bank with this one."
+        + advice
     )

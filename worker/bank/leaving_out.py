@@ -1,8 +1,9 @@
 """
 A bank with some of its references left out at once: no file is read or written for it.
 
-Who says what is left out is ``worker.bank.releases``. What was fitted to the whole bank (heads, calibration, conformal
-scores) stays as it was fitted: its promises are those of the whole bank until `touchstone fit` is run on a smaller one.
+Who says what is left out is ``worker.bank.releases``, or for a single bank ``worker.bank.quarantine``. What was fitted
+to the whole bank (heads, calibration, conformal scores) stays as it was fitted: its promises are those of the whole
+bank until `touchstone fit` is run on a smaller one.
 """
 
 import hashlib
@@ -26,18 +27,64 @@ Rows = NDArray[np.int64]
 @dataclass(frozen=True, slots=True)
 class Without:
     """
-    What is left out: references by id, and all references of a generator. Names that the bank does not have do nothing.
+    What is left out: references by id or by the sha256 of their files, and all of a generator or of a source.
+
+    Names that the bank does not have do nothing; ``strangers`` tells them.
     """
 
     entries: frozenset[str] = frozenset()
     generators: frozenset[str] = frozenset()
+    sources: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, control: BankControlV1) -> "Without":
         """
         What a control record leaves out.
         """
-        return cls(frozenset(control.disabled_entries), frozenset(control.disabled_generators))
+        return cls(
+            frozenset(control.disabled_entries),
+            frozenset(control.disabled_generators),
+            frozenset(control.disabled_sources),
+        )
+
+    def disabled(self) -> dict[str, tuple[str, ...]]:
+        """
+        The fields of a control record that leaves these out.
+        """
+        return {
+            "disabled_entries": tuple(sorted(self.entries)),
+            "disabled_generators": tuple(sorted(self.generators)),
+            "disabled_sources": tuple(sorted(self.sources)),
+        }
+
+    def more(self, other: "Without") -> "Without":
+        """
+        These names and others.
+        """
+        return Without(self.entries | other.entries, self.generators | other.generators, self.sources | other.sources)
+
+    def less(self, other: "Without") -> "Without":
+        """
+        These names without others.
+        """
+        return Without(self.entries - other.entries, self.generators - other.generators, self.sources - other.sources)
+
+    def names(self) -> list[str]:
+        """
+        Every name, sorted within its kind.
+        """
+        return [*sorted(self.entries), *sorted(self.generators), *sorted(self.sources)]
+
+    def strangers(self, entries: EntryTable) -> "Without":
+        """
+        Of these names those that no reference has.
+        """
+        found = [entries.entry(int(row)) for row in entries.rows_named(self.entries)]
+        return Without(
+            self.entries - {one.id for one in found} - {one.sha256 for one in found},
+            self.generators - frozenset(name for name in entries.generators() if name),
+            self.sources - frozenset(name for name in entries.sources() if name),
+        )
 
     def kept_rows(self, entries: EntryTable) -> Rows:
         """
@@ -45,8 +92,9 @@ class Without:
         """
         stays = np.ones(len(entries), dtype=np.bool_)
         stays[entries.rows_named(self.entries)] = False
-        if self.generators:
-            stays &= np.array([name not in self.generators for name in entries.generators()], dtype=np.bool_)
+        for names, column in ((self.generators, entries.generators), (self.sources, entries.sources)):
+            if names:
+                stays &= np.array([name not in names for name in column()], dtype=np.bool_)
         return np.flatnonzero(stays).astype(np.int64)
 
 
@@ -55,7 +103,7 @@ def leave_out(bank: StoredBank, rows: Rows) -> StoredBank:
     The bank with only these rows, ascending, under an identity that tells so.
 
     Its manifest's hash stays, since that names the files; ``without`` is a hash over the ids that were left out, so
-    that the same references left out by id or by generator are the same bank. Raises ``BankInvalid`` where a label
+    that the same references left out by id, generator or source are the same bank. Raises ``BankInvalid`` where a label
     would be left without any reference.
     """
     if len(rows) == len(bank.entries):
@@ -66,7 +114,7 @@ def leave_out(bank: StoredBank, rows: Rows) -> StoredBank:
         raise BankInvalid(
             f"bank {bank.manifest.id} {bank.manifest.version}: what is disabled leaves no reference of label "
             f"{', '.join(emptied)}, and nothing could be judged; enable some of them with `touchstone bank disable "
-            "PLACE --enable`, or activate another release"
+            "PLACE|BANK --enable`, or use another bank"
         )
     gone = np.setdiff1d(np.arange(len(bank.entries), dtype=np.int64), rows)
     ids = sorted(bank.entries.entry(int(row)).id for row in gone)

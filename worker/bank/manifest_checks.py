@@ -22,6 +22,7 @@ from worker.bank.manifest import (
     BankManifest,
 )
 from worker.bank.regular_files import sum_problem
+from worker.bank.signature import MAX_SIGNATURE_BYTES
 from worker.bank.tensor_file import MAX_HEADER_BYTES
 from worker.bank.vectors import row_bytes
 from worker.errors import BankInvalid
@@ -31,6 +32,8 @@ MAX_ENTRY_BYTES: Final = 8_192
 """Of one line: its four words of 256 characters, each at its longest in JSON."""
 MAX_PROBE_BYTES: Final = 64 * 1_048_576
 MAX_JUDGEMENT_BYTES: Final = 4 * 1_073_741_824
+MAX_CANARIES_BYTES: Final = 64 * 1_048_576
+"""Of either file: canaries are few."""
 
 
 def parsed_manifest(where: str, data: bytes, said: bytes | None) -> BankManifest:
@@ -73,7 +76,9 @@ def most_bytes(name: str, manifest: BankManifest) -> int:
     count, dim = manifest.counts.entries, manifest.encoder.dim
     if name == VECTORS:
         return count * row_bytes(dim, manifest.views.native_crops) + 2 * dim + MAX_HEADER_BYTES
-    return {ENTRIES: count * MAX_ENTRY_BYTES, PROBE: MAX_PROBE_BYTES}.get(name, MAX_JUDGEMENT_BYTES)
+    counted = {ENTRIES: count * MAX_ENTRY_BYTES, PROBE: MAX_PROBE_BYTES}
+    alone = {MANIFEST: MAX_MANIFEST_BYTES, **dict.fromkeys((MANIFEST_SUM, SIGNATURE), MAX_SIGNATURE_BYTES)}
+    return {**counted, **alone, **dict.fromkeys(CANARY_FILES, MAX_CANARIES_BYTES)}.get(name, MAX_JUDGEMENT_BYTES)
 
 
 def view_problems(manifest: BankManifest) -> Iterator[str]:

@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
+
+from worker.errors import ReadFault
 
 PIECE_BYTES: Final = 1_048_576
 """Read at once: no other thread has its turn meanwhile, and uploads may be flowing."""
@@ -21,6 +23,10 @@ HIDDEN: Final = "."
 """First letter of names that a file server or a desktop leaves; nothing of ours begins so, and nothing reads them."""
 
 _NAMED: Final = 5
+
+
+WRONG_FILE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG})
+"""What is not there, or is no file; whatever else goes wrong may pass: a mount that was lost, a worn-out disk."""
 
 
 class FileRefused(Exception):
@@ -32,7 +38,7 @@ class FileRefused(Exception):
 @contextmanager
 def opened(path: Path, *, most_bytes: int) -> Iterator[FileIO]:
     """
-    A regular file of at most so many bytes, for reading, unbuffered. Raises ``FileRefused``.
+    A regular file of at most so many bytes, for reading, unbuffered. Raises ``FileRefused`` and ``ReadFault``.
     """
     try:
         # Without waiting: a pipe of that name would otherwise hold up whoever opens it until somebody writes.
@@ -40,7 +46,9 @@ def opened(path: Path, *, most_bytes: int) -> Iterator[FileIO]:
     except OSError as fault:
         if fault.errno == errno.ELOOP:
             raise FileRefused("is a symbolic link, expected a regular file; copy what it points to") from fault
-        raise FileRefused(f"cannot be read ({fault.strerror})") from fault
+        if fault.errno in WRONG_FILE:
+            raise FileRefused(f"cannot be read ({fault.strerror})") from fault
+        unread(path, fault)
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
@@ -51,12 +59,22 @@ def opened(path: Path, *, most_bytes: int) -> Iterator[FileIO]:
         try:
             yield file
         except OSError as fault:
-            raise FileRefused(f"cannot be read ({fault.strerror})") from fault
+            unread(path, fault)
+
+
+def unread(path: Path, fault: OSError) -> NoReturn:
+    """
+    Raise ``ReadFault``: what went wrong says nothing of what is in the file.
+    """
+    raise ReadFault(
+        f"{path} cannot be read at this moment ({fault.strerror or fault}), which says nothing of what is in it; check "
+        "the disk or mount that it lies on and whether this user may read it, then try again"
+    ) from fault
 
 
 def read_whole(path: Path, *, most_bytes: int) -> bytes:
     """
-    A regular file's bytes. Raises ``FileRefused``.
+    A regular file's bytes. Raises ``FileRefused`` and ``ReadFault``.
     """
     with opened(path, most_bytes=most_bytes) as file:
         pieces = []
@@ -69,7 +87,7 @@ def read_whole(path: Path, *, most_bytes: int) -> bytes:
 
 def digest_of(path: Path, *, most_bytes: int) -> str:
     """
-    The sha256 of a regular file, in hex. Raises ``FileRefused``.
+    The sha256 of a regular file, in hex. Raises ``FileRefused`` and ``ReadFault``.
     """
     with opened(path, most_bytes=most_bytes) as file:
         digest = hashlib.sha256()

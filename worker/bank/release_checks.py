@@ -6,7 +6,7 @@ When any of it is asked is in ``worker.bank.releases``.
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,8 +49,7 @@ def control_bytes(control: BankControlV1) -> bytes:
     """
     A record as a place keeps it, with its checksum.
     """
-    said = control.model_dump(mode="json")
-    return (json.dumps({**said, RECORD_SUM: _sum_of(said)}, indent=2) + "\n").encode()
+    return record_bytes(control.model_dump(mode="json"))
 
 
 def read_control(where: str, data: bytes) -> BankControlV1:
@@ -65,9 +64,8 @@ def read_control(where: str, data: bytes) -> BankControlV1:
         raise _unfollowed(where, f"{'.'.join(str(part) for part in first['loc']) or 'it'}: {first['msg']}") from fault
     except (ValueError, RecursionError) as fault:
         raise _unfollowed(where, f"it is no JSON ({fault})") from fault
-    claimed = said.pop(RECORD_SUM, None)
-    if claimed is not None and claimed != _sum_of(said):
-        raise _unfollowed(where, f"its {RECORD_SUM} is {str(claimed)[:64]}, expected {_sum_of(said)}: it is damaged")
+    if problem := record_problem(said):
+        raise _unfollowed(where, problem)
     return control
 
 
@@ -94,17 +92,26 @@ def published_release(place: ReleasePlace, release: str, trusted: Collection[str
     return PublishedRelease(manifest, hashlib.sha256(canaries or b"").hexdigest())
 
 
-def check_release(folder: Path, control: BankControlV1, trusted: Collection[str] = ()) -> None:
+def require_activated(control: BankControlV1, found: str) -> None:
     """
-    Compare every hash of a release on this machine with what was activated. Raises ``BankInvalid`` naming the file.
+    Refuse a manifest with another sha256 than the one that was activated. Raises ``BankInvalid``.
+
+    To be asked again of whatever was read after ``check_release``: the files may have been exchanged in between, and
+    what is loaded is held against the manifest that was read with it.
     """
-    manifest = read_manifest(folder, trusted)
-    found = manifest_sha256(manifest)
     if found != control.manifest_sha256:
         raise BankInvalid(
             f"release {control.release}: its {MANIFEST} has sha256 {found}, {control.manifest_sha256} was activated: "
             "it is another bank than the operator meant; activate the release again if it is the right one"
         )
+
+
+def check_release(folder: Path, control: BankControlV1, trusted: Collection[str] = ()) -> None:
+    """
+    Compare every hash of a release on this machine with what was activated. Raises ``BankInvalid`` naming the file.
+    """
+    manifest = read_manifest(folder, trusted)
+    require_activated(control, manifest_sha256(manifest))
     if manifest.id != control.bank:
         raise BankInvalid(f"release {control.release} is of bank {manifest.id!r}, the record is of {control.bank!r}")
     wanted = manifest.file_checksums
@@ -119,7 +126,25 @@ def check_release(folder: Path, control: BankControlV1, trusted: Collection[str]
             raise _damaged(control, f"{name} has sha256 {digest}, expected {expected}")
 
 
-def _sum_of(said: dict[str, object]) -> str:
+def record_bytes(said: Mapping[str, object]) -> bytes:
+    """
+    A record as it is written: its members, and the checksum over them.
+    """
+    return (json.dumps({**said, RECORD_SUM: _sum_of(said)}, indent=2) + "\n").encode()
+
+
+def record_problem(said: Mapping[str, object]) -> str | None:
+    """
+    Why a record is not what was written; None where it is, and where it has no checksum, as one written by hand.
+    """
+    claimed = said.get(RECORD_SUM)
+    expected = _sum_of({name: value for name, value in said.items() if name != RECORD_SUM})
+    if claimed is None or claimed == expected:
+        return None
+    return f"its {RECORD_SUM} is {str(claimed)[:64]}, expected {expected}: it is damaged"
+
+
+def _sum_of(said: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from worker.bank.files import sync
+from worker.bank.manifest_checks import MAX_CANARIES_BYTES
 from worker.bank.own_folder import own_folder
-from worker.errors import CannotStart
+from worker.errors import BankInvalid, CannotStart
+
+MAX_SMALL_BYTES: Final = MAX_CANARIES_BYTES
+"""Of what ``read`` reads: pointers, steps, manifests, lists of canaries. A longer one is refused unread."""
 
 HIDDEN: Final = "."
 """First letter of a name that is being made, and of nothing else."""
@@ -39,7 +43,7 @@ class ReleasePlace(Protocol):
 
     def read(self, name: str) -> bytes | None:
         """
-        A small file's bytes; None where it is not there.
+        A small file's bytes; None where it is not there. Raises ``BankInvalid`` for more than ``MAX_SMALL_BYTES``.
         """
 
     def write(self, name: str, data: bytes) -> None:
@@ -61,13 +65,43 @@ class ReleasePlace(Protocol):
         """
         A directory of this machine with all files of a release, not yet checked.
 
-        Where it has to be brought here it is kept under the manifest's hash, so that no other release is taken for it.
+        Where it has to be brought here it is kept under the manifest's hash, so that no other release is taken for it,
+        and no file is brought that is longer than its manifest allows. Raises ``BankInvalid``.
         """
 
     def forget_copy(self, release: str, manifest_sha256: str) -> None:
         """
         Remove what was brought here, because it did not pass its checks; nothing in the place itself is touched.
         """
+
+
+def too_long(place: str, name: str, most_bytes: int) -> BankInvalid:
+    """
+    The refusal of a file that is longer than it can be.
+    """
+    return BankInvalid(
+        f"{place}: {name} has more than {most_bytes} bytes, expected at most that; it was not read further. It is "
+        "damaged or was replaced: publish the bank again under another name"
+    )
+
+
+def put_file(target: Path, data: bytes) -> None:
+    """
+    A small file in one step, in place of the one of that name; its folder is made. Raises ``OSError``.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, fresh = tempfile.mkstemp(prefix=f"{HIDDEN}{target.name}-", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes a file that only its owner can read; a worker often runs as another user.
+        Path(fresh).chmod(_FILE_MODE)
+        Path(fresh).replace(target)
+    except BaseException:
+        Path(fresh).unlink(missing_ok=True)
+        raise
 
 
 class DirectoryPlace:
@@ -94,29 +128,20 @@ class DirectoryPlace:
             if not self._root.is_dir():
                 raise FileNotFoundError(2, "No such directory", str(self._root))
             try:
-                return (self._root / name).read_bytes()
+                with (self._root / name).open("rb") as file:
+                    data = file.read(MAX_SMALL_BYTES + 1)
             except (FileNotFoundError, NotADirectoryError):
                 return None
+        if len(data) > MAX_SMALL_BYTES:
+            raise too_long(self.name, name, MAX_SMALL_BYTES)
+        return data
 
     def write(self, name: str, data: bytes) -> None:
         """
         Written beside, then renamed.
         """
-        target = self._root / name
         with self._reaching():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle, fresh = tempfile.mkstemp(prefix=f"{HIDDEN}{target.name}-", dir=target.parent)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                # mkstemp makes a file that only its owner can read; a worker often runs as another user.
-                Path(fresh).chmod(_FILE_MODE)
-                Path(fresh).replace(target)
-            except BaseException:
-                Path(fresh).unlink(missing_ok=True)
-                raise
+            put_file(self._root / name, data)
 
     def listed(self, folder: str = "") -> list[str]:
         """

@@ -8,27 +8,33 @@ Nobody locks the place: of two operators who change it in the same moment, the l
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from schemas.bank_control import BankControlV1
+from worker.bank.control_signature import is_vouched, require_vouched, sign_control
 from worker.bank.files import StoredBank, load_bank
+from worker.bank.leaving_out import Without
 from worker.bank.manifest import CANARIES, MANIFEST, MANIFEST_SUM, SIGNATURE, BankManifest, manifest_sha256
-from worker.bank.release_checks import check_release, control_bytes, published_release, read_control
+from worker.bank.release_checks import (
+    check_release,
+    control_bytes,
+    published_release,
+    read_control,
+    require_activated,
+)
+from worker.bank.release_history import HISTORY, ReleaseHistory, Step
 from worker.bank.release_place import ReleasePlace
+from worker.bank.signature import SigningKey, key_ids, public_key
 from worker.errors import BankInvalid, ConfigInvalid
 
 ACTIVE: Final = "active.json"
-HISTORY: Final = "history"
 LOOKED_BACK: Final = 6
 """In so many releases a name is looked for that is to be disabled, from the active one back."""
 RELEASE_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
-
-Step = Literal["activate", "rollback", "disable"]
-_STEP_FILE: Final = re.compile(r"^(\d{6,})-(activate|rollback|disable)\.json$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +52,33 @@ class Release:
 @dataclass(frozen=True, slots=True)
 class Issuer:
     """
-    Who changes the state of a place, why, and when.
+    Who changes the state of a place, why, and when; ``key`` signs what holds then.
     """
 
     name: str | None = None
     reason: str | None = None
     at: datetime | None = None
+    key: SigningKey | None = field(default=None, repr=False)
 
     def stamp(self) -> dict[str, object]:
         """
-        The fields of a control record.
+        The fields of a control record that is not signed yet.
         """
-        return {"issued_at": self.at or datetime.now(UTC), "issued_by": self.name, "reason": self.reason}
+        at = self.at or datetime.now(UTC)
+        return {"issued_at": at, "issued_by": self.name, "reason": self.reason, "signatures": ()}
 
 
 class Releases:
     """
     The releases in one place. Every method blocks; raises ``CannotStart`` where the place cannot be reached.
 
-    With ``trusted`` public keys a release is published, activated and used only if one of them signed it.
+    With ``trusted`` public keys a release is published, activated and used only if one of them signed it, and so is
+    what holds: a change needs one of the keys, and starts from the newest record that one of them signed.
     """
 
     def __init__(self, place: ReleasePlace, trusted: Collection[str] = ()) -> None:
         self._place = place
+        self._history = ReleaseHistory(place)
         self._trusted = frozenset(trusted)
 
     @property
@@ -124,7 +134,7 @@ class Releases:
             try:
                 one = published_release(self._place, name, self._trusted)
             except BankInvalid as fault:
-                canaries = self._place.read(f"{name}/{CANARIES}") is not None
+                canaries = CANARIES in self._place.listed(name)
                 found.append(Release(name, None, canaries, str(fault)))
                 continue
             if one is not None:
@@ -140,10 +150,12 @@ class Releases:
 
     def active(self) -> BankControlV1 | None:
         """
-        What holds now; None where nothing was activated yet. Raises ``BankInvalid`` for a pointer that says nothing.
+        What the pointer says, whoever wrote it (see ``require_vouched``); None where nothing was activated yet.
+
+        Raises ``BankInvalid`` for a pointer that says nothing.
         """
         data = self._place.read(ACTIVE)
-        return None if data is None else self._control(ACTIVE, data)
+        return None if data is None else read_control(f"{self._place.name}: {ACTIVE}", data)
 
     def activate(self, release: str, issuer: Issuer) -> BankControlV1:
         """
@@ -152,14 +164,16 @@ class Releases:
         It mends a damaged pointer too: what was disabled is then taken from the newest step that can be read. Raises
         ``ConfigInvalid`` where there is no such release.
         """
-        return self._store("activate", self._fresh(release, self._last(), issuer))
+        before = self._before(issuer)
+        return self._store("activate", self._fresh(release, before, issuer), issuer, before)
 
     def damage(self) -> str | None:
         """
         What is wrong with the pointer; None where it can be followed, or where there is none yet.
         """
         try:
-            self.active()
+            if (active := self.active()) is not None:
+                self.require_vouched(active)
         except BankInvalid as fault:
             return str(fault)
         return None
@@ -171,6 +185,7 @@ class Releases:
         What is disabled stays so. Raises ``ConfigInvalid`` where none was active before.
         """
         way: list[BankControlV1] = []
+        present = self._before(issuer)
         for step, control in self.history():
             if step == "activate" and (not way or _names(way[-1]) != _names(control)):
                 way.append(control)
@@ -181,59 +196,59 @@ class Releases:
                 f"{self._place.name}: no release was active before the present one; activate one by name"
             )
         before = way[-2]
-        found = self._fresh(before.release, self._last(), issuer)
+        found = self._fresh(before.release, present, issuer)
         if found.manifest_sha256 != before.manifest_sha256:
             raise BankInvalid(
                 f"{self._place.name}: release {before.release} has manifest {found.manifest_sha256}, when it was "
                 f"active it was {before.manifest_sha256}: it was replaced by hand; activate a release by name"
             )
-        return self._store("rollback", found)
+        return self._store("rollback", found, issuer, present)
 
     def disable(
-        self, issuer: Issuer, *, entries: frozenset[str], generators: frozenset[str], enable: bool = False
+        self,
+        issuer: Issuer,
+        *,
+        entries: frozenset[str] = frozenset(),
+        generators: frozenset[str] = frozenset(),
+        sources: frozenset[str] = frozenset(),
+        enable: bool = False,
     ) -> BankControlV1:
         """
         Leave references out of the active release from now on, or with ``enable`` take them in again.
 
         Raises ``ConfigInvalid`` where nothing is active, and for names that are not in the release or not disabled.
         """
-        active = self.active()
+        active = self._before(issuer) if self._trusted else self.active()
         if active is None:
             raise ConfigInvalid(f"{self._place.name}: no release is active, so nothing can be disabled; activate one")
-        left_entries, left_generators = set(active.disabled_entries), set(active.disabled_generators)
-        if enable:
-            unknown = sorted((entries - left_entries) | (generators - left_generators))
-            left_entries -= entries
-            left_generators -= generators
-        else:
-            unknown = self._strangers(active, entries, generators)
-            left_entries |= entries
-            left_generators |= generators
+        said, present = Without(entries, generators, sources), Without.of(active)
+        unknown = (said.less(present) if enable else self._strangers(active, said)).names()
+        left = present.less(said) if enable else present.more(said)
         if unknown:
             what = "is not disabled" if enable else f"is not in release {active.release}, nor in one before it"
             raise ConfigInvalid(f"{self._place.name}: {unknown[0]!r} {what}; `touchstone bank releases` shows what is")
-        left = {"disabled_entries": tuple(sorted(left_entries)), "disabled_generators": tuple(sorted(left_generators))}
-        return self._store("disable", BankControlV1.model_validate({**active.model_dump(), **left, **issuer.stamp()}))
+        changed = {**active.model_dump(), **left.disabled(), **issuer.stamp()}
+        return self._store("disable", BankControlV1.model_validate(changed), issuer, active)
 
     def history(self) -> list[tuple[str, BankControlV1]]:
         """
-        Every step and the state after it, oldest first.
+        Every step and the state after it, oldest first; with trusted keys those alone that one of them signed.
         """
-        found = ((step, name, self._place.read(name)) for _, step, name in self._steps())
-        return [(step, self._control(name, data)) for step, name, data in found if data is not None]
+        return [(step, control) for step, control in self._history.steps() if self._believed(control)]
 
     def states(self) -> Iterator[BankControlV1]:
         """
         The states that the history tells of, newest first; a file of it that cannot be read is passed over.
+
+        With trusted keys so is a state that none of them signed.
         """
-        for _, _, name in reversed(self._steps()):
-            data = self._place.read(name)
-            try:
-                found = None if data is None else self._control(name, data)
-            except BankInvalid:
-                continue
-            if found is not None:
-                yield found
+        return filter(self._believed, self._history.states())
+
+    def require_vouched(self, control: BankControlV1) -> None:
+        """
+        Refuse a record of what holds that none of the trusted keys signed, where there are any. Raises ``BankInvalid``.
+        """
+        require_vouched(f"what says that release {control.release} holds", control, self._trusted)
 
     def verified(self, control: BankControlV1) -> Path:
         """
@@ -253,17 +268,31 @@ class Releases:
         """
         The release that a record names, loaded. Raises ``BankInvalid``.
         """
-        return load_bank(self.verified(control), self._trusted)
+        stored = load_bank(self.verified(control), self._trusted)
+        require_activated(control, stored.manifest_sha256)
+        return stored
 
-    def _last(self) -> BankControlV1 | None:
+    def _before(self, issuer: Issuer) -> BankControlV1 | None:
+        """
+        The record that a change starts from; raises ``ConfigInvalid`` where workers would not believe the next one.
+        """
+        if self._trusted and (issuer.key is None or public_key(issuer.key) not in self._trusted):
+            raise ConfigInvalid(
+                f"{self._place.name}: bank.trusted_keys is set, so workers follow only what is signed by "
+                f"{key_ids(sorted(self._trusted))}; pass the file of such a key with --key"
+            )
         try:
-            return self.active()
+            pointer = self.active()
         except BankInvalid:
-            return next(self.states(), None)
+            pointer = next(self._history.states(), None)
+        if not self._trusted:
+            return pointer
+        signed = [one for one in (pointer, *self.states()) if one is not None and self._believed(one)]
+        # Where nothing was ever signed the first signed record takes over what is disabled; `damage` tells of that.
+        return max(signed, key=lambda one: one.issued_at, default=pointer)
 
-    def _steps(self) -> list[tuple[int, str, str]]:
-        matches = [match for name in self._place.listed(HISTORY) if (match := _STEP_FILE.fullmatch(name))]
-        return sorted((int(match[1]), match[2], f"{HISTORY}/{match[0]}") for match in matches)
+    def _believed(self, control: BankControlV1) -> bool:
+        return not self._trusted or is_vouched(control, self._trusted)
 
     def _fresh(self, release: str, active: BankControlV1 | None, issuer: Issuer) -> BankControlV1:
         named = re.fullmatch(RELEASE_PATTERN, release) is not None
@@ -277,21 +306,24 @@ class Releases:
                 "release": release,
                 "manifest_sha256": manifest_sha256(found.manifest),
                 "canaries_sha256": found.canaries_sha256,
-                "disabled_entries": () if active is None else active.disabled_entries,
-                "disabled_generators": () if active is None else active.disabled_generators,
+                **(Without() if active is None else Without.of(active)).disabled(),
                 **issuer.stamp(),
             }
         )
 
-    def _store(self, step: Step, control: BankControlV1) -> BankControlV1:
+    def _store(self, step: Step, control: BankControlV1, issuer: Issuer, before: BankControlV1 | None) -> BankControlV1:
+        if issuer.key is not None:
+            # Only where the time before is one that was signed: nobody else pushes ours into the future.
+            own = self._trusted or {public_key(issuer.key)}
+            signed = before is not None and is_vouched(before, own)
+            control = sign_control(control, issuer.key, after=before.issued_at if before and signed else None)
         data = control_bytes(control)
-        newest = max((number for number, _, _ in self._steps()), default=0)
         # The history first: a state that held and is not told in it could not be rolled back to.
-        self._place.write(f"{HISTORY}/{newest + 1:06d}-{step}.json", data)
+        self._history.add(step, data)
         self._place.write(ACTIVE, data)
         return control
 
-    def _strangers(self, active: BankControlV1, entries: frozenset[str], generators: frozenset[str]) -> list[str]:
+    def _strangers(self, active: BankControlV1, left: Without) -> Without:
         # A worker that refused the active release judges by one before it, which may have what this one has not.
         faults, wanted = [], {(one.release, one.manifest_sha256): one for one in (active, *self.states())}
         for control in islice(wanted.values(), LOOKED_BACK):
@@ -300,16 +332,12 @@ class Releases:
             except BankInvalid as fault:
                 faults.append(fault)
                 continue
-            entries -= {table.entry(int(row)).id for row in table.rows_named(entries)}
-            generators -= frozenset(name for name in table.generators() if name)
-            if not entries | generators:
-                return []
+            left = left.strangers(table)
+            if left == Without():
+                break
         if len(faults) == min(len(wanted), LOOKED_BACK):
             raise faults[0]
-        return sorted(entries | generators)
-
-    def _control(self, name: str, data: bytes) -> BankControlV1:
-        return read_control(f"{self._place.name}: {name}", data)
+        return left
 
 
 def _names(control: BankControlV1) -> tuple[str, str]:

@@ -1,6 +1,8 @@
 """
 Who vouches for a bank: ed25519 signatures over its manifest, which names the sha256 of every other file.
 
+A line with one, over whatever is signed, is made and checked here too; see ``worker.bank.control_signature``.
+
 ``manifest.sig`` has a line ``ed25519 PUBLIC_KEY SIGNATURE`` (hex) for each key that signed, over the bytes of
 ``worker.bank.manifest.canonical_bytes``. Private keys are read and made in ``worker.bank.signing_key``.
 """
@@ -20,6 +22,8 @@ from worker.errors import BankInvalid
 MAX_SIGNATURES: Final = 16
 MAX_SIGNATURE_BYTES: Final = 8_192
 """More than ``MAX_SIGNATURES`` lines need."""
+
+SigningKey = Ed25519PrivateKey
 
 _LINE: Final = re.compile(rb"ed25519 ([0-9a-f]{64}) ([0-9a-f]{128})")
 _ID_DIGITS: Final = 16
@@ -49,8 +53,25 @@ def signed(manifest: BankManifest, key: Ed25519PrivateKey, present: bytes | None
     others = [line for line in (present or b"").splitlines() if line.split(b" ")[1] != mine]
     if len(others) >= MAX_SIGNATURES:
         raise ValueError(f"{SIGNATURE} has {len(others)} signatures already, expected at most {MAX_SIGNATURES}")
-    signature = key.sign(canonical_bytes(manifest)).hex().encode()
-    return b"".join(line + b"\n" for line in (*others, b"ed25519 " + mine + b" " + signature))
+    return b"".join(line + b"\n" for line in (*others, signature_line(key, canonical_bytes(manifest))))
+
+
+def signature_line(key: Ed25519PrivateKey, data: bytes) -> bytes:
+    """
+    ``ed25519 PUBLIC_KEY SIGNATURE`` over some bytes, without a line's end.
+    """
+    return f"ed25519 {public_key(key)} {key.sign(data).hex()}".encode()
+
+
+def signature_holds(public: str, signature: str, data: bytes) -> bool:
+    """
+    Whether a signature is this public key's over these bytes; both are hex digits.
+    """
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(bytes.fromhex(signature), data)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def check_signature(where: str, manifest: BankManifest, data: bytes | None, trusted: Collection[str] = ()) -> list[str]:
@@ -63,8 +84,8 @@ def check_signature(where: str, manifest: BankManifest, data: bytes | None, trus
     if data is None:
         if trusted:
             raise BankInvalid(
-                f"{where}: {SIGNATURE} is missing, expected a signature by {_ids(trusted)} (bank.trusted_keys); sign "
-                "it with `touchstone bank sign`, or fetch the bank from whoever does"
+                f"{where}: {SIGNATURE} is missing, expected a signature by {key_ids(trusted)} (bank.trusted_keys); "
+                "sign it with `touchstone bank sign`, or fetch the bank from whoever does"
             )
         return []
     lines = data.split(b"\n")
@@ -76,8 +97,8 @@ def check_signature(where: str, manifest: BankManifest, data: bytes | None, trus
     signers = [_signer(where, manifest, number, line) for number, line in enumerate(lines, start=1)]
     if trusted and not set(signers) & set(trusted):
         raise BankInvalid(
-            f"{where}: {SIGNATURE} is by {_ids(signers)}, expected {_ids(trusted)} (bank.trusted_keys): nobody whom "
-            "this worker trusts vouches for the bank; sign it with one of these keys, or trust the other one"
+            f"{where}: {SIGNATURE} is by {key_ids(signers)}, expected {key_ids(trusted)} (bank.trusted_keys): nobody "
+            "whom this worker trusts vouches for the bank; sign it with one of these keys, or trust the other one"
         )
     return signers
 
@@ -89,16 +110,16 @@ def _signer(where: str, manifest: BankManifest, number: int, line: bytes) -> str
             f"{where}: {SIGNATURE} is damaged: line {number} is no ed25519 signature; copy the bank again"
         )
     public = match[1].decode()
-    try:
-        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
-        key.verify(bytes.fromhex(match[2].decode()), canonical_bytes(manifest))
-    except (InvalidSignature, ValueError) as fault:
+    if not signature_holds(public, match[2].decode(), canonical_bytes(manifest)):
         raise BankInvalid(
             f"{where}: {SIGNATURE} does not hold: the signature of key {key_id(public)} in line {number} is not over "
             "this manifest; the manifest was changed after it was signed, or one of the two files is damaged"
-        ) from fault
+        )
     return public
 
 
-def _ids(keys: Iterable[str]) -> str:
+def key_ids(keys: Iterable[str]) -> str:
+    """
+    The short names of some public keys, for messages.
+    """
     return " or ".join(f"key {key_id(key)}" for key in keys)

@@ -65,7 +65,10 @@ class _Unreadable(Exception):
 
 def read_tensor_file(path: Path, *, most_bytes: int) -> ReadTensors:
     """
-    The tensors of a safetensors file. Raises ``FileRefused`` for what is no regular file of at most so many bytes.
+    The tensors of a safetensors file.
+
+    Raises ``FileRefused`` for what is no regular file of at most so many bytes, ``ReadFault`` for one that cannot be
+    read at this moment.
     """
     with opened(path, most_bytes=most_bytes) as file:
         size = os.fstat(file.fileno()).st_size

@@ -4,7 +4,7 @@ Is a bank what its manifest says, and can it be believed: every check, each find
 Searching is done by whoever opens the bank (a callable), so that nothing here knows FAISS.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from worker.bank.files import StoredBank, load_bank
 from worker.bank.fit import check_fit
+from worker.bank.near_duplicates import NearDuplicates, near_duplicates
 from worker.bank.survey import Progress, no_progress
 from worker.bank.vectors import unit_rows
 from worker.domain import Embedding, Label
@@ -23,9 +24,6 @@ from worker.heads.reference_bank import ReferenceBank
 from worker.ports import Bank, Encoder, PictureDecoder
 from worker.views import ViewSpec
 
-NEAR_DUPLICATE: Final = 0.999
-"""Cosine from which on two references are taken for one picture."""
-
 MIN_RECALL: Final = 0.95
 """Of the true nearest references, the share that the configured index must find."""
 
@@ -33,9 +31,9 @@ RECALL_K: Final = 10
 SAMPLE: Final = 500
 """References asked for in the recall check; brute force over a million takes a minute or two with these."""
 
-_BATCH: Final = 256
 _ROWS_AT_ONCE: Final = 65_536
 _NAMED: Final = 20
+_WARNED: Final = 5
 _SEED: Final = 7
 _ROUNDING: Final = 1e-5
 _REMEDY: Final = "raise bank.hnsw_ef_search or bank.ivf_probes, or set bank.index to flat"
@@ -60,7 +58,8 @@ class Verification:
     """
     What was checked, what was measured, and what is wrong; without findings the bank is sound.
 
-    ``native_recall`` is None where the bank has no native crops.
+    ``native_recall`` is None where the bank has no native crops. ``warnings`` make no bank unsound: they tell of near
+    duplicates across sources. Those within a source are counted in pairs, None where nothing could be loaded.
     """
 
     checks: tuple[str, ...]
@@ -69,6 +68,8 @@ class Verification:
     self_retrieval: float | None = None
     probe_cosine: float | None = None
     native_recall: float | None = None
+    warnings: tuple[str, ...] = ()
+    near_duplicates_within_source: int | None = None
 
 
 def verify_bank(
@@ -84,7 +85,7 @@ def verify_bank(
     Every check of a bank directory: files, repeated and doubtful references, the index, and the probe with an encoder.
 
     With ``open_references`` the index of the native crops is checked too, where the bank has any. Blocks; the check for
-    near duplicates searches for all references but those of the largest label. With ``trusted`` keys the signature is
+    near duplicates searches once for each reference. With ``trusted`` keys the signature is
     a check of the files. Never raises for what is wrong with the
     bank: it is in the findings, and so is an encoder that cannot be opened.
     """
@@ -94,9 +95,10 @@ def verify_bank(
         return Verification(("files",), tuple(Finding("files", line) for line in str(fault).splitlines()))
     searched = open_bank(bank)
     recall, self_retrieval = _recall(bank, searched)
+    near = near_duplicates(bank, searched, progress)
     findings = [
         *_repeated(bank),
-        *_near_duplicates(bank, searched, progress),
+        *_near_duplicate_findings(near.across_labels),
         *_index_findings(searched.identity.index, recall, self_retrieval),
     ]
     checks, cosine, native = ["files", "repeated references", "near duplicates", "index"], None, None
@@ -113,7 +115,16 @@ def verify_bank(
             cosine = check_fit(bank, *open_encoder(bank.views))
         except CannotStart as fault:
             findings.append(Finding("probe", str(fault)))
-    return Verification(tuple(checks), tuple(findings), recall, self_retrieval, cosine, native)
+    return Verification(
+        tuple(checks),
+        tuple(findings),
+        recall,
+        self_retrieval,
+        probe_cosine=cosine,
+        native_recall=native,
+        warnings=tuple(_warnings(near)),
+        near_duplicates_within_source=near.within_source,
+    )
 
 
 def _repeated(bank: StoredBank) -> Iterator[Finding]:
@@ -131,30 +142,23 @@ def _repeated(bank: StoredBank) -> Iterator[Finding]:
             )
 
 
-def _near_duplicates(bank: StoredBank, searched: Bank, progress: Progress) -> Iterator[Finding]:
-    """
-    Pairs of references with different labels that are one picture to the encoder, each pair once.
-    """
-    sizes = bank.sizes
-    largest = max(sizes, key=sizes.__getitem__)
-    rows = np.concatenate([bank.entries.rows_of(label) for label in sizes if label != largest])
-    pairs: dict[tuple[str, str], str] = {}
-    for start in range(0, len(rows), _BATCH):
-        some = rows[start : start + _BATCH]
-        progress("near duplicates", start, len(rows))
-        for row, neighbourhood in zip(some, searched.nearest(_embeddings(bank, some), 1), strict=True):
-            entry = bank.entries.entry(int(row))
-            for label, neighbours in neighbourhood.nearest.items():
-                if label == entry.label or not neighbours or neighbours[0].similarity < NEAR_DUPLICATE:
-                    continue
-                other = neighbours[0].entry
-                one, two = sorted((f"{entry.id} is {entry.label}", f"{other.id} is {other.label}"))
-                pairs.setdefault((one, two), f"{one} and {two}, with cosine {neighbours[0].similarity:.4f}")
-    progress("near duplicates", len(rows), len(rows))
-    for message in list(pairs.values())[:_NAMED]:
+def _near_duplicate_findings(pairs: Sequence[str]) -> Iterator[Finding]:
+    for message in pairs[:_NAMED]:
         yield Finding("near duplicates", message)
     if len(pairs) > _NAMED:
         yield Finding("near duplicates", f"and {len(pairs) - _NAMED} more pairs of one picture under two labels")
+
+
+def _warnings(near: NearDuplicates) -> Iterator[str]:
+    pairs = near.across_sources
+    if pairs:
+        yield (
+            f"{len(pairs)} pairs of references of one label are one picture from two sources: figures that are made by "
+            "holding out a source are too good. Leave one of each pair out, or give both one source"
+        )
+        yield from pairs[:_WARNED]
+    if len(pairs) > _WARNED:
+        yield f"and {len(pairs) - _WARNED} more pairs of one picture from two sources"
 
 
 def _recall(bank: StoredBank, searched: Bank) -> tuple[float, float]:

@@ -9,6 +9,7 @@ stopped by a second SIGINT or SIGTERM before the drain was over.
 import contextlib
 import importlib
 import os
+import select
 import sys
 import traceback
 
@@ -40,10 +41,25 @@ COMMANDS = {
 }
 
 
+class Broken(Exception):
+    """
+    A command broke with what click would take for Ctrl-C or for a reader who has left, and end without a word.
+    """
+
+
 class LazyGroup(click.Group):
     """
     A group whose commands are imported when they are called: ``--help`` does not wait for torch.
     """
+
+    def invoke(self, ctx: click.Context) -> object:
+        """
+        Run the command. What click would misread comes out as `Broken`; its own prompts tell it nothing of theirs.
+        """
+        try:
+            return super().invoke(ctx)
+        except (EOFError, BrokenPipeError) as fault:
+            raise Broken from fault
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """
@@ -95,6 +111,7 @@ def main() -> None:
 def _run() -> int:
     try:
         code = touchstone.main(standalone_mode=False)
+        sys.stdout.flush()
     except TouchstoneError as error:
         click.echo(f"touchstone: {_printable(str(error))}", err=True)
         return error.exit_code
@@ -104,12 +121,31 @@ def _run() -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except BrokenPipeError:
-        return EXIT_OK
-    except Exception:  # noqa: BLE001 - told in full; Python's own exit code for it, 1, means something else here
-        traceback.print_exc()
-        return EXIT_CRASHED
+    except Exception as fault:  # noqa: BLE001 - told in full; Python's own exit code for it, 1, means something else here
+        return _crashed(fault.__cause__ if isinstance(fault, Broken) else fault)
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _crashed(fault: BaseException | None) -> int:
+    if isinstance(fault, BrokenPipeError) and _nobody_reads():
+        # What is left to be written would be tried again while Python winds up.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    traceback.print_exception(fault)
+    return EXIT_CRASHED
+
+
+def _nobody_reads() -> bool:
+    """
+    Whether the reader of what is printed has left, as ``head`` does: another pipe or connection may have broken.
+    """
+    try:
+        printed = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return False  # not printed to a file, as within a test
+    asked = select.poll()
+    asked.register(printed, 0)
+    return any(found & (select.POLLERR | select.POLLHUP) for _, found in asked.poll(0))
 
 
 def _printable(text: str) -> str:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.cli.bank_canaries import TriedCanaries, made_canaries
+from worker.cli.bank_quarantine import disable_in_bank, is_bank, warn_of_quarantined
+from worker.cli.bank_release_tables import disabled_lines, show_releases
 from worker.cli.options import settings_options
 from worker.errors import EXIT_FOUND, EXIT_OK, CannotStart, ConfigInvalid, TouchstoneError
 from worker.settings.load import LoadedSettings
@@ -35,6 +37,12 @@ def change_options(command: Callable[..., int]) -> Callable[..., int]:
         JSON,
         click.option("--reason", help="Why, for the history and the log of the workers."),
         click.option("--by", "issued_by", metavar="NAME", help="Who. Default: the user of this machine."),
+        click.option(
+            "--key",
+            metavar="KEYFILE",
+            type=click.Path(path_type=Path),
+            help="Sign what holds then, by a key of `bank keygen`. Needed where bank.trusted_keys is set.",
+        ),
         click.option(
             "--topic",
             "to_topic",
@@ -76,10 +84,13 @@ def publish(path: Path, *, place: str, as_json: bool, loaded: LoadedSettings, **
         if options["canaries"] is not None:
             judged, shown = not options["unjudged"], not as_json
             tried = made_canaries(path, options["canaries"], Path(folder), loaded.settings, judged=judged, shown=shown)
+        elif loaded.settings.bank.require_canaries:
+            raise ConfigInvalid("bank.require_canaries is true, so no worker would use this release; pass --canaries")
         if tried.refusal is not None:
             return _unpublished(place, tried, as_json=as_json)
         name = _open(place, loaded.settings).publish(path, options["release"], canaries=tried.files)
     manifest = read_manifest(path)
+    warn_of_quarantined(path, place, loaded.settings)
     if as_json:
         said = {"place": place, "release": name, "bank": manifest.id, "version": manifest.version}
         counts = {"canaries": bool(tried.files), "canaries_right": tried.right, "canaries_total": tried.total}
@@ -100,12 +111,12 @@ def releases(place: str, *, as_json: bool, loaded: LoadedSettings) -> int:
     """
     List the releases in PLACE, which of them is active, and what of it is disabled.
 
-    Exit code 1 when a release cannot be read, or the active one is not there.
+    Exit code 1 when a release cannot be read, or the active one is not there or signed by none of bank.trusted_keys.
     """
     from worker.bank.manifest import manifest_sha256  # noqa: PLC0415 - pydantic models; --help needs none
 
     opened = _open(place, loaded.settings)
-    found, active = opened.releases(), opened.active()
+    found, active, damage = opened.releases(), opened.active(), opened.damage()
     rows = [
         {
             "release": one.name,
@@ -122,12 +133,14 @@ def releases(place: str, *, as_json: bool, loaded: LoadedSettings) -> int:
     lost = active is not None and active.release not in {one.name for one in found}
     if as_json:
         pointer = None if active is None else active.model_dump(mode="json")
-        click.echo(json.dumps({"place": place, "active": pointer, "releases": rows}, indent=2))
+        click.echo(json.dumps({"place": place, "active": pointer, "problem": damage, "releases": rows}, indent=2))
     else:
-        _show(place, rows, active)
+        show_releases(place, rows, active)
         if lost and active is not None:
             click.echo(f"release {active.release} is active and is not there: activate another one")
-    return EXIT_FOUND if lost or any(one.problem for one in found) else EXIT_OK
+        if damage is not None:
+            click.echo(f"no worker follows this: {damage}")
+    return EXIT_FOUND if lost or damage or any(one.problem for one in found) else EXIT_OK
 
 
 @click.command()
@@ -140,7 +153,7 @@ def activate(place: str, release: str, *, loaded: LoadedSettings, **options: Any
     Let the workers use RELEASE: they load it beside the old one, try its canaries, and change over while they run.
 
     What is disabled stays disabled. A worker that cannot use the release keeps the old one and says why in its log. A
-    damaged active.json is mended, with what the newest readable step of the history disables.
+    damaged active.json is mended, with what the newest step of the history disables that can be read and believed.
     """
     return _change(place, loaded.settings, options, lambda opened, issuer: opened.activate(release, issuer))
 
@@ -155,9 +168,11 @@ def announce(place: str, *, as_json: bool, loaded: LoadedSettings) -> int:
 
     For workers with bank.activated_by = "topic", where a command with --topic could not do it.
     """
-    control = _open(place, loaded.settings).active()
+    opened = _open(place, loaded.settings)
+    control = opened.active()
     if control is None:
         raise ConfigInvalid(f"{place}: no release is active, so nothing can be announced; activate one with --topic")
+    opened.require_vouched(control)
     _announce(loaded.settings, control)
     _tell(place, loaded.settings, control, as_json=as_json, to_topic=True)
     return EXIT_OK
@@ -178,26 +193,45 @@ def rollback(place: str, *, loaded: LoadedSettings, **options: Any) -> int:  # n
 
 @click.command()
 @PLACE
-@click.option("--entry", "entries", multiple=True, metavar="ID", help="A reference, by its id. May be repeated.")
+@click.option(
+    "--entry", "entries", multiple=True, metavar="ID", help="A reference, by its id or sha256. May be repeated."
+)
 @click.option("--generator", "generators", multiple=True, metavar="NAME", help="All of a generator. May be repeated.")
+@click.option("--source", "sources", multiple=True, metavar="NAME", help="All of a source. May be repeated.")
 @click.option("--enable", is_flag=True, help="Take them in again.")
+@click.option("--list", "listing", is_flag=True, help="Show what is disabled, and change nothing.")
 @change_options
 @settings_options
-def disable(place: str, *, loaded: LoadedSettings, enable: bool, **options: Any) -> int:  # noqa: ANN401 - click's
+def disable(place: str, *, loaded: LoadedSettings, **options: Any) -> int:  # noqa: ANN401 - click's
     """
-    Leave references of the active release out of every judgement, from now on and in later releases too.
+    Leave references out of every judgement, from now on: of the releases in PLACE, or of the bank at PLACE.
 
-    The workers do so at their next look, without loading anything. The judgement stays as it was fitted to all
-    references: refit the bank without them (`touchstone fit`) where they were more than a few.
+    Of releases: of the active one and of later ones; the workers do so at their next look, without loading anything.
+    Of a bank: as the file at bank.quarantine_path says, which this command writes and workers read when they start;
+    it stays when the bank is built anew. Verdicts name what was left out in versions.bank.index. The judgement stays as
+    it was fitted to all references: refit the bank without them (`touchstone fit`) where they were more than a few.
     """
-    entries, generators = frozenset(options["entries"]), frozenset(options["generators"])
-    if not entries and not generators:
-        raise ConfigInvalid("say what to leave out: --entry ID or --generator NAME")
+    names = {kind: frozenset(options[kind]) for kind in ("entries", "generators", "sources")}
+    if options["listing"] == any(names.values()):
+        raise ConfigInvalid("say what to leave out: --entry ID, --generator NAME or --source NAME; or --list alone")
+    if is_bank(place):
+        options["issued_by"] = options["issued_by"] or _user()
+        return disable_in_bank(Path(place), loaded.settings, options, names)
+    if options["listing"]:
+        return _list_disabled(place, loaded.settings, as_json=options["as_json"])
 
     def leave_out(opened: "Releases", issuer: "Issuer") -> "BankControlV1":
-        return opened.disable(issuer, entries=entries, generators=generators, enable=enable)
+        return opened.disable(issuer, **names, enable=options["enable"])
 
     return _change(place, loaded.settings, options, leave_out)
+
+
+def _list_disabled(place: str, settings: Settings, *, as_json: bool) -> int:
+    control = _open(place, settings).active()
+    if control is None:
+        raise ConfigInvalid(f"{place}: no release is active, so nothing is disabled; activate one")
+    _tell(place, settings, control, as_json=as_json, to_topic=False)
+    return EXIT_OK
 
 
 def _change(
@@ -207,18 +241,19 @@ def _change(
     change: "Callable[[Releases, Issuer], BankControlV1]",
 ) -> int:
     from worker.bank.releases import Issuer  # noqa: PLC0415 - pydantic models; --help needs none
+    from worker.bank.signing_key import read_key  # noqa: PLC0415 - likewise
 
-    opened = _open(place, settings)
+    opened, key = _open(place, settings), None if options["key"] is None else read_key(options["key"])
     if options["to_topic"]:
         # Before anything is stored: a change that cannot be announced is better not made.
         _require_topic(settings)
     damage = opened.damage()
-    control = change(opened, Issuer(options["issued_by"] or _user(), options["reason"]))
+    control = change(opened, Issuer(options["issued_by"] or _user(), options["reason"], key=key))
     if damage is not None:
-        disabled = len(control.disabled_entries) + len(control.disabled_generators)
+        disabled = sum(map(len, (control.disabled_entries, control.disabled_generators, control.disabled_sources)))
         click.echo(
-            f"warning: {damage}. It is written anew, with the {disabled} names that the newest readable step of the "
-            "history disables; `touchstone bank releases` shows them",
+            f"warning: {damage}. It is written anew, and disables {disabled} names, as the newest record does that can "
+            "be believed; `touchstone bank releases` shows them",
             err=True,
         )
     if options["to_topic"]:
@@ -250,9 +285,8 @@ def _tell(place: str, settings: Settings, control: "BankControlV1", *, as_json: 
         click.echo(json.dumps(control.model_dump(mode="json"), indent=2))
         return
     click.echo(f"bank {control.bank}: release {control.release} holds in {place}")
-    for what, names in (("entries", control.disabled_entries), ("generators", control.disabled_generators)):
-        if names:
-            click.echo(f"disabled {what}: {', '.join(names)}")
+    for line in disabled_lines(control):
+        click.echo(line)
     if to_topic:
         click.echo(f"announced in topic {settings.kafka.topics.bank_control}")
 
@@ -279,34 +313,3 @@ def _user() -> str | None:
     except (KeyError, OSError):
         # A user without a name, as in many containers.
         return None
-
-
-def _show(place: str, rows: list[dict[str, Any]], active: "BankControlV1 | None") -> None:
-    from rich import box  # noqa: PLC0415 - --help needs no table
-    from rich.console import Console  # noqa: PLC0415 - likewise
-    from rich.table import Table  # noqa: PLC0415 - likewise
-
-    console = Console()
-    table = Table(box=box.SIMPLE_HEAD, title=place, title_justify="left")
-    for column in ("release", "active", "version", "references", "judgement", "canaries", "manifest"):
-        table.add_column(column)
-    for row in rows:
-        manifest, judgement = row["manifest_sha256"] or row["problem"], row["judgement"]
-        table.add_row(
-            row["release"],
-            "active" if row["active"] else "",
-            row["version"] or "",
-            "" if row["entries"] is None else str(row["entries"]),
-            "no" if judgement is None else judgement[:12],
-            "yes" if row["canaries"] else "no",
-            manifest[:12] if row["problem"] is None else manifest,
-        )
-    console.print(table)
-    if active is None:
-        console.print("none is active", highlight=False)
-        return
-    told = f"active since {active.issued_at:%Y-%m-%d %H:%M:%S %Z}, by {active.issued_by or 'somebody'}"
-    console.print(told if active.reason is None else f"{told}: {active.reason}", highlight=False, markup=False)
-    for what, names in (("entries", active.disabled_entries), ("generators", active.disabled_generators)):
-        if names:
-            console.print(f"disabled {what}: {', '.join(names)}", highlight=False, markup=False)

@@ -129,6 +129,9 @@ def show_verification(path: Path, verification: Verification) -> None:
     lines = [f"{finding.check}: {finding.message}" for finding in verification.findings]
     if not lines:
         lines = [f"{path} is sound: {', '.join(verification.checks)}"]
+    lines += [f"warning: {warning}" for warning in verification.warnings]
+    if verification.near_duplicates_within_source:
+        lines.append(f"{verification.near_duplicates_within_source} pairs of near duplicates lie within one source")
     _print_lines([*lines, *([said] if said else [])])
 
 

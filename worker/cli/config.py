@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.cli.options import settings_options
+from worker.redaction import one_line
 from worker.settings.keys import dotted
 from worker.settings.load import LoadedSettings
 from worker.settings.show import flat_values, redacted_tree
@@ -68,4 +69,4 @@ def _table(loaded: LoadedSettings) -> Table:
 def _cell(value: object) -> str:
     if value is None:
         return "(not set)"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

@@ -73,17 +73,16 @@ def list_letters(loaded: LoadedSettings, *, limit: int, as_json: bool, **options
     from worker.operation.redriving import letters_of  # noqa: PLC0415 - likewise
 
     filters = _filters(**options)
-    found = LettersFound()
+    found = LettersFound(keep=limit)
     with progress_bars(shown=not as_json) as report:
         found.gather(letters_of(loaded.settings, filters, report), filters)
-    rows = sorted(found.rows, key=lambda row: row.failed_at)[-limit:]
     if as_json:
-        for row in rows:
+        for row in found.rows:
             print(json.dumps(row_as_json(row)))
-        counts = {"letters": len(found.rows), "by_code": found.by_code(), "unreadable": found.unreadable}
-        print(json.dumps(counts))
+        unreadable = {"unreadable": found.unreadable_named, "unreadable_records": found.unreadable}
+        print(json.dumps({"letters": found.letters, "by_code": found.by_code()} | unreadable))
     else:
-        show_list(rows, found)
+        show_list(found)
     return EXIT_FOUND if found.unreadable else EXIT_OK
 
 
@@ -116,7 +115,7 @@ def show(loaded: LoadedSettings, letter_id: str, *, raw: Path | None, as_json: b
             newest = row, letter
     filters.require_one_each(found.rows)
     assert newest is not None  # noqa: S101 - one is required in the line before
-    document = letter_as_json(*newest) | {"letters": len(found.rows)}
+    document = letter_as_json(*newest) | {"letters": found.letters}
     print(json.dumps(document, indent=2)) if as_json else show_letter(document)
     if raw is None:
         return EXIT_OK
@@ -157,6 +156,8 @@ def redrive(
     take off: an event without an envelope, which is known by where it lay, keeps its identity there, and is refused
     elsewhere. The retries begin anew. Letters of class policy are left out unless --code names theirs: what a limit or
     an allow-list refused is refused again until that is changed.
+
+    In a retry topic they are no storm if they fail again; sent anywhere else with --to, they count like any upload.
 
     A record of which the letter has only the beginning is read from where it lay. Of several letters of one record the
     newest is sent. Nothing keeps you from redriving twice: verdicts of the same id collapse.

@@ -13,26 +13,27 @@ from rich.text import Text
 
 from worker.operation.dead_letters import LEAST_ID_CHARS, LetterRow, LettersFound
 from worker.operation.redriving import Redrive
-from worker.telemetry.redaction import one_line
+from worker.redaction import one_line
 
 MOST_NAMED: Final = 20
 """Refused records that are named; the JSON names them all."""
 
 
-def show_list(rows: Sequence[LetterRow], found: LettersFound) -> None:
+def show_list(found: LettersFound) -> None:
     """
     The rows, then how many there are of each code in all.
     """
+    rows = found.rows
     if rows:
         Console().print(_table(rows))
-    if len(rows) < len(found.rows):
-        print(f"These are the newest {len(rows)} of {len(found.rows)}; --limit shows more.")
+    if len(rows) < found.letters:
+        print(f"These are the newest {len(rows)} of {found.letters}; --limit shows more.")
     counts = ", ".join(f"{code} {count}" for code, count in found.by_code().items())
-    print(f"{len(found.rows)} dead letters: {counts}." if found.rows else "No dead letters.")
-    for one in found.unreadable[:MOST_NAMED]:
+    print(f"{found.letters} dead letters: {counts}." if found.letters else "No dead letters.")
+    for one in found.unreadable_named[:MOST_NAMED]:
         print(f"no dead letter: {one_line(one)}")
-    if len(found.unreadable) > MOST_NAMED:
-        print(f"no dead letter: {len(found.unreadable) - MOST_NAMED} more; --json names them all")
+    if found.unreadable > MOST_NAMED:
+        print(f"no dead letter: {found.unreadable - MOST_NAMED} more; --json names the first thousand")
 
 
 def _table(rows: Sequence[LetterRow]) -> Table:

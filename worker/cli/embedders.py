@@ -23,19 +23,18 @@ def embedder_opener(settings: Settings) -> "Callable[[ViewSpec], ReferenceEmbedd
     """
     The configured encoder, loaded once, and a decoder for the views that are asked for.
 
-    No perceptual hash or credentials: a bank keeps none.
+    References come from reports and from the internet: they are decoded where the worker decodes uploads, in processes
+    of their own unless ``decode.isolation`` says otherwise.
     """
     from worker.adapters.clip_encoder import load_encoder  # noqa: PLC0415 - torch takes seconds to import
-    from worker.adapters.realism_statistics import statistics  # noqa: PLC0415 - likewise OpenCV
     from worker.bank.embedding import ReferenceEmbedder  # noqa: PLC0415 - likewise
-    from worker.stages.decode import DecodeLimits, PillowDecoder  # noqa: PLC0415 - likewise
+    from worker.decoders import open_reference_decoder  # noqa: PLC0415 - likewise OpenCV
     from worker.telemetry.metrics import InMemoryRecorder  # noqa: PLC0415 - likewise
 
     encoder = load_encoder(settings.encoder, InMemoryRecorder())
-    limits = DecodeLimits(formats=settings.decode.formats, max_pixels=settings.decode.max_pixels)
 
     def opened(views: "ViewSpec") -> "ReferenceEmbedder":
-        decoder = PillowDecoder(encoder.fingerprint.preprocess, limits, None, views=views, statistics=statistics)
+        decoder = open_reference_decoder(settings, encoder.fingerprint.preprocess, views)
         return ReferenceEmbedder(encoder, decoder, settings.batch.size, settings.decode.threads, views)
 
     return opened

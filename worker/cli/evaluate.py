@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from worker.cli.embedders import embedder_opener
-from worker.cli.options import settings_options
+from worker.cli.options import settings_options, sha256_text
 from worker.cli.progress_bars import Report, progress_bars
 from worker.errors import EXIT_OK, ConfigInvalid
 from worker.settings.load import LoadedSettings
@@ -130,6 +130,13 @@ def evaluation_options(command: Callable[..., int]) -> Callable[..., int]:
     type=click.Path(path_type=Path),
     help="The authors' fc_weights.pth, measured beside as probe_ufd and one of the fused heads.",
 )
+@click.option(
+    "--weights-sha256",
+    multiple=True,
+    type=sha256_text,
+    metavar="HEX",
+    help="What a file of --peer or --legacy-probe must have; another file is refused. May be repeated.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write a self-contained HTML report here.")
 @click.option("--work", type=click.Path(path_type=Path), help="Where embeddings are kept. Default: the user's cache.")
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
@@ -169,7 +176,9 @@ def _evaluate(
         raise ConfigInvalid(f"--out {out}: there is no folder {out.absolute().parent}; make it first")
     policy = load_policy(policy_path(settings.policy))
     open_embedder = embedder_opener(settings)
-    ready = _ready(options["legacy_probe"], open_embedder)
+    ready = _ready(options, open_embedder)
+    peers = [TinyLadeda(path, expected=options["weights_sha256"]) for path in options["peers"]]
+    loaded = {head.name: head.sha256 for head in ready} | {peer.name: peer.sha256 for peer in peers}
     fit = FitFold(policy.rule, policy.for_surface(None)[1], FitPlan(seed=options["seed"], ready=ready))
     plan, bank = _plan(options), None
     if options["bank_path"] is not None:
@@ -181,7 +190,7 @@ def _evaluate(
         alpha=policy.rule.alpha,
         guarantee=policy.rule.guarantee,
         work=work,
-        peers=tuple(TinyLadeda(path) for path in options["peers"]),
+        peers=tuple(peers),
         progress=progress,
     )
     found = run(load_dataset(source, progress), plan, tools)
@@ -190,9 +199,11 @@ def _evaluate(
 
         write_report(found, out)
     if as_json:
-        click.echo(json.dumps(evaluation_object(found), indent=2, allow_nan=False))
+        click.echo(json.dumps({**evaluation_object(found), "weights": loaded}, indent=2, allow_nan=False))
     else:
         show_evaluation(found, _console())
+        for name, sha256 in loaded.items():
+            click.echo(f"weights of {name}: sha256 {sha256}")
         if out is not None:
             click.echo(f"report: {out}")
     return EXIT_OK
@@ -218,7 +229,7 @@ def _ufd(
     check_fit(bank, probing.encoder, probing.decoder)
     # Of the bank's views only the middle crop is asked; size limit and re-encoding must be the bank's.
     views = replace(bank.views, native_crops=1, realism=False, perturbation=False)
-    probe = next(iter(_ready(options["legacy_probe"], open_embedder)), None)
+    probe = next(iter(_ready(options, open_embedder)), None)
     embed = Embedder(open_embedder(views), work, progress)
     table = evaluate_ufd((source, *options["also"]), bank, embed, probe=probe, progress=progress)
     if as_json:
@@ -284,14 +295,16 @@ def _refuse_idle_options(layout: str, *, as_it_is: bool) -> None:
 
 
 def _ready(
-    legacy_probe: Path | None, open_embedder: "Callable[[ViewSpec], ReferenceEmbedder]"
+    options: dict[str, Any], open_embedder: "Callable[[ViewSpec], ReferenceEmbedder]"
 ) -> "tuple[LegacyProbe, ...]":
-    if legacy_probe is None:
+    path, expected = options["legacy_probe"], options["weights_sha256"]
+    if path is None:
         return ()
     from worker.adapters.probe_file import read_probe_file  # noqa: PLC0415 - torch takes seconds to import
     from worker.views import ViewSpec  # noqa: PLC0415 - with the rest
 
-    return (read_probe_file(legacy_probe, dim=open_embedder(ViewSpec()).encoder.fingerprint.dim),)
+    dim = open_embedder(ViewSpec()).encoder.fingerprint.dim
+    return (read_probe_file(path, dim=dim, expected=expected),)
 
 
 def _plan(options: dict[str, Any]) -> "EvaluationPlan":

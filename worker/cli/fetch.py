@@ -15,8 +15,8 @@ import click
 from schemas.errors import class_of
 from worker.cli.options import settings_options
 from worker.errors import EXIT_FOUND, ConfigInvalid, UploadFailed
+from worker.redaction import one_line, redact_url
 from worker.settings.load import LoadedSettings
-from worker.telemetry.redaction import one_line, redact_url
 
 if TYPE_CHECKING:
     from schemas.uploaded import ImageRef

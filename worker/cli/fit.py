@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.cli.embedders import open_embedder
-from worker.cli.options import settings_options
+from worker.cli.options import settings_options, sha256_text
 from worker.cli.progress_bars import progress_bars
 from worker.errors import EXIT_OK, ConfigInvalid
 from worker.settings.load import LoadedSettings
@@ -48,6 +48,13 @@ _PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
     metavar="PATH",
     help="fc_weights.pth of UniversalFakeDetect, for its own encoder: included as head probe_ufd.",
 )
+@click.option(
+    "--weights-sha256",
+    multiple=True,
+    type=sha256_text,
+    metavar="HEX",
+    help="What the file of --legacy-probe must have; another file is refused. May be repeated.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--version", help="Version of the fitted bank. Default: the old one's last number plus one.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the fitted bank goes. Default: in place of BANK.")
@@ -73,7 +80,7 @@ def fit(path: Path, *, loaded: LoadedSettings, as_json: bool, **options: Any) ->
         heads=options["heads"] or None,
         alpha=options["alpha"],
         delta=options["pac_delta"],
-        ready=_legacy_probe(path, options["legacy_probe"]),
+        ready=_legacy_probe(path, options["legacy_probe"], options["weights_sha256"]),
     )
     release = Release(out=options["out"], version=options["version"], replace=options["replace"])
     calibration = calibration_set(path, options["calibration"], loaded)
@@ -86,13 +93,13 @@ def fit(path: Path, *, loaded: LoadedSettings, as_json: bool, **options: Any) ->
     return EXIT_OK
 
 
-def _legacy_probe(path: Path, probe: Path | None) -> "tuple[Head, ...]":
+def _legacy_probe(path: Path, probe: Path | None, expected: tuple[str, ...]) -> "tuple[Head, ...]":
     if probe is None:
         return ()
     from worker.adapters.probe_file import read_probe_file  # noqa: PLC0415 - torch takes seconds to import
     from worker.bank.files import read_manifest  # noqa: PLC0415 - pydantic models; --help needs none
 
-    return (read_probe_file(probe, dim=read_manifest(path).encoder.dim),)
+    return (read_probe_file(probe, dim=read_manifest(path).encoder.dim, expected=expected),)
 
 
 def calibration_set(path: Path, source: Path | None, loaded: LoadedSettings) -> "CalibrationSet | None":
@@ -137,6 +144,8 @@ def show_fit(done: "BankFit", path: Path, plan: "FitPlan") -> None:
     """
     The outcome of a fit for people.
     """
+    from worker.heads.probe import LegacyProbe  # noqa: PLC0415 - numpy; --help needs none
+
     manifest, judgement = done.bank.manifest, done.report.judgement
     console = Console(soft_wrap=True, markup=False, highlight=False)
     console.print(_table(done))
@@ -153,6 +162,7 @@ def show_fit(done: "BankFit", path: Path, plan: "FitPlan") -> None:
         lines.append(
             f"a false-positive rate of {plan.alpha:g}{sure} is kept by flagging p-values up to {threshold:.4g}"
         )
+    lines += [f"weights of {one.name}: sha256 {one.sha256}" for one in plan.ready if isinstance(one, LegacyProbe)]
     lines += [f"note: {note}" for note in done.report.notes]
     lines += [f"{one.name}: {one.code}: {one.detail}" for one in done.skipped]
     for line in lines:

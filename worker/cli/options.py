@@ -4,6 +4,7 @@ Options that commands share. What they mean is decided in ``worker.settings``.
 
 import functools
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +18,15 @@ from worker.telemetry.log import configure_logging
 log = structlog.get_logger(__name__)
 
 Returned = TypeVar("Returned")
+
+
+def sha256_text(value: str) -> str:
+    """
+    The type of an option that takes the sha256 of a file; returns it in small letters.
+    """
+    if re.fullmatch(r"[0-9a-fA-F]{64}", value) is None:
+        raise click.BadParameter(f"{value!r} is no sha256: expected 64 hex digits, as `sha256sum FILE` prints them")
+    return value.lower()
 
 
 def settings_options(command: Callable[..., Returned]) -> Callable[..., Returned]:

@@ -142,8 +142,8 @@ def told(answer: _Said, pixels: Sequence[memoryview] = ()) -> bytes:
     The frame of any answer.
     """
     header = answer.model_dump_json().encode()
-    body = b"".join(pixels)
-    return ANSWER.pack(ANSWER_MAGIC, len(header), len(body)) + header + body
+    prefix = ANSWER.pack(ANSWER_MAGIC, len(header), sum(one.nbytes for one in pixels))
+    return b"".join((prefix, header, *pixels))
 
 
 def lengths_of(prefix: bytes | bytearray) -> tuple[int, int]:
@@ -201,7 +201,8 @@ class Expected:
         The picture of a checked answer; its arrays can only be read, like those that Pillow gives.
         """
         size = self.setup.spec.size
-        views = np.frombuffer(bytes(body), np.uint8).reshape(-1, size, size, 3)
+        views = np.frombuffer(body, np.uint8).reshape(-1, size, size, 3)
+        views.flags.writeable = False
         further: list[DecodedPicture] = []
         end = len(views)
         for look in reversed(answer.looks):

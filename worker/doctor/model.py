@@ -14,9 +14,18 @@ from worker.decoders import open_decoder
 from worker.doctor.finding import Check, Finding, Unanswerable, failed, ok, skipped, warning
 from worker.doctor.parts import Parts
 from worker.flow.bank_judge import BankJudge
-from worker.instruments import Beside, Instruments, WholeBank, buckets_of, open_release, read_bank, trial_judge
+from worker.instruments import (
+    Beside,
+    Instruments,
+    WholeBank,
+    bank_path,
+    buckets_of,
+    open_release,
+    read_release,
+    trial_judge,
+)
 from worker.judgement.conformal import reals_needed
-from worker.operation.canaries import NAMED, canary_misses, require_agreement
+from worker.operation.canaries import NAMED, canary_misses, require_agreement, require_canaries
 from worker.operation.shadowing import open_candidate
 from worker.policy import Policy, applied_rule, check_policy_fits
 from worker.settings.tree import Settings
@@ -108,7 +117,8 @@ def bank(settings: Settings, parts: Parts) -> Finding:
     stored = parts.bank.own().stored
     manifest = stored.manifest
     sizes = ", ".join(f"{count} {label}" for label, count in stored.sizes.items())
-    text = f"{manifest.id} {manifest.version} ({stored.manifest_sha256[:_SHORT]}): {sizes}"
+    left = "" if stored.without is None else f", without {stored.without}"
+    text = f"{manifest.id} {manifest.version} ({stored.manifest_sha256[:_SHORT]}): {sizes}{left}"
     try:
         encoder = parts.encoder.borrowed()
     except Unanswerable:
@@ -123,20 +133,22 @@ def canaries(settings: Settings, parts: Parts) -> Finding:
     """
     active = parts.release.borrowed()
     if active is None:
-        return skipped("bank.releases is not set: a bank has canaries only as a release")
+        return _own_canaries(settings, parts)
     control = active.control
     if control.canaries_sha256 is None:
+        require_canaries(f"release {control.release}", (), settings.bank)
         return skipped(f"release {control.release} was published without --canaries, which would try it first")
     left = parts.bank.borrowed()
-    found = read_canaries(active.folder, left.stored.manifest)
+    found = read_canaries(active.folder, left.stored.manifest, activated=control.canaries_sha256)
     misses = canary_misses(_judge_of(settings, parts, left), found)
     text = f"release {control.release}: {len(found) - len(misses)} of {len(found)} judged as expected"
     if not misses:
         return ok(text)
     named = f"{text}. The worst: {'; '.join(miss.told() for miss in misses[:NAMED])}"
-    if control.disabled_entries or control.disabled_generators:
+    if Without.of(control) != Without():
         # A worker uses such a release if it passes with nothing left out, see ``worker.operation.canaries``.
-        whole = canary_misses(_judge_of(settings, parts, read_bank(active.folder, settings.bank.trusted_keys)), found)
+        read = read_release(active.folder, control, settings.bank.trusted_keys)
+        whole = canary_misses(_judge_of(settings, parts, read), found)
         require_agreement(whole, len(found), agreement=settings.bank.canary_agreement)
         advice = "publish a release without these references, with canaries"
         return warning(f"{named}; references of it are disabled", advice)
@@ -145,6 +157,17 @@ def canaries(settings: Settings, parts: Parts) -> Finding:
         f"{named}; bank.canary_agreement is {settings.bank.canary_agreement:g}",
         "look at what changed in this bank, or correct the canaries and publish it again",
     )
+
+
+def _own_canaries(settings: Settings, parts: Parts) -> Finding:
+    left = parts.bank.borrowed()
+    found = read_canaries(bank_path(settings), left.stored.manifest)
+    require_canaries("the bank", found, settings.bank)
+    if not found:
+        return skipped("bank.releases is not set, and the bank's directory has no canaries of its own")
+    misses = canary_misses(_judge_of(settings, parts, left), found)
+    require_agreement(misses, len(found), agreement=settings.bank.canary_agreement)
+    return ok(f"{len(found) - len(misses)} of {len(found)} judged as expected")
 
 
 def _judge_of(settings: Settings, parts: Parts, bank: WholeBank) -> BankJudge:

@@ -15,7 +15,7 @@ from worker.adapters.kafka_survey import ClusterFacts, survey_cluster
 from worker.adapters.redis_survey import RedisFacts, survey_redis
 from worker.bank.leaving_out import Without
 from worker.doctor.finding import Unanswerable
-from worker.instruments import WholeBank, bank_path, left_out, policy_path, read_bank
+from worker.instruments import WholeBank, configured_bank, left_out, policy_path, read_release
 from worker.operation.active_release import ActiveRelease, active_release
 from worker.policy import Policy, load_policy
 from worker.ports import Encoder
@@ -103,5 +103,6 @@ def _bank_of(settings: Settings, active: ActiveRelease | None) -> WholeBank:
     The bank that a worker would start with; of a place of releases, the active one without what is disabled.
     """
     if active is None:
-        return read_bank(bank_path(settings), settings.bank.trusted_keys)
-    return left_out(read_bank(active.folder, settings.bank.trusted_keys), Without.of(active.control))
+        return configured_bank(settings)
+    whole = read_release(active.folder, active.control, settings.bank.trusted_keys)
+    return left_out(whole, Without.of(active.control))

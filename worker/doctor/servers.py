@@ -10,6 +10,7 @@ from typing import Final
 
 from worker.adapters.kafka_survey import GroupFacts, newest_record_s, survey_group
 from worker.adapters.kafka_topics import topics_of
+from worker.adapters.redis_client import on_this_machine
 from worker.adapters.topic_plan import TopicPlan, TopicsFile, plan_topics, read_topics_file, roles_of, wanted_topics
 from worker.doctor.finding import Check, Finding, Unanswerable, failed, ok, skipped, warning
 from worker.doctor.parts import ASK_TIMEOUT_S, Parts
@@ -47,6 +48,7 @@ def server_checks(settings: Settings, parts: Parts) -> list[Check]:
             GIVEN_TIME_S,
         ),
         Check("redis", lambda: redis(settings, parts), _START_REDIS, GIVEN_TIME_S),
+        Check("s3", lambda: s3(settings), "correct the profiles of fetch.s3 (`touchstone config show`)"),
         Check(
             "clock",
             lambda: clock(settings, parts, partial(newest_record_s, settings.kafka, timeout_s=ASK_TIMEOUT_S)),
@@ -146,7 +148,27 @@ def redis(settings: Settings, parts: Parts) -> Finding:
         return warning(text, "set maxmemory in redis.conf, and maxmemory-policy volatile-ttl: embeddings are a cache")
     if found.maxmemory_policy == "noeviction":
         return warning(text, "set maxmemory-policy volatile-ttl in redis.conf: a full Redis would refuse every write")
+    if not (on_this_machine(settings.redis) or settings.redis.hmac_keys or settings.redis.hmac_keys_file):
+        return warning(
+            f"{text}; not on this machine, and values are not signed: whoever may write there decides verdicts",
+            "set redis.hmac_keys, and redis.namespace with it; and let only workers write there (an ACL)",
+        )
     return ok(text)
+
+
+def s3(settings: Settings) -> Finding:
+    """
+    Each profile says which buckets it reads; nothing is asked of the store.
+    """
+    profiles = settings.fetch.s3
+    if not profiles:
+        return skipped("fetch.s3 has no profile: s3 references are refused")
+    if any_bucket := [name for name, profile in profiles.items() if not profile.buckets]:
+        return warning(
+            f"{', '.join(any_bucket)}: no list of buckets, so whoever writes to the upload topic chooses the bucket",
+            f"list what may be read in fetch.s3.{any_bucket[0]}.buckets; else only the rights of its keys limit it",
+        )
+    return ok("; ".join(f"{name}: {', '.join(profile.buckets)}" for name, profile in profiles.items()))
 
 
 def clock(settings: Settings, parts: Parts, newest_s: Callable[[], float | None]) -> Finding:

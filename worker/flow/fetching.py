@@ -93,6 +93,7 @@ class Fetching:
             self._endings.bury(slot, as_unreadable(fault))
             return None
         slot.span.set(EVENT_ID, upload.identity.id)
+        slot.place = self._stages.place_of(upload)
         return upload
 
     def _fetch(self, unfetched: Unfetched) -> None:

@@ -13,9 +13,9 @@ from worker.flow.inbox import Inbox
 from worker.flow.keeping import Keeper
 from worker.flow.remembering import Measured, Rememberer, Unreadable
 from worker.flow.single_flight import SingleFlight
-from worker.flow.stage_set import StageSet
+from worker.flow.stage_set import PipelineLimits, StageSet
 from worker.flow.travellers import Passenger
-from worker.ports import Recorder
+from worker.ports import Clock, Recorder
 
 
 class Kept:
@@ -24,10 +24,21 @@ class Kept:
     """
 
     def __init__(
-        self, stages: StageSet, to_remember: Inbox[Measured | Unreadable], recorder: Recorder, *, recent: int
+        self,
+        stages: StageSet,
+        limits: PipelineLimits,
+        *,
+        to_remember: Inbox[Measured | Unreadable],
+        clock: Clock,
+        recorder: Recorder,
     ) -> None:
         self._forgotten = ForgottenLately()
-        self.flights: SingleFlight[Passenger] = SingleFlight(recent=recent, forgotten=self._forgotten)
+        self.flights: SingleFlight[Passenger] = SingleFlight(
+            clock,
+            recent=limits.recent_embeddings,
+            failure_known_s=limits.failure_known_s,
+            forgotten=self._forgotten,
+        )
         self._rememberer = Rememberer(stages.cache, to_remember, self._forgotten)
         self.keeper = Keeper(stages.keep, recorder, self._forgotten)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from itertools import takewhile
 
 from worker.domain import Partition, RawEvent
+from worker.flow.places import Place
 from worker.outcomes import Outcome
 from worker.spans import UNTOLD, Span
 
@@ -18,15 +19,17 @@ class Slot:
     One upload's place in its partition's line, from being read to being released.
 
     ``forgotten`` may be read by any thread: work for a forgotten slot is wasted, but never wrong. ``span`` ends when
-    the slot is released or forgotten.
+    the slot is released or forgotten. ``place`` is where its bytes lie, once its event was read; whoever settles the
+    slot has written it before.
     """
 
-    __slots__ = ("event", "forgotten", "outcome", "span")
+    __slots__ = ("event", "forgotten", "outcome", "place", "span")
 
     def __init__(self, event: RawEvent, span: Span = UNTOLD) -> None:
         self.event = event
         self.span = span
         self.outcome: Outcome | None = None
+        self.place: Place | None = None
         self.forgotten = False
 
     def __repr__(self) -> str:

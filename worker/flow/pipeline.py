@@ -80,7 +80,8 @@ class Pipeline:
             "encode", size=limits.batch_size, deadline_s=limits.batch_deadline_s
         )
         self._to_judge: Inbox[Sequence[Known]] = self._queues.inbox("judge")
-        self._kept = Kept(stages, self._queues.inbox("remember"), recorder, recent=limits.recent_embeddings)
+        to_remember: Inbox[Measured | Unreadable] = self._queues.inbox("remember")
+        self._kept = Kept(stages, limits, to_remember=to_remember, clock=clock, recorder=recorder)
         self._flights = self._kept.flights
         self._endings = Endings(stages.judge, limits.retries, clock)
         self._fetching = Fetching(
@@ -316,11 +317,12 @@ class Pipeline:
         """
         The leader has failed, and its followers with it; what no time mends is known to twins to come.
 
-        ``kept``: it was recalled, and need not be written again.
+        ``kept``: it was recalled, and need not be written again; nor is it known here then, where it would be known
+        for another ``failure_known_s`` after the cache has let go of it.
         """
-        code = failure.code if failure.code in LASTING else None
+        code = failure.code if failure.code in LASTING and not kept else None
         followers = self._flights.land(leader.content_hash, code, turn=leader.turn)
-        if code is not None and not kept:
+        if code is not None:
             self._kept.offer_failure(Unreadable(leader.content_hash, code, leader.turn))
         self._endings.fail(Failed.of(leader, failure, provenance))
         for follower in followers:

@@ -20,6 +20,10 @@ SPREAD: Final = 0.1
 NOT_AT_ONCE: Final = frozenset({ErrorCode.FETCH_HOST_DOWN})
 """Codes that say already that there was no use in asking: the next moment will not be better."""
 
+_AROUND_HEADER_BYTES: Final = 10
+_AROUND_RECORD_BYTES: Final = 1_024
+"""What a batch adds to its one record, and our headers: four numbers, and the name of a topic."""
+
 Draw = Callable[[], float]
 """A number from 0 to 1, by chance."""
 
@@ -30,13 +34,15 @@ class Retries:
     How often an upload is tried again: at most ``in_process`` times at once, then once for each of ``delays_s``.
 
     The waits within the process are drawn below ``first_wait_s``, doubled from one to the next up to
-    ``longest_wait_s``. Without arguments nothing is tried again.
+    ``longest_wait_s``. A record that takes more than ``most_bytes`` of a retry topic ends here, which is one with more
+    headers than planned for. Without arguments nothing is tried again.
     """
 
     in_process: int = 0
     first_wait_s: float = 0.2
     longest_wait_s: float = 2.0
     delays_s: tuple[float, ...] = ()
+    most_bytes: int | None = None
 
     def wait_s(self, failure: UploadFailed, tries: int, draw: Draw) -> float | None:
         """
@@ -62,6 +68,8 @@ class Retries:
         attempts = 1 if raw.origin is None else raw.origin.attempts + 1
         if class_of(failure.code) is not ErrorClass.TRANSIENT or attempts > len(self.delays_s):
             return None
+        if self.most_bytes is not None and put_off_bytes(raw) > self.most_bytes:
+            return None
         asked_s = failure.retry_after_s or 0.0
         steps = range(attempts - 1, len(self.delays_s))
         step = next((at for at in steps if self.delays_s[at] >= asked_s), steps[-1])
@@ -72,9 +80,20 @@ class Retries:
             timestamp_ms=raw.first_timestamp_ms,
             attempts=attempts,
             first_failed_at_s=now_s if raw.origin is None else raw.origin.first_failed_at_s,
+            redriven=raw.origin is not None and raw.origin.redriven,
         )
         delay_s = self.delays_s[step] * (1.0 + SPREAD * draw())
         return Deferred(raw, origin, failure.code, step, now_s + delay_s)
+
+
+def put_off_bytes(raw: RawEvent) -> int:
+    """
+    About how much a record takes of a retry topic's ``max.message.bytes``, with our headers behind its own; never less.
+    """
+    headers = sum(len(name.encode()) + len(value or b"") + _AROUND_HEADER_BYTES for name, value in raw.headers)
+    # One number for each header without a value is written down.
+    nulls = sum(value is None for _, value in raw.headers) * len(f"{len(raw.headers)},")
+    return len(raw.key or b"") + len(raw.value or b"") + headers + nulls + _AROUND_RECORD_BYTES
 
 
 NO_RETRIES: Final = Retries()

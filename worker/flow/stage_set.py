@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from worker.domain import FetchedUpload, RawEvent, Upload
 from worker.flow.judging import Judge
+from worker.flow.places import Place, nowhere
 from worker.flow.retrying import NO_RETRIES, Retries
+from worker.flow.single_flight import FAILURE_KNOWN_S
 from worker.ports import EmbeddingCache, Encoder, PastUploads, PictureDecoder, SightingArchive
 from worker.views import GLOBAL_ONLY, ViewSpec
 
@@ -21,6 +23,7 @@ class StageSet:
 
     ``views`` are those that the decoder makes. With ``past`` an upload whose bytes are known by name is looked for in
     the cache and in ``archive`` before it is fetched. ``keep`` is where what was seen is kept for later replays.
+    ``place_of`` says where an upload's bytes lie, for the storm limit; it does not raise.
     """
 
     read_event: Callable[[RawEvent], Upload]
@@ -33,12 +36,13 @@ class StageSet:
     past: PastUploads | None = None
     archive: SightingArchive | None = None
     keep: SightingArchive | None = None
+    place_of: Callable[[Upload], Place | None] = nowhere
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineLimits:
     """
-    Threads, bytes, the closing of micro-batches, and how often what fails is tried again.
+    Threads, bytes, the closing of micro-batches, what is known of bytes seen lately, and how often it is tried again.
     """
 
     fetch_threads: int
@@ -47,4 +51,5 @@ class PipelineLimits:
     batch_deadline_s: float
     max_bytes: int
     recent_embeddings: int
+    failure_known_s: float = FAILURE_KNOWN_S
     retries: Retries = NO_RETRIES

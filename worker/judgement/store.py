@@ -4,6 +4,7 @@ A fitted judgement as two files, ``judgement.json`` and ``heads.safetensors``, a
 Its id is a hash over every number and setting in them, so what was read is what was fitted.
 """
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from worker.errors import BankInvalid
+from worker.errors import BankInvalid, ReadFault
 from worker.fingerprint import canonical_sha256
 from worker.heads.global_local import GlobalLocal
 from worker.heads.head import Head, HeadState
@@ -111,6 +112,11 @@ def _of_folder(folder: Path) -> Mapping[str, bytes]:
         try:
             found[name] = (folder / name).read_bytes()
         except OSError as fault:
+            if fault.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+                raise ReadFault(
+                    f"{folder}: {name} cannot be read at this moment ({fault.strerror}); check the disk or mount that "
+                    "it lies on and whether this user may read it, then try again"
+                ) from fault
             raise BankInvalid(
                 f"{folder}: {name} cannot be read ({fault.strerror}), expected a fitted judgement; run `touchstone fit`"
             ) from fault

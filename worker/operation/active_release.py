@@ -65,7 +65,7 @@ def announced_release(settings: Settings, releases: Releases) -> BankControlV1:
     What the pointer or the topic says now.
 
     Raises ``CannotStart`` where nothing was activated or the place or topic cannot be reached, ``BankInvalid`` for a
-    pointer that says nothing.
+    pointer that says nothing, and for what none of the trusted keys signed.
     """
     place = releases.place.name
     control = releases.active() if settings.bank.activated_by == "pointer" else _announced(settings, releases)
@@ -76,6 +76,7 @@ def announced_release(settings: Settings, releases: Releases) -> BankControlV1:
             f"bank.releases is {place}, and {where} names no active release; run `touchstone bank publish BANK --to "
             f"{place}` and `touchstone bank activate {place} RELEASE{flag}`"
         )
+    releases.require_vouched(control)
     return control
 
 

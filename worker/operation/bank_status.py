@@ -24,6 +24,7 @@ class BankStatus:
     disabled_generators: int
     swaps: int
     last_refusal: str | None = None
+    disabled_sources: int = 0
 
 
 def status_of(control: BankControlV1, since_s: float, *, swaps: int, refusal: str | None = None) -> BankStatus:
@@ -37,6 +38,7 @@ def status_of(control: BankControlV1, since_s: float, *, swaps: int, refusal: st
         since_s=since_s,
         disabled_entries=len(control.disabled_entries),
         disabled_generators=len(control.disabled_generators),
+        disabled_sources=len(control.disabled_sources),
         swaps=swaps,
         last_refusal=refusal,
     )

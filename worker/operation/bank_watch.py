@@ -7,8 +7,7 @@ Which release it starts with is in ``starting_release.py``. The exchange itself 
 """
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -16,8 +15,7 @@ import structlog
 
 from schemas.bank_control import BankControlV1
 from worker.adapters.heap import give_back_memory
-from worker.adapters.system_clock import SystemClock
-from worker.bank.canary_files import Canary, read_canaries
+from worker.bank.canary_files import Canary, activated_canaries
 from worker.bank.leaving_out import Without
 from worker.bank.releases import Releases
 from worker.errors import BankInvalid, CannotStart, ConfigInvalid, TouchstoneError
@@ -25,10 +23,12 @@ from worker.flow.bank_judge import BankJudge
 from worker.flow.crew import Crew
 from worker.flow.judging import Judge
 from worker.flow.swapping_judge import SwappingJudge
-from worker.instruments import Instruments, WholeBank, open_release, read_bank, trial_judge
-from worker.operation.active_release import control_reader, open_releases
+from worker.instruments import Instruments, WholeBank, open_release, read_release, trial_judge
+from worker.operation.active_release import control_reader
 from worker.operation.bank_status import BankStatus, same_bank, same_files, same_left_out, status_of
 from worker.operation.canaries import try_canaries
+from worker.operation.followed_records import FollowedRecords
+from worker.operation.passing_faults import Attempts, is_passing
 from worker.operation.short_turns import short_turns
 from worker.operation.starting_release import leaving_out_as
 from worker.ports import Clock, Recorder
@@ -70,8 +70,11 @@ class BankWatch:
         release, refusal = live.release, live.release.refusal
         self._control = release.control
         self._present = _Trial(release.whole, release.canaries)
-        self._refused = None if refusal is None else refusal.announced
+        self._refused = None if refusal is None or refusal.passing else refusal.announced
+        self._unbelieved: BankControlV1 | None = None
         self._not_left_out: BankControlV1 | None = None
+        self._records = FollowedRecords(releases, release.control, signed=bool(settings.bank.trusted_keys))
+        self._attempts = Attempts(clock, settings.bank.look_every_s)
         self._status = status_of(
             self._control, clock.wall_s(), swaps=0, refusal=None if refusal is None else refusal.why
         )
@@ -123,30 +126,54 @@ class BankWatch:
         Change over to what holds now, unless it is in use or was refused already; whatever is wrong, keep the old.
 
         What is disabled is left out of the present bank first, so that it goes at once whatever comes of the release.
+        What could not be done because of a fault that may pass is tried again, after longer and longer.
         """
-        if control == self._refused:
+        refused = control == self._refused
+        if control == self._unbelieved or not self._attempts.due(control):
             return
-        if same_bank(control, self._control):
+        if not refused and not self._believed(control):
+            return
+        if not refused and same_bank(control, self._control):
             self._control = control
             self._as_announced()
             return
         if not same_files(control, self._control) and not same_left_out(control, self._control):
             self._leave_out(control)
+        if refused:
+            # Which it stays, whatever could be left out of the bank in use by now.
+            self._refused = control
+        else:
+            self._change_over(control)
+
+    def _change_over(self, control: BankControlV1) -> None:
         began_s = self._clock.monotonic_s()
         try:
             with short_turns():
                 trial = self._loaded(control)
                 judge = self._opened(trial, control)
-        except (BankInvalid, ConfigInvalid) as fault:
-            self._refuse(control, fault)
-        except (CannotStart, OSError) as fault:
-            self._out_of_reach(fault)
         except Exception as fault:
-            # Of whatever kind, no memory for two banks included: the old bank judges on, and this one is told of.
-            log.exception("bank.load_failed", release=control.release, error=type(fault).__name__)
+            # Of whatever kind: the old bank judges on, and this one is told of.
+            if is_passing(fault):
+                self._attempts.failed(control)
+                self._out_of_reach(fault, f"release {control.release}: ")
+                return
+            if not isinstance(fault, (BankInvalid, ConfigInvalid)):
+                log.exception("bank.load_failed", release=control.release, error=type(fault).__name__)
             self._refuse(control, fault)
         else:
             self._change(control, trial, judge, loading_s=self._clock.monotonic_s() - began_s)
+            self._attempts.ended()
+
+    def _believed(self, control: BankControlV1) -> bool:
+        try:
+            self._records.require_believed(control)
+        except BankInvalid as fault:
+            # What it leaves out stays in, too: it is nobody's word.
+            self._unbelieved = control
+            self._refuse(control, fault)
+            return False
+        self._unbelieved = None
+        return True
 
     def _run(self) -> None:
         look: Look | None = None
@@ -182,13 +209,9 @@ class BankWatch:
         if same_files(control, self._control):
             # Only what is left out differs: nothing is read again.
             return self._present
-        whole = read_bank(self._releases.verified(control), self._settings.bank.trusted_keys)
-        return _Trial(whole, self._canaries(control, whole))
-
-    def _canaries(self, control: BankControlV1, whole: WholeBank) -> tuple[Canary, ...]:
-        if control.canaries_sha256 is None:
-            return ()
-        return read_canaries(self._releases.verified(control), whole.stored.manifest)
+        folder = self._releases.verified(control)
+        whole = read_release(folder, control, self._settings.bank.trusted_keys)
+        return _Trial(whole, activated_canaries(folder, whole.stored.manifest, control.canaries_sha256))
 
     def _opened(self, trial: _Trial, control: BankControlV1) -> BankJudge:
         if self._first is None:
@@ -206,8 +229,7 @@ class BankWatch:
 
         # The present one has passed, at the start or before it was changed over to.
         passed = trial is self._present
-        agreement = self._settings.bank.canary_agreement
-        try_canaries(judge, trial.canaries, control, agreement=agreement, whole=None if passed else whole)
+        try_canaries(judge, trial.canaries, control, wanted=self._settings.bank, whole=None if passed else whole)
         return judge
 
     def _leave_out(self, control: BankControlV1) -> None:
@@ -219,9 +241,12 @@ class BankWatch:
             with short_turns():
                 judge = self._opened(self._present, kept)
         except Exception as fault:
-            # As when a release is loaded: the bank in use judges on, and why it is whole is told, once.
-            self._not_left_out = control
+            # As when a release is loaded: the bank in use judges on, and why it is whole is told.
             log.exception("bank.not_left_out", kept=kept.release, error=type(fault).__name__, why=str(fault))
+            if is_passing(fault):
+                self._attempts.failed(control)
+            else:
+                self._not_left_out = control
             return
         loading_s = self._clock.monotonic_s() - began_s
         self._change(kept, self._present, judge, loading_s=loading_s, refusal=self._status.last_refusal)
@@ -253,6 +278,7 @@ class BankWatch:
             loading_s=round(loading_s, 3),
             disabled_entries=len(control.disabled_entries),
             disabled_generators=len(control.disabled_generators),
+            disabled_sources=len(control.disabled_sources),
             issued_by=control.issued_by,
             reason=control.reason,
         )
@@ -263,10 +289,13 @@ class BankWatch:
         self._refused = control
         self._tell("refused", f"release {control.release}: {type(fault).__name__}: {fault}")
 
-    def _out_of_reach(self, fault: Exception) -> None:
-        # Tried again at each look; an outage is told once.
-        if str(fault) != self._status.last_refusal:
-            self._tell("unreachable", str(fault))
+    def _out_of_reach(self, fault: Exception, what: str = "") -> None:
+        # Tried again; an outage is told once.
+        why = f"{what}{fault}"
+        if isinstance(fault, MemoryError):
+            why = f"{what}there is no memory to have it beside the bank in use ({type(fault).__name__}: {fault})"
+        if why != self._status.last_refusal:
+            self._tell("unreachable", why)
 
     def _tell(self, result: Result, why: str) -> None:
         self._status = replace(self._status, last_refusal=why)
@@ -281,40 +310,10 @@ class BankWatch:
 
     def _as_announced(self) -> None:
         self._refused = None
+        self._attempts.ended()
         if self._status.last_refusal is not None:
             self._status = replace(self._status, last_refusal=None)
             log.info("bank.as_announced", release=self._status.release)
-
-
-@contextmanager
-def bank_watching(settings: Settings, live: Instruments, *, recorder: Recorder) -> Iterator[BankWatch | None]:
-    """
-    The watch over the configured place of releases, not started yet; None where none is configured.
-    """
-    place = settings.bank.releases
-    if place is None or live.release is None:
-        yield None
-        return
-    watch = BankWatch(settings, live, open_releases(place, settings), clock=SystemClock(), recorder=recorder)
-    try:
-        yield watch
-    finally:
-        watch.close()
-
-
-def followed(judge: BankJudge, watch: BankWatch | None, on_judge: Callable[[BankJudge], None]) -> Judge:
-    """
-    The judge that the pipeline asks: the one whose bank is exchanged, where releases are followed.
-
-    ``on_judge`` is told this one, and each that is changed over to.
-    """
-    on_judge(judge)
-    if watch is None:
-        return judge
-    watch.on_change = on_judge
-    exchanged = watch.around(judge)
-    watch.start()
-    return exchanged
 
 
 def _untold(_judge: BankJudge) -> None:

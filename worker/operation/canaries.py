@@ -10,9 +10,11 @@ import structlog
 
 from schemas.bank_control import BankControlV1
 from worker.bank.canary_files import Canary
+from worker.bank.leaving_out import Without
 from worker.domain import Sighting
 from worker.errors import BankInvalid
 from worker.flow.bank_judge import BankJudge
+from worker.settings.tree import BankSettings
 from worker.stages.decide import Terms, decide
 from worker.stages.match import find_neighbours
 
@@ -66,27 +68,56 @@ def try_canaries(
     canaries: Sequence[Canary],
     control: BankControlV1,
     *,
-    agreement: float,
+    wanted: BankSettings,
     whole: Callable[[], BankJudge] | None = None,
 ) -> None:
     """
-    Refuse a release whose canaries are not judged as expected. Raises ``BankInvalid``.
+    Refuse a release whose canaries are not judged as expected, or are wanted and missing. Raises ``BankInvalid``.
 
     What an operator takes out of a release must go at once, though canaries leaned on it: a release of which something
     is disabled has to pass with nothing left out, by the judge that ``whole`` opens; without ``whole`` it has passed.
     """
+    require_canaries(f"release {control.release}", canaries, wanted)
     if control.canaries_sha256 is None:
         log.info("bank.no_canaries", release=control.release, advice="publish with --canaries, to try a bank first")
         return
     misses, total = canary_misses(judge, canaries), len(canaries)
-    if not misses or not (control.disabled_entries or control.disabled_generators):
+    if not misses or Without.of(control) == Without():
         if whole is not None:
-            require_agreement(misses, total, agreement=agreement)
+            require_agreement(misses, total, agreement=wanted.canary_agreement)
         log.info("bank.canaries_judged", release=control.release, canaries=total, missed=len(misses))
         return
     if whole is not None:
-        require_agreement(canary_misses(whole(), canaries), total, agreement=agreement)
+        require_agreement(canary_misses(whole(), canaries), total, agreement=wanted.canary_agreement)
     log.warning("bank.canaries_missed", release=control.release, missed=len(misses), canaries=total)
+
+
+def try_own_canaries(judge: BankJudge, canaries: Sequence[Canary], wanted: BankSettings) -> None:
+    """
+    Refuse a bank at ``bank.path`` whose own canaries are not judged as expected, or wanted and missing.
+
+    Raises ``BankInvalid``.
+
+    They must pass with what is quarantined left out: no other bank is in use that would judge on meanwhile, and
+    somebody watches a worker that starts.
+    """
+    require_canaries("the bank", canaries, wanted)
+    if not canaries:
+        return
+    misses = canary_misses(judge, canaries)
+    require_agreement(misses, len(canaries), agreement=wanted.canary_agreement)
+    log.info("bank.canaries_judged", index=judge.bank.identity.index, canaries=len(canaries), missed=len(misses))
+
+
+def require_canaries(what: str, canaries: Sequence[Canary], wanted: BankSettings) -> None:
+    """
+    Refuse what has no canaries where the settings want some. Raises ``BankInvalid``.
+    """
+    if wanted.require_canaries and not canaries:
+        raise BankInvalid(
+            f"{what} has no canaries, and bank.require_canaries is true: nothing shows that it judges as it should; "
+            "publish the bank with `touchstone bank publish --canaries DIR|CSV`, and activate that release"
+        )
 
 
 def require_agreement(misses: Sequence[Miss], total: int, *, agreement: float) -> None:

@@ -5,11 +5,11 @@ Pure values and functions over the records of the dead-letter topic. Sending the
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from heapq import heappop, heappush
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,10 +20,14 @@ from schemas.errors import ErrorClass, ErrorCode, Stage
 from schemas.identity import bare_event_id, dead_letter_id
 from worker.domain import Partition, RawEvent
 from worker.errors import ConfigInvalid
-from worker.telemetry.redaction import one_line, plain, redact_text
+from worker.redaction import one_line, redact_text
+from worker.telemetry.redaction import plain
 
-_ESCAPED: Final = re.compile(r"\\(?:u00([2-7][0-9A-Fa-f])|(/))")
-"""How JSON may write an ordinary character: in a value that is no whole JSON, an address would not be seen for it."""
+MOST_KEPT: Final = 1_000_000
+"""Rows that are kept at most where nobody asks for fewer: about half a gigabyte of them."""
+
+MOST_NAMED: Final = 1_000
+"""Records that are no dead letters and are told one by one; the rest are counted."""
 
 LEAST_ID_CHARS: Final = 8
 """So much of an id must be given, and is shown in tables."""
@@ -118,27 +122,50 @@ class Filters:
 @dataclass(slots=True)
 class LettersFound:
     """
-    The letters that are meant, in the order of their topic, and what else lies there.
+    How many letters are meant, the newest ``keep`` of them, and what else lies there.
+
+    A topic may hold more letters than there is memory: neither they nor the records that are none are all kept.
     """
 
-    rows: list[LetterRow] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
+    keep: int = MOST_KEPT
+    letters: int = 0
+    unreadable: int = 0
+    unreadable_named: list[str] = field(default_factory=list)
+    _newest: list[tuple[datetime, int, LetterRow]] = field(default_factory=list)
+    _codes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def rows(self) -> list[LetterRow]:
+        """
+        Those that are kept, by when they failed; of the same time, in the order of their topic.
+        """
+        return [row for _, _, row in sorted(self._newest, key=lambda one: one[:2])]
 
     def read(self, records: Iterable[RawEvent], filters: Filters) -> Iterator[tuple[LetterRow, ImageDeadLetterV1]]:
         """
-        Each letter that is meant, whole, and remembered without its record.
+        Each letter that is meant, whole; the newest are remembered without their records.
         """
         for record in records:
             try:
                 letter = ImageDeadLetterV1.model_validate_json(record.value or b"")
             except ValidationError as invalid:
                 where = f"{record.partition.topic}-{record.partition.number}-{record.offset}"
-                self.unreadable.append(f"{where}: {invalid.error_count()} faults, the first at {_first(invalid)}")
+                self.unreadable += 1
+                if len(self.unreadable_named) < MOST_NAMED:
+                    told = f"{where}: {invalid.error_count()} faults, the first at {_first(invalid)}"
+                    self.unreadable_named.append(told)
                 continue
             row = row_of(record, letter)
             if filters.take(row):
-                self.rows.append(row)
+                self._take(row)
                 yield row, letter
+
+    def _take(self, row: LetterRow) -> None:
+        self.letters += 1
+        self._codes[row.code.value] += 1
+        heappush(self._newest, (row.failed_at, self.letters, row))
+        if len(self._newest) > self.keep:
+            heappop(self._newest)
 
     def gather(self, records: Iterable[RawEvent], filters: Filters) -> None:
         """
@@ -151,7 +178,7 @@ class LettersFound:
         """
         How many there are of each code, the commonest first.
         """
-        return dict(Counter(row.code.value for row in self.rows).most_common())
+        return dict(self._codes.most_common())
 
 
 def row_of(record: RawEvent, letter: ImageDeadLetterV1) -> LetterRow:
@@ -231,8 +258,7 @@ def _text_of(data: bytes | None) -> str | None:
     if data is None:
         return None
     try:
-        text = _ESCAPED.sub(lambda found: found[2] or chr(int(found[1], 16)), data.decode())
-        return one_line(redact_text(text))
+        return one_line(redact_text(data.decode()))
     except UnicodeDecodeError:
         return f"<{len(data)} bytes, no text>"
 

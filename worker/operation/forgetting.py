@@ -131,6 +131,7 @@ def forget(deletions: Sequence[Deletion], stores: Stores, recorder: Recorder) ->
     unknown = () if failed else _unknown(deletions, known)
     forgotten = Forgotten(len(hashes), unknown, removed, failed)
     _count(forgotten, recorder)
+    count_damaged(stores.index, recorder)
     return forgotten
 
 
@@ -170,3 +171,11 @@ def _count(forgotten: Forgotten, recorder: Recorder) -> None:
         recorder.count("forgotten_total", store="index" if store == INDEX else store, result="failed")
     if forgotten.unknown:
         recorder.count("forgotten_total", forgotten.unknown, store="index", result="unknown")
+
+
+def count_damaged(index: ContentIndex | None, recorder: Recorder) -> None:
+    """
+    Count what the index has found in itself that no worker writes.
+    """
+    if index is not None and (damaged := index.damaged()):
+        recorder.count("forgotten_total", damaged, store="index", result="invalid")

@@ -21,7 +21,7 @@ from worker.flow.crew import Crew
 from worker.flow.inbox import Inbox
 from worker.flow.judging import Judge
 from worker.flow.travellers import Failed, Known
-from worker.operation.forgetting import Deletion, forget
+from worker.operation.forgetting import Deletion, count_damaged, forget
 from worker.operation.stores import noted_for_s, open_stores
 from worker.outcomes import Outcome
 from worker.ports import Forgetter, Recorder
@@ -103,6 +103,7 @@ class ContentNotes:
             except StoreUnavailable:
                 result = "error"
             self._room.release(len(batch))
+            count_damaged(self._index, self._recorder)
             self._recorder.count("content_notes_total", len(batch), result=result)
 
     def close(self) -> None:

@@ -76,16 +76,22 @@ def plan_redrive(settings: Settings, order: RedriveOrder, progress: Progress) ->
     """
     Read the dead letters, and decide for each that is meant. Nothing is written.
 
-    Raises ``ConfigInvalid`` for a topic that nobody may redrive to and for ids that name none or several, and what
-    reading a topic raises.
+    Raises ``ConfigInvalid`` for a topic that nobody may redrive to, for ids that name none or several, and for more
+    letters than are held in memory; and what reading a topic raises.
     """
     _require_target(settings, order)
     found = LettersFound()
     found.gather(letters_of(settings, order.filters, progress), order.filters)
-    order.filters.require_one_each(found.rows)
+    if found.letters > found.keep:
+        raise ConfigInvalid(
+            f"{found.letters} letters are meant, at most {found.keep} are redriven at once; narrow them with --code, "
+            "--since and --until, and redrive the rest after"
+        )
+    rows = found.rows
+    order.filters.require_one_each(rows)
     # The newest letter of each record: one that was redriven and failed again has several.
-    newest = {row.id: row for row in sorted(found.rows, key=lambda row: row.failed_at)}
-    plan = Redrive(repeated=len(found.rows) - len(newest), unreadable=len(found.unreadable))
+    newest = {row.id: row for row in rows}
+    plan = Redrive(repeated=len(rows) - len(newest), unreadable=found.unreadable)
     for row in newest.values():
         if row.error_class is ErrorClass.POLICY and not (order.include_policy or row.code in order.filters.codes):
             plan.policy += 1
@@ -107,7 +113,7 @@ def redrive(settings: Settings, order: RedriveOrder, plan: Redrive, clock: Clock
     if not plan.chosen:
         return
     left = {(row.partition, row.offset): row for row in plan.chosen}
-    letters = LettersFound().read(letters_of(settings, order.filters, lambda *_: None), order.filters)
+    letters = LettersFound(keep=0).read(letters_of(settings, order.filters, lambda *_: None), order.filters)
     chosen = ((row, letter) for row, letter in letters if (row.partition, row.offset) in left)
     pace = None if order.per_s is None else Pace(order.per_s, clock)
     with opened_redrive(settings.kafka, plan.targets) as outbox:
@@ -146,6 +152,8 @@ def whole_original(settings: Settings, letter: ImageDeadLetterV1) -> tuple[Resen
         record = read_record(settings.kafka, Partition(original.topic, original.partition), original.offset)
         if record is None:
             return None, f"the letter has only the record's beginning, and the record is no longer at {where}"
+        if record.fault is not None:
+            return None, f"the record at {where} cannot be written again as it is: {record.fault}"
         if record.timestamp_ms != original.timestamp_ms:
             return None, f"the letter has only the record's beginning, and another record lies at {where} now"
         found = Resent("", record.key, record.value, record.headers)
@@ -192,6 +200,7 @@ def addressed(original: Resent, letter: ImageDeadLetterV1, topic: str, *, marked
             attempts=0,
             first_failed_at_ms=round(letter.failed_at.timestamp() * 1000),
             not_before_ms=round(time.time() * 1000),
+            redriven=True,
         )
         headers = with_marks(headers, marks)
     return Resent(topic, original.key, original.value, headers)

@@ -21,6 +21,7 @@ from worker.flow.judging import Judge
 from worker.flow.shadow import Candidate, Shadow, ShadowingJudge, ShadowLimits, ShadowOutbox
 from worker.instruments import Instruments, bank_path, open_beside, policy_path, read_bank
 from worker.operation.other_judgement import judged_by, require_asked
+from worker.operation.quarantined import quarantined
 from worker.policy import load_policy
 from worker.ports import Recorder
 from worker.settings.tree import Settings
@@ -101,6 +102,8 @@ def _candidate(settings: Settings, live: Instruments) -> Instruments:
         whole, left = live.release.whole, Without.of(live.release.control)
     else:
         whole = read_bank(wanted.bank_path or bank_path(settings), settings.bank.trusted_keys)
+        # A candidate bank is tried as it is: the list is of the live one, and may name another.
+        left = quarantined(settings, whole.stored) if wanted.bank_path is None else None
     if wanted.judgement_path is None:
         return open_beside(beside, settings, whole=whole, left=left)
     other = judged_by(whole, wanted.judgement_path, settings.bank.trusted_keys)

@@ -13,8 +13,9 @@ import structlog
 
 from schemas.bank_control import BankControlV1
 from worker.bank.releases import Releases
-from worker.errors import BankInvalid, CannotStart, ConfigInvalid
+from worker.errors import BankInvalid, CannotStart, ConfigInvalid, ReadFault
 from worker.operation.active_release import ActiveRelease, announced_release, open_releases
+from worker.operation.passing_faults import is_passing
 from worker.settings.tree import Settings
 
 log = structlog.get_logger(__name__)
@@ -28,11 +29,14 @@ EARLIER: Final = 5
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """
-    What was announced and cannot be used; ``announced`` is None where not even the pointer could be read.
+    What was announced and cannot be used; ``announced`` is None where not even the pointer could be read or believed.
+
+    ``passing``: it could not be read at this moment, so that it is worth trying again.
     """
 
     announced: BankControlV1 | None
     why: str
+    passing: bool = False
 
 
 class StartingRelease:
@@ -60,15 +64,15 @@ class StartingRelease:
         if self._announced is not None:
             try:
                 return self._opened(self._announced, None, open_it)
-            except (BankInvalid, ConfigInvalid, OSError) as error:
+            except (BankInvalid, ConfigInvalid, ReadFault, OSError) as error:
                 fault = error
         name = "the pointer" if self._announced is None else f"release {self._announced.release}"
-        refusal = Refusal(self._announced, f"{name}: {type(fault).__name__}: {fault}")
+        refusal = Refusal(self._announced, f"{name}: {type(fault).__name__}: {fault}", passing=is_passing(fault))
         others = []
         for control in islice(self._earlier(), EARLIER):
             try:
                 found = self._opened(control, refusal, open_it)
-            except (BankInvalid, ConfigInvalid, OSError) as error:
+            except (BankInvalid, ConfigInvalid, ReadFault, OSError) as error:
                 others.append(f"release {control.release}: {error}")
                 continue
             log.error(
@@ -112,7 +116,8 @@ def starting_release(settings: Settings) -> StartingRelease | None:
 
 def leaving_out_as(control: BankControlV1, newest: BankControlV1) -> BankControlV1:
     """
-    The record of one release with what another record disables, and with who said so, when and why.
+    The record of one release with what another record disables, and with who said so, when and why; signed by nobody.
     """
-    names = ("disabled_entries", "disabled_generators", "issued_at", "issued_by", "reason")
-    return control.model_copy(update={name: getattr(newest, name) for name in names})
+    disabled = ("disabled_entries", "disabled_generators", "disabled_sources")
+    names = (*disabled, "issued_at", "issued_by", "reason")
+    return control.model_copy(update={name: getattr(newest, name) for name in names} | {"signatures": ()})

@@ -92,8 +92,11 @@ def revised(settings: Settings, *, bank: Path | None, policy: Path | None, model
     """
     changes: dict[str, object] = {}
     if bank is not None:
+        # The list is of the configured bank, and may name another.
+        quarantine = settings.bank.quarantine_path if bank == settings.bank.path else None
         changes["bank"] = BankSettings.model_validate(
-            settings.bank.model_dump() | {"path": bank, "releases": None, "s3_profile": None}
+            settings.bank.model_dump()
+            | {"path": bank, "releases": None, "s3_profile": None, "quarantine_path": quarantine}
         )
     if policy is not None:
         changes["policy"] = PolicySettings(path=policy)

@@ -11,8 +11,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, SecretStr
 
-from worker.settings.host_patterns import HostPattern, overlap
-from worker.settings.section import FilePath, Name, Seconds, Section
+from worker.settings.host_patterns import HostAndPortPattern, HostPattern, covers_at, overlap_at
+from worker.settings.section import BESIDE_SECRET, FilePath, Name, Seconds, Section
 
 _OUR_HEADERS: Final = frozenset({"host", "accept-encoding", "user-agent", "connection", "content-length", "te"})
 _SENDABLE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
@@ -40,8 +40,8 @@ class HttpProfile(Section):
     What is sent to some web hosts so that they let the worker read: a header, a bearer token, or both.
     """
 
-    hosts: Annotated[tuple[HostPattern, ...], Field(min_length=1)]
-    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = None
+    hosts: Annotated[tuple[HostAndPortPattern, ...], Field(min_length=1)]
+    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = Field(None, json_schema_extra=BESIDE_SECRET)
     value: SecretStr | None = None
     bearer_token: SecretStr | None = None
 
@@ -78,6 +78,7 @@ class FetchSettings(Section):
     breaker_failures: Annotated[int, Field(ge=1)] = 10
     breaker_open_s: Seconds = 30.0
     allowed_hosts: tuple[HostPattern, ...] = ()
+    own_hosts: tuple[HostPattern, ...] = ()
     allow_http: bool = False
     allow_private_addresses: bool = False
     ca_file: FilePath | None = None
@@ -86,16 +87,29 @@ class FetchSettings(Section):
     s3: dict[Name, S3Profile] = Field(default_factory=dict)
     http: dict[Name, HttpProfile] = Field(default_factory=dict)
 
+    def names_host(self, host: str, port: int = 443) -> bool:
+        """
+        Whether the operator names this very host: as the platform's own, as allowed, or for credentials at this port.
+
+        One that only a ``*.`` pattern covers is named by nobody: an uploader may make up as many as they like.
+        """
+        if port in {80, 443} and host in {*self.own_hosts, *self.allowed_hosts}:
+            return True
+        named = (pattern for profile in self.http.values() for pattern in profile.hosts)
+        return any(covers_at(pattern, host, port) for pattern in named if not pattern.startswith("*."))
+
     def _contradictions(self) -> Iterator[str]:
         if self.total_timeout_s < max(self.connect_timeout_s, self.read_timeout_s):
             yield (
                 f"total_timeout_s ({self.total_timeout_s}) must not be below connect_timeout_s "
                 f"({self.connect_timeout_s}) or read_timeout_s ({self.read_timeout_s})"
             )
+        if whole := [pattern for pattern in self.own_hosts if pattern.startswith("*.")]:
+            yield f"own_hosts names {whole[0]!r}: write each host out, for an uploader may make up names below one"
         if self.s3_default_profile is not None and self.s3_default_profile not in self.s3:
             yield f"s3_default_profile names {self.s3_default_profile!r}, configured are {sorted(self.s3)}"
         for (one, first), (other, second) in combinations(self.http.items(), 2):
-            both = [host for host in first.hosts if any(overlap(host, named) for named in second.hosts)]
+            both = [host for host in first.hosts if any(overlap_at(host, named) for named in second.hosts)]
             if both:
                 yield f"http.{one} and http.{other} both name hosts of {both[0]!r}: one host, one profile"
 

@@ -24,7 +24,8 @@ class Leaf:
     """
     One setting. ``textual``: its value is a text; ``optional``: it may be left unset; ``secret``: it is never shown.
 
-    Of a secret ``url`` the host is shown.
+    Of a secret ``url`` the host is shown. Of what is ``beside_secret`` a wrong value is told by its length alone: the
+    secret may have been given in its place.
     """
 
     expected: str
@@ -32,6 +33,7 @@ class Leaf:
     optional: bool
     secret: bool
     url: bool
+    beside_secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ def _read(schema: JsonSchema, definitions: JsonSchema) -> Leaf | Branch:
         optional="anyOf" in schema,
         secret=kind.get("writeOnly", False),
         url=kind.get("format") == "uri",
+        beside_secret=schema.get("besideSecret", False),
     )
 
 

@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
+from worker.redaction import MASK, mask_url, mask_userinfo, one_line, redact_text
 from worker.settings.keys import Branch, KeyPath, Leaf, dotted, leaves, nearest, node_at, root
-from worker.telemetry.redaction import MASK, mask_url, one_line, redact_text
 
 PREFIX: Final = "TOUCHSTONE__"
 ALMOST: Final = "TOUCHSTONE_"
@@ -117,9 +117,16 @@ def shown(value: object, leaf: Leaf | None) -> str:
     """
     if leaf is not None and leaf.secret:
         return mask_url(value) if leaf.url and isinstance(value, str) else MASK
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    text = one_line(redact_text(text))
+    if leaf is not None and leaf.beside_secret and isinstance(value, str):
+        return f"a text of {len(value)} characters"
+    text = one_line(redact_text(json.dumps(_masked(value), ensure_ascii=False, default=str)))
     return text if len(text) <= MAX_SHOWN_CHARS else text[:MAX_SHOWN_CHARS] + "…"
+
+
+def _masked(value: object) -> object:
+    if isinstance(value, list):
+        return [_masked(item) for item in value]
+    return mask_userinfo(value) if isinstance(value, str) else value
 
 
 def _place(path: KeyPath, value: object, origin: str) -> Iterator[tuple[KeyPath, Given | str]]:

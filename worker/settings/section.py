@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic.config import JsonDict
 
 
 def _not_empty(value: object) -> object:
@@ -24,6 +25,8 @@ Seconds = Annotated[float, Field(gt=0)]
 FilePath = Annotated[Path, BeforeValidator(_not_empty)]
 # Of a secret address the host is shown, and the rest is not; of any other secret, nothing is.
 SecretUrl = Annotated[SecretStr, Field(json_schema_extra={"format": "uri"})]
+BESIDE_SECRET: JsonDict = {"besideSecret": True}
+"""For a field that goes with a secret: whoever gave that here by mistake does not find it in the error."""
 
 
 class Section(BaseModel):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
 
+from worker.redaction import MASK, mask_url, mask_userinfo, redact_text
 from worker.settings.keys import KeyPath, Leaf, node_at
 from worker.settings.tree import Settings
-from worker.telemetry.redaction import MASK, mask_url, redact_text
 
 Shown = str | int | float | bool | None | list["Shown"] | dict[str, "Shown"]
 
@@ -51,7 +51,7 @@ def _shown(value: object, path: KeyPath) -> Shown:
         node = node_at(path)
         return mask_url(value.get_secret_value()) if isinstance(node, Leaf) and node.url else MASK
     if isinstance(value, str | Path):
-        return redact_text(str(value))
+        return redact_text(mask_userinfo(str(value)))
     if isinstance(value, tuple):
         return [_shown(item, path) for item in value]
     if isinstance(value, Mapping):

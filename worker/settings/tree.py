@@ -90,6 +90,8 @@ class KafkaSettings(Section):
     topics: TopicSettings = TopicSettings()
 
     def _contradictions(self) -> Iterator[str]:
+        if "@" in self.bootstrap_servers:
+            yield "bootstrap_servers takes HOST:PORT only; who connects is said by sasl_username and sasl_password"
         protocol, sasl = self.security_protocol, self.sasl_mechanism is not None
         if protocol.startswith("SASL_") != sasl:
             yield f"security_protocol {protocol} {'does not use' if sasl else 'needs'} sasl_mechanism"
@@ -173,11 +175,13 @@ class BankSettings(Section):
     """
 
     path: FilePath | None = None
+    quarantine_path: FilePath | None = None
     releases: Annotated[str, Field(min_length=1)] | None = None
     s3_profile: Name | None = None
     activated_by: Literal["pointer", "topic"] = "pointer"
     look_every_s: Seconds = 5.0
     canary_agreement: Annotated[float, Field(ge=0, le=1)] = 1.0
+    require_canaries: bool = False
     trusted_keys: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
     index: Literal["flat", "hnsw", "ivf"] = "flat"
     hnsw_links: Annotated[int, Field(ge=4, le=128)] = 32
@@ -188,6 +192,8 @@ class BankSettings(Section):
     def _contradictions(self) -> Iterator[str]:
         if self.path is not None and self.releases is not None:
             yield "path names one bank and releases a place of many: give one of the two"
+        if self.quarantine_path is not None and self.releases is not None:
+            yield "quarantine_path is for one bank; of releases leave references out with `touchstone bank disable`"
         if self.s3_profile is not None and not (self.releases or "").startswith("s3://"):
             yield "s3_profile is for releases in an s3:// place"
         if self.ivf_probes > self.ivf_lists:

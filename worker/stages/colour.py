@@ -71,6 +71,26 @@ def on_grey(picture: Image.Image) -> Image.Image | None:
     return paper
 
 
+def with_deep_transparency(picture: Image.Image, png: bytes, transparent: tuple[int, int, int]) -> Image.Image:
+    """
+    A PNG in 16-bit RGB that Pillow has brought to 8 bits, with an alpha channel of 0 where it has exactly this colour.
+
+    Pillow keeps the upper half of each number: the lower comes from ``png``, the file, read a second time.
+    """
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as lower:
+        # Read as if the lower byte came last, the same bytes give the other half.
+        lower.tile = [tile._replace(args="RGB;16L") for tile in lower.tile]
+        lower.load()
+        low = np.asarray(lower)
+    high = np.asarray(picture)
+    hidden = np.ones(high.shape[:2], bool)
+    for channel, value in enumerate(transparent):
+        hidden &= (high[..., channel] == value >> 8) & (low[..., channel] == value & 255)
+    deep = picture.copy()
+    deep.putalpha(Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8)))
+    return deep
+
+
 def in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     """
     A picture in mode L, RGB or CMYK as RGB in the sRGB colour space.

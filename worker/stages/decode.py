@@ -3,7 +3,7 @@ Decode: hostile bytes to pixels, or to a stable error code; never to anything el
 
 Which formats, how large, which views and which failure is which stand here; which frames is
 ``worker/stages/frames.py``, colour is ``colour.py``, size is ``preprocess.py`` and ``one_footing.py``, where crops fall
-is ``native_views.py``.
+is ``native_views.py``, what Pillow is told of a PNG is ``png_chunks.py``.
 """
 
 import io
@@ -16,7 +16,6 @@ from PIL import (
     AvifImagePlugin,
     GifImagePlugin,
     Image,
-    ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
     UnidentifiedImageError,
@@ -29,14 +28,18 @@ from schemas.errors import ErrorCode
 from schemas.verdict import ContentCredentials, ImageFacts
 from worker.domain import ContentHash, Pixels, PreprocessSpec
 from worker.errors import CannotStart, UploadFailed
-from worker.stages.colour import AlphaFact, ProfileUnusable, flattened, in_srgb, on_grey
-from worker.stages.frames import DecodeNote, FrameLimits, announced_frames, further_frames
+from worker.stages.colour import AlphaFact, ProfileUnusable, flattened, in_srgb, on_grey, with_deep_transparency
+from worker.stages.decode_notes import READING_RULES, DecodeNote
+from worker.stages.frames import MOST_COUNTED, FrameLimits, announced_frames, further_frames
+from worker.stages.gif_extent import gif_extent
 from worker.stages.heif import REMEDY, can_open_heif
 from worker.stages.native_views import continued, crop_boxes
 from worker.stages.one_footing import MAX_JPEG_SIDE_PX, reduced_to, through_jpeg
+from worker.stages.pillow_warnings import make_warnings_errors
+from worker.stages.png_chunks import PngReading, read_png
 from worker.stages.preprocess import RULES_VERSION, framed, resized
 from worker.stages.sniff import HEIF, MEDIA_TYPES, announced_bytes, description_of, format_of, is_heif
-from worker.stages.upright import UPRIGHT, ExifUnusable, orientation_of, upright
+from worker.stages.upright import orientation_of, upright
 from worker.views import GLOBAL_ONLY, DecodedPicture, ViewSpec
 
 PerceptualHash = Callable[[Pixels], tuple[str, int]]
@@ -91,6 +94,7 @@ class PillowDecoder:
     A picture is looked at once for each of its frames that is chosen, and twice where it is transparent enough that
     what it shows depends on the ground: on white, then on grey (``worker.stages.colour.on_grey``). Whoever judges takes
     the look that seems most generated: of k looks, up to k times as many reals are flagged as of one.
+    What Pillow warns of is an error, but for the list in ``worker/stages/pillow_warnings.py``.
     Known hole: libjpeg repairs what it can, and Pillow keeps its warnings to itself, so that a JPEG with damage inside
     its last scan (and its end marker in place) is scored with grey in it. Of single flipped bits in a scan a third
     change the picture, and hardly one is noticed; only decoding it a second time, elsewhere, would tell.
@@ -138,13 +142,14 @@ class PillowDecoder:
         DECODE_FAILED.
         """
         name = self._allowed_format(data)
+        make_warnings_errors()
         try:
             looks, facts = self._read(data, name, content_hash)
         except UploadFailed:
             raise
         except Exception as error:
             # Pillow's readers raise whatever the bytes lead them to: a dozen types are seen in the field.
-            raise _failure(name, error, cut_short=len(data) < announced_bytes(data)) from error
+            raise _failure(name, error, cut_short=_ends_early(name, data)) from error
         found: dict[str, object] = {}
         if self._perceptual_hash is not None and looks[0].thumbnail is not None:
             found["pdq"], found["pdq_quality"] = self._perceptual_hash(looks[0].thumbnail)
@@ -169,15 +174,19 @@ class PillowDecoder:
         return name
 
     def _read(self, data: bytes, name: str, content_hash: ContentHash) -> tuple[list[_Seen], ImageFacts]:
-        with Image.open(io.BytesIO(data), formats=[name]) as image:
+        png = read_png(data) if name == "PNG" else PngReading(data)
+        with Image.open(io.BytesIO(png.data), formats=[name]) as image:
             width, height, mode = *image.size, image.mode
             self._check_pixels(width * height)
             image.load()
             notes: list[DecodeNote] = []
-            orientation = _orientation(image, notes)
+            orientation, whole = orientation_of(image, png.exif)
+            if not whole:
+                notes.append(DecodeNote.EXIF_DAMAGED)
             # Of the file, not of a frame: Pillow replaces what it knows of an image as it goes through the frames.
             profile = image.info.get("icc_profile")
-            looks, alpha = self._looks(image, orientation, profile, notes)
+            first = image if png.transparent is None else with_deep_transparency(image, png.data, png.transparent)
+            looks, alpha = self._looks(first, orientation, profile, notes)
             # Counting comes after: in a GIF it moves through the frames.
             announced = announced_frames(image, data, max_pixels=self._limits.max_pixels, notes=notes)
             limits = FrameLimits(self._limits.max_frames, self._limits.max_animation_pixels)
@@ -200,7 +209,7 @@ class PillowDecoder:
 
     def _looks(
         self,
-        image: ImageFile.ImageFile,
+        image: Image.Image,
         orientation: int,
         profile: bytes | None,
         notes: list[DecodeNote],
@@ -276,19 +285,11 @@ def decoder_versions() -> dict[str, str]:
     libraries = ("libjpeg_turbo", "zlib", "webp", "avif", "littlecms2")
     found = {name: features.version(name) for name in libraries}
     known = {name: version for name, version in found.items() if version is not None}
-    return {"rules": RULES_VERSION, "pillow": __version__, **known}
+    return {"rules": RULES_VERSION, "reading": READING_RULES, "pillow": __version__, **known}
 
 
 def _supported(name: str) -> bool:
     return bool(features.check(name.lower())) if name in ("WEBP", "AVIF") else True
-
-
-def _orientation(image: Image.Image, notes: list[DecodeNote]) -> int:
-    try:
-        return orientation_of(image)
-    except ExifUnusable:
-        notes.append(DecodeNote.EXIF_DAMAGED)
-        return UPRIGHT
 
 
 def _all_in_srgb(pictures: Sequence[Image.Image], profile: bytes | None, notes: list[DecodeNote]) -> list[Image.Image]:
@@ -302,12 +303,18 @@ def _all_in_srgb(pictures: Sequence[Image.Image], profile: bytes | None, notes: 
         return [in_srgb(picture, None) for picture in pictures]
 
 
+def _ends_early(name: str, data: bytes) -> bool:
+    if name == "GIF":
+        return gif_extent(data, most_frames=MOST_COUNTED).cut
+    return len(data) < announced_bytes(data)
+
+
 def _failure(name: str, error: Exception, *, cut_short: bool) -> UploadFailed:
     """
     The stable code for what Pillow raised, with what it said; addresses of objects, which differ, left out.
     """
     if cut_short:
-        return UploadFailed(ErrorCode.DECODE_TRUNCATED, f"the {name} data end before the length that they announce")
+        return UploadFailed(ErrorCode.DECODE_TRUNCATED, f"the {name} data end before what they announce")
     if isinstance(error, UnidentifiedImageError):
         return UploadFailed(ErrorCode.DECODE_FAILED, f"the {name} header is damaged or incomplete")
     said = "".join(letter if letter.isprintable() else " " for letter in str(error))[:200]

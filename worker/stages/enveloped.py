@@ -25,7 +25,7 @@ from schemas.envelope import (
     trace_of,
 )
 from schemas.errors import ErrorCode
-from schemas.explain import explain
+from schemas.explain import explain, found_text
 from schemas.strict_json import JsonInvalid, parse_object
 from schemas.verdict import Envelope
 from schemas.wire import Incoming
@@ -95,5 +95,5 @@ def _document_of(model: type[Incoming]) -> Any:  # noqa: ANN401 - a model that i
 def _require_type(attributes: EventAttributes, event_type: str) -> None:
     if attributes.type != event_type:
         raise EventUnreadable(
-            ErrorCode.EVENT_TYPE_UNSUPPORTED, f"type: found {attributes.type[:80]!r}, expected {event_type!r}"
+            ErrorCode.EVENT_TYPE_UNSUPPORTED, f"type: found {found_text(attributes.type)}, expected {event_type!r}"
         )

@@ -1,28 +1,30 @@
 """
-Frames of animations: how many there are, which of them are looked at beside the first, and the bounds of the search.
+Frames of animations: how many there are, going through them, and the bounds of that.
 
-What is made of a frame is in ``worker/stages/decode.py``; which frame decides is in ``worker/flow/bank_judge.py``.
+Which of them are looked at beside the first is in ``worker/stages/scenes.py``, what is made of a frame in
+``decode.py``, which frame decides in ``looks.py``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from schemas.errors import ErrorCode
 from worker.domain import Pixels
 from worker.errors import UploadFailed
 from worker.stages.colour import flattened
+from worker.stages.decode_notes import DecodeNote
 from worker.stages.gif_extent import gif_extent
+from worker.stages.scenes import THUMBNAIL_SIDE, chosen_frames
 
 ANIMATED: Final = ("GIF", "PNG", "WEBP", "AVIF")
 """Formats whose pictures are shown one after the other; those behind the first of a JPEG or HEIF no browser shows."""
 
-LOOK_RULES: Final = "looks-1"
+LOOK_RULES: Final = "looks-2"
 """Raise it when other frames would be chosen, or other grounds: what is remembered of such pictures is a miss then."""
 
 MOST_COUNTED: Final = 100_000
@@ -31,22 +33,12 @@ MOST_COUNTED: Final = 100_000
 LEAST_FRAME_PX: Final = 10_000
 """What going on by one frame costs at least, however small the frame, measured in pixels of a large one."""
 
-THUMBNAIL_SIDE: Final = 16
+LEAST_REACH: Final = 2
+"""So many frames are gone through however small the budget: each is at most as large as any picture may be."""
 
-
-class DecodeNote(StrEnum):
-    """
-    What was odd about a picture that could be decoded all the same; these stand in ``ImageFacts.warnings``.
-
-    ``FRAMES_DAMAGED``: only the frames before some frame could be read. ``FRAMES_UNREACHED``: the animation is longer
-    than the budget for going through it.
-    """
-
-    EXIF_DAMAGED = "EXIF_DAMAGED"
-    FRAMES_DAMAGED = "FRAMES_DAMAGED"
-    FRAMES_UNCOUNTED = "FRAMES_UNCOUNTED"
-    FRAMES_UNREACHED = "FRAMES_UNREACHED"
-    ICC_DROPPED = "ICC_DROPPED"
+SHORTEST_MS: Final = 10.0
+SHORTENED_MS: Final = 100.0
+"""What says of itself that it is shown for no more than the former is shown for the latter, in every browser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +46,8 @@ class FrameLimits:
     """
     At most ``max_frames`` frames are looked at, the first among them.
 
-    Going through the frames in search of those ends after ``max_pixels``, the pixels of all frames together.
+    Going through the frames in search of those ends after ``max_pixels``, the pixels of all frames together; two frames
+    are always gone through.
     """
 
     max_frames: int
@@ -75,7 +68,8 @@ def announced_frames(image: ImageFile.ImageFile, data: bytes, *, max_pixels: int
     """
     What the file says of its frames. In a GIF this moves through them, so that frame 0 must be done with.
 
-    Raises ``UploadFailed`` (DECODE_BOMB) for a GIF one of whose frames would enlarge the picture beyond ``max_pixels``.
+    Raises ``UploadFailed`` (DECODE_BOMB) for a GIF one of whose frames would enlarge the picture beyond ``max_pixels``,
+    and whatever Pillow raises where it cannot count.
     """
     frame_px = image.width * image.height
     if image.format == "GIF":
@@ -89,13 +83,7 @@ def announced_frames(image: ImageFile.ImageFile, data: bytes, *, max_pixels: int
         if extent.frames > MOST_COUNTED:
             notes.append(DecodeNote.FRAMES_UNCOUNTED)
             return Announced(None, frame_px)
-    try:
-        return Announced(int(getattr(image, "n_frames", 1)), frame_px)
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - what follows the first frame may be damaged in any way; the first was read
-        notes.append(DecodeNote.FRAMES_UNCOUNTED)
-        return Announced(None, frame_px)
+    return Announced(int(getattr(image, "n_frames", 1)), frame_px)
 
 
 def further_frames(
@@ -104,77 +92,52 @@ def further_frames(
     """
     The numbers of the frames to be looked at beside frame 0, ascending; ``image`` shows each while it is told.
 
-    All of a short animation. Of a longer one the frame that is shown for longest, then again and again the one that
-    differs most, reduced to 16 x 16, from all that were chosen before, and among equals the one farthest away in time:
-    so a single frame among many that resemble each other is found wherever it is hidden, and of equals they are spread.
-    Known hole: an animation of more scenes than ``max_frames``, all very different, may hide one more among them, and
-    one may lie behind the end of the budget.
+    All of a short animation, of a longer one those that ``scenes.chosen_frames`` names. Every frame within the budget
+    is read, and what Pillow raises of a damaged one is not caught: a browser may show what cannot be read here.
+    Known hole: what lies behind the end of the budget is not seen; the notes say so, and such a picture is not decided
+    to be real.
     """
     if limits.max_frames == 1 or announced.total == 1 or image.format not in ANIMATED:
         return
     total = MOST_COUNTED if announced.total is None else announced.total
-    reach = min(total, max(1, limits.max_pixels // max(announced.frame_px, LEAST_FRAME_PX)))
+    reach = min(total, max(LEAST_REACH, limits.max_pixels // max(announced.frame_px, LEAST_FRAME_PX)))
     if announced.total is not None and reach < total:
         notes.append(DecodeNote.FRAMES_UNREACHED)
-    chosen = range(reach) if reach <= limits.max_frames else _most_different(image, reach, limits.max_frames, notes)
+    chosen = range(reach) if reach <= limits.max_frames else _most_telling(image, reach, limits.max_frames)
     for number in chosen:
         if number == 0:
             continue
-        if not _shows(image, number, notes):
-            return
+        image.seek(number)
+        image.load()
         yield number
 
 
-def _most_different(image: ImageFile.ImageFile, reach: int, count: int, notes: list[DecodeNote]) -> list[int]:
+def _most_telling(image: ImageFile.ImageFile, reach: int, count: int) -> list[int]:
+    # A GIF that says nothing of being repeated is shown once. AVIF does not tell; the last frame then counts for much.
+    endless = image.info.get("loop") == 0
     thumbnails: list[Pixels] = []
-    durations: list[float] = []
+    shown_ms: list[float] = []
     for number in range(reach):
-        if not _shows(image, number, notes):
-            break
-        thumbnails.append(_thumbnail(image))
-        duration = image.info.get("duration", 0)
-        durations.append(float(duration) if isinstance(duration, int | float) else 0.0)
-    if len(thumbnails) <= count:
-        return list(range(len(thumbnails)))
-    return _chosen(np.stack(thumbnails).astype(np.int16), durations, count)
-
-
-def _chosen(thumbnails: NDArray[np.int16], durations: Sequence[float], count: int) -> list[int]:
-    """
-    So many of the thumbnails, int16[n, ...], the first among them: each the farthest from those chosen before it.
-    """
-    numbers = np.arange(len(thumbnails))
-    distance = np.full(len(thumbnails), np.inf)
-    gap = np.full(len(thumbnails), np.inf)
-    picked: list[int] = []
-    wanted: int | None = 0
-    longest = int(np.argmax(durations))
-    while len(picked) < count:
-        if wanted is None:
-            best = np.flatnonzero(distance == distance.max())
-            wanted = int(best[np.argmax(gap[best])])
-        if wanted not in picked:
-            picked.append(wanted)
-            apart = np.abs(thumbnails - thumbnails[wanted]).reshape(len(thumbnails), -1).mean(axis=1)
-            distance, gap = np.minimum(distance, apart), np.minimum(gap, np.abs(numbers - wanted))
-            distance[picked] = -1
-        wanted = longest if len(picked) == 1 and longest not in picked else None
-    return sorted(picked)
-
-
-def _shows(image: ImageFile.ImageFile, number: int, notes: list[DecodeNote]) -> bool:
-    """
-    Go to a frame and read it; False, and a note of it, where that cannot be done.
-    """
-    try:
         image.seek(number)
         image.load()
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - a frame may be damaged in any way; those before it were read
-        notes.append(DecodeNote.FRAMES_DAMAGED)
-        return False
-    return True
+        thumbnails.append(_thumbnail(image))
+        shown_ms.append(_shown_ms(image))
+    if not endless:
+        # It stays on the screen when the others have gone.
+        shown_ms[-1] += sum(shown_ms)
+    if isinstance(image, PngImageFile) and image.png is not None and image.png.queue:
+        # Pillow keeps the chunk that it has read ahead when it goes back, and then finds the frames out of order.
+        image.png.queue.clear()
+    return chosen_frames(np.stack(thumbnails), shown_ms, count)
+
+
+def _shown_ms(image: Image.Image) -> float:
+    """
+    For how long browsers show the frame that the image shows.
+    """
+    duration = image.info.get("duration", 0)
+    found = float(duration) if isinstance(duration, int | float) else 0.0
+    return found if found > SHORTEST_MS else SHORTENED_MS
 
 
 def _thumbnail(image: Image.Image) -> Pixels:

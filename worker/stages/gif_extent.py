@@ -17,11 +17,14 @@ _COMMENT: Final = 0xFE
 class GifExtent:
     """
     Frames found, and how far the farthest reach to the right and downwards, in pixels from the left upper corner.
+
+    ``cut``: the data end within a block. That no end mark follows the last block is no damage.
     """
 
     frames: int
     width: int
     height: int
+    cut: bool = False
 
 
 def gif_extent(data: bytes, *, most_frames: int) -> GifExtent:
@@ -42,12 +45,12 @@ def gif_extent(data: bytes, *, most_frames: int) -> GifExtent:
         elif kind == b",":
             descriptor = data[at : at + _DESCRIPTOR_BYTES]
             if len(descriptor) < _DESCRIPTOR_BYTES:
-                break
+                return GifExtent(frames, width, height, cut=True)
             left, top, across, down = (int.from_bytes(descriptor[i : i + 2], "little") for i in (0, 2, 4, 6))
             frames, width, height = frames + 1, max(width, left + across), max(height, top + down)
             palette_bytes = 3 << (descriptor[8] & 7) + 1 if descriptor[8] & 128 else 0
             at = _after_blocks(data, at + _DESCRIPTOR_BYTES + palette_bytes + 1)
-    return GifExtent(frames, width, height)
+    return GifExtent(frames, width, height, cut=at > len(data) + 1)
 
 
 def _after_extension(data: bytes, at: int) -> int:

@@ -128,7 +128,7 @@ def original_of(raw: RawEvent, keep_bytes: int) -> Original:
         headers=tuple(headers),
         value_byte_length=None if raw.value is None else len(raw.value),
         value_sha256=None if raw.value is None else hashlib.sha256(raw.value).hexdigest(),
-        truncated=key != raw.key or len(headers) != len(raw.headers) or kept != raw.value,
+        truncated=not raw.whole or key != raw.key or len(headers) != len(raw.headers) or kept != raw.value,
     )
 
 

@@ -10,6 +10,7 @@ from schemas.verdict import ImageFacts, Reason, ReasonCode
 from worker.domain import Label, Neighbourhood
 from worker.policy import Rule, SurfacePolicy
 from worker.stages.assess import Assessed
+from worker.stages.decode_notes import UNSEEN_FRAMES
 from worker.stages.vote import SoftVote, largest_similarity
 
 STRONGEST: Final = 3
@@ -42,6 +43,7 @@ def doubts_about(reckoning: Reckoning, facts: ImageFacts, surface: SurfacePolicy
     Every reason to abstain, in the order in which an operator would mend them; none means decided.
     """
     doubts = _doubts_about_the_picture(facts, surface)
+    doubts += _doubts_about_unseen_frames(facts, reckoning.first, positive)
     doubts += _doubts_about_coverage(reckoning, surface)
     first, weight = reckoning.first, reckoning.weights[reckoning.first]
     if reckoning.margin < surface.min_margin or reckoning.margin <= 0:
@@ -84,6 +86,15 @@ def _doubts_about_the_picture(facts: ImageFacts, surface: SurfacePolicy) -> list
         message = f"the sides are {facts.width} x {facts.height}, wanted at most {surface.max_aspect:g} : 1"
         doubts.append(Reason(code=ReasonCode.ASPECT_EXTREME, message=message))
     return doubts
+
+
+def _doubts_about_unseen_frames(facts: ImageFacts, first: Label, positive: Label) -> list[Reason]:
+    # One frame that is generated is enough; that no frame is cannot be said of an animation of which a part was seen.
+    unseen = sorted(UNSEEN_FRAMES & set(facts.warnings))
+    if first == positive or not unseen:
+        return []
+    message = f"{first} is what was seen of the animation, and not all of it could be looked at: {', '.join(unseen)}"
+    return [Reason(code=ReasonCode.FRAMES_UNSEEN, message=message)]
 
 
 def _doubts_about_coverage(reckoning: Reckoning, surface: SurfacePolicy) -> list[Reason]:

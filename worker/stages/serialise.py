@@ -166,6 +166,7 @@ def _deferred_message(outcome: Deferred, route: Route) -> Message:
         attempts=origin.attempts,
         first_failed_at_ms=round(origin.first_failed_at_s * 1000),
         not_before_ms=round(outcome.not_before_s * 1000),
+        redriven=origin.redriven,
     )
     return Message(
         topic=route.retries[outcome.step],

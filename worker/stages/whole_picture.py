@@ -5,39 +5,51 @@ What counts as an image is decided by ``worker/stages/decode.py``: only bytes th
 """
 
 import io
+from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from schemas.verdict import ImageFacts
 from worker.domain import Pixels
-from worker.stages.colour import ProfileUnusable, flattened, in_srgb
+from worker.stages.colour import ProfileUnusable, flattened, in_srgb, on_grey
 from worker.stages.heif import REMEDY, can_open_heif
 from worker.stages.one_footing import MAX_JPEG_SIDE_PX, reduced_to, through_jpeg
 from worker.stages.sniff import HEIF
+from worker.stages.upright import UPRIGHT, upright
 from worker.views import ViewSpec
 
-_UPRIGHT = 1
+Ground = Literal["white", "grey"]
 
 
-def whole_picture(data: bytes, facts: ImageFacts, views: ViewSpec) -> Pixels:
+def whole_picture(
+    data: bytes, facts: ImageFacts, views: ViewSpec, *, frame: int = 0, ground: Ground = "white"
+) -> Pixels:
     """
-    uint8[height, width, 3], upright, in sRGB, alpha on white; reduced and re-encoded as the views say.
+    uint8[height, width, 3], upright, in sRGB, alpha on the ground; reduced and re-encoded as the views say.
 
     ``facts`` are what the decoder found in these very bytes: its limits to format and size hold here because it has
-    accepted them. Of an animation the first frame is shown. Raises ``ValueError`` for facts of a picture that was not
-    decoded.
+    accepted them. Raises ``ValueError`` for facts of a picture that was not decoded, for a ``frame`` that the decoder
+    did not look at, and for grey where no ground shines through.
     """
     if facts.format is None:
         raise ValueError("the facts name no format: only bytes that the decoder has accepted can be shown")
     if facts.format == HEIF and not can_open_heif():
         raise ValueError(f"the picture is HEIF, which cannot be read here: {REMEDY}")
+    if frame not in facts.frames_scored:
+        raise ValueError(f"the decoder looked at frames {facts.frames_scored}, want one of them, found {frame}")
     with Image.open(io.BytesIO(data), formats=[facts.format]) as image:
         image.load()
-        # Asked for only where the decoder could read it: damaged EXIF raises anything.
-        upright = image if facts.orientation in (None, _UPRIGHT) else ImageOps.exif_transpose(image)
-        flat, _ = flattened(upright)
+        # Of the file: Pillow replaces what it knows of an image as it goes through the frames.
         profile = image.info.get("icc_profile")
+        if frame:
+            image.seek(frame)
+            image.load()
+        # As the decoder has read it from the file: a frame may say otherwise, and damaged EXIF raises anything.
+        shown = upright(image, facts.orientation or UPRIGHT)
+        flat = on_grey(shown) if ground == "grey" else flattened(shown)[0]
+    if flat is None:
+        raise ValueError(f"frame {frame} has no ground that shines through, want it on white")
     picture = reduced_to(flat, views.max_side_px)
     if views.reencode_quality is not None:
         picture = reduced_to(picture, MAX_JPEG_SIDE_PX)

@@ -84,7 +84,7 @@ _PARTITION: Final = (Label("topic", limit=8), Label("partition", limit=1024))
 _DRIFT_OF: Final = _of("of", "score", "distance")
 
 MEASURED: Final[Mapping[MetricName, Metric]] = {
-    "events_consumed_total": _counter("Records taken from the upload topic."),
+    "events_consumed_total": _counter("Records taken from the upload topic and the retry topics."),
     "verdicts_total": _counter("Verdicts released.", _of("status", *get_args(Status))),
     "dead_letters_total": _counter(
         "Dead letters released, those beside failed verdicts included; what a storm limit holds back is none.", _CODE
@@ -124,9 +124,10 @@ MEASURED: Final[Mapping[MetricName, Metric]] = {
     "bank_swaps_total": _counter("Banks that were announced.", _of("result", "swapped", "refused", "unreachable")),
     "forgotten_total": _counter(
         "Values that were told to go because their content was deleted; unknown is a content whose bytes nobody knows, "
-        "unreadable a record of a deletion that says nothing.",
+        "unreadable a record of a deletion that says nothing, invalid an entry that no worker writes and that was "
+        "removed from where Redis keeps which bytes a content had, and where bytes may lie.",
         _of("store", "process", "archive", "redis", "index", "event"),
-        _of("result", "removed", "failed", "unknown", "unreadable"),
+        _of("result", "removed", "failed", "unknown", "unreadable", "invalid"),
     ),
     "content_notes_total": _counter(
         "Contents whose bytes were noted, so that they can be forgotten by name.",

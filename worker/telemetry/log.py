@@ -19,8 +19,9 @@ from schemas.errors import ErrorClass
 from schemas.versions import Versions
 from worker import __version__
 from worker.outcomes import DeadLettered, Deferred, Outcome, Release, VerdictIssued
+from worker.redaction import one_line, redact_text, redact_url
 from worker.settings.tree import LogSettings
-from worker.telemetry.redaction import one_line, plain, redact_text, redact_url
+from worker.telemetry.redaction import plain
 
 __all__ = [
     "configure_logging",

@@ -23,7 +23,7 @@ from worker.telemetry.catalogue import Metric as MetricOf
 
 Labels = tuple[tuple[str, str], ...]
 
-AT_ZERO: Final = 20
+AT_ZERO: Final = 60
 """A counter with at most so many sets of labels is told from the start."""
 
 

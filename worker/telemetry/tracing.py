@@ -26,8 +26,8 @@ from schemas.errors import ErrorCode
 from worker import __version__
 from worker.errors import TouchstoneError, UploadFailed
 from worker.flow.crew import Crew
+from worker.redaction import redact_text
 from worker.spans import UNTOLD, Attribute, Kind, Span, TraceHeaders
-from worker.telemetry.redaction import redact_text
 
 MAX_LINKS: Final = 1024
 """More than a search batch has uploads; OpenTelemetry's own default is less."""

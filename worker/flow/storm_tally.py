@@ -1,0 +1,124 @@
+"""
+The letters that a storm limit counts: those since the last good outcome, and those among the last outcomes.
+
+Numbers only; what is too many, and which letters wait, is in ``storm.py``. Belongs to the consumer thread alone.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from schemas.errors import ErrorClass, ErrorCode, Stage, class_of, stage_of
+from worker.domain import Partition
+from worker.flow.places import Place
+
+
+@dataclass(slots=True, eq=False)
+class Letter:
+    """
+    A dead letter that counts, published or not; ``run`` numbers the good outcomes before it, ``since_s`` is monotonic.
+    """
+
+    partition: Partition
+    offset: int
+    code: ErrorCode
+    place: Place | None
+    run: int
+    since_s: float
+    published: bool = False
+
+    @property
+    def stranger(self) -> Place | None:
+        """
+        The host, where nothing is told but that one did not answer which the operator does not name.
+        """
+        fetching = stage_of(self.code) is Stage.FETCH and class_of(self.code) is ErrorClass.TRANSIENT
+        return self.place if fetching and self.place is not None and not self.place.ours else None
+
+
+class Tally:
+    """
+    Letters, and good outcomes between them, in their order; beyond ``size`` the oldest is let go.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lately: deque[Letter | None] = deque()
+        self._codes: Counter[ErrorCode] = Counter()
+        self._strangers: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        """
+        How many outcomes there are in it.
+        """
+        return len(self._lately)
+
+    @property
+    def letters(self) -> int:
+        """
+        How many of them are letters.
+        """
+        return self._codes.total()
+
+    @property
+    def strangers(self) -> int:
+        """
+        How many of the letters are of hosts that the operator does not name.
+        """
+        return self._strangers.total()
+
+    @property
+    def published(self) -> int:
+        """
+        How many of the letters are published.
+        """
+        return sum(letter.published for letter in self._lately if letter is not None)
+
+    def codes(self) -> Counter[ErrorCode]:
+        """
+        How many letters there are of each code.
+        """
+        return self._codes
+
+    def of_stranger(self, place: Place) -> int:
+        """
+        How many of the letters are of this host.
+        """
+        return self._strangers[place.name]
+
+    def add(self, outcome: Letter | None) -> None:
+        """
+        One more: a letter, or None for a good outcome.
+        """
+        self._lately.append(outcome)
+        self._weigh(outcome, 1)
+        if len(self._lately) > self._size:
+            self._weigh(self._lately.popleft(), -1)
+
+    def drop(self, gone: Callable[[Letter], bool]) -> None:
+        """
+        Let these letters go, as if they had never been.
+        """
+        dropped = {one for one in self._lately if one is not None and gone(one)}
+        if dropped:
+            for one in dropped:
+                self._weigh(one, -1)
+            self._lately = deque(one for one in self._lately if one is None or one not in dropped)
+
+    def clear(self) -> None:
+        """
+        Begin anew.
+        """
+        self._lately.clear()
+        self._codes.clear()
+        self._strangers.clear()
+
+    def _weigh(self, outcome: Letter | None, times: int) -> None:
+        if outcome is None:
+            return
+        self._codes[outcome.code] += times
+        stranger = outcome.stranger
+        if stranger is not None:
+            self._strangers[stranger.name] += times
+            if not self._strangers[stranger.name]:
+                del self._strangers[stranger.name]
