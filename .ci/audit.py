@@ -2,10 +2,12 @@
 """
 Known vulnerabilities of what the locks name, by pip-audit; ``audit-accepted.toml`` holds what is accepted till a day.
 
-A service that cannot be reached is said and does no harm: 0. A vulnerability that is not accepted: 1.
+A service that cannot be reached is said and does no harm: 0. A vulnerability that is not accepted, and a pip-audit that
+ended in any other way than with a report: 1.
 """
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -19,6 +21,18 @@ HERE = Path(__file__).parent
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 TIMEOUT_S = 120
 FOUND = 1
+ENDS_WITH_A_REPORT = (0, 1)
+"""1 where there are vulnerabilities, and 1 as well for most of what goes wrong with pip-audit itself."""
+
+LAST_WORDS = 3
+UNREACHED = re.compile(
+    # What pip-audit itself says of its service, and what it lets through of its HTTP library. Not SSLError, which is
+    # one of requests' connection errors: there somebody did answer.
+    r"^(?:ERROR:pip_audit\.\S+:(?:Could not connect to|PyPI is not redirecting properly)"
+    r"|requests\.exceptions\.(?:ConnectionError|ProxyError|ConnectTimeout|ReadTimeout|Timeout|ChunkedEncodingError)\b)",
+    re.MULTILINE,
+)
+UNKNOWN = "Dependency not found on PyPI"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +58,16 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class NoReport:
+    """
+    Why there is none: the service could not be ``reached``, or pip-audit broke down, in its own last words.
+    """
+
+    reached: bool
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     """
     A vulnerability that somebody looked at, why it does no harm here, and the day on which to look at it again.
@@ -55,21 +79,27 @@ class Accepted:
     until: date
 
 
-def read_report(text: str) -> Report | None:
+def read_report(code: int, text: str, said: str) -> Report | NoReport:
     """
-    pip-audit's JSON; None where it gave none, as it does when its service does not answer.
+    pip-audit's JSON, from its exit code and both its streams; or why it gave none.
     """
     try:
-        dependencies = json.loads(text)["dependencies"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    found = tuple(
-        Vulnerability(one["name"], one["version"], frozenset([vulnerability["id"], *vulnerability.get("aliases", ())]))
-        for one in dependencies
-        for vulnerability in one.get("vulns", ())
-    )
-    unknown = sum("skip_reason" in one for one in dependencies)
-    return Report(len(dependencies) - unknown, unknown, found)
+        dependencies = json.loads(text if code in ENDS_WITH_A_REPORT else "")["dependencies"]
+        report = Report(
+            sum("skip_reason" not in one for one in dependencies),
+            sum(one.get("skip_reason", "").startswith(UNKNOWN) for one in dependencies),
+            tuple(
+                Vulnerability(one["name"], one["version"], frozenset([found["id"], *found.get("aliases", ())]))
+                for one in dependencies
+                for found in one.get("vulns", ())
+            ),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        last = " / ".join(line.strip() for line in said.splitlines()[-LAST_WORDS:] if line.strip())
+        return NoReport(not UNREACHED.search(said), f"exit code {code}; {last or 'it said nothing'}")
+    if not dependencies or report.known + report.unknown < len(dependencies):
+        return NoReport(reached=True, words=f"{len(dependencies)} packages, of which some were skipped unasked")
+    return report
 
 
 def read_accepted(text: str) -> tuple[Accepted, ...]:
@@ -94,7 +124,7 @@ def refused(report: Report, accepted: Iterable[Accepted], *, today: date) -> Ite
 
 
 def outcome(
-    reports: Mapping[str, Report | None], accepted: Sequence[Accepted], *, today: date
+    reports: Mapping[str, Report | NoReport], accepted: Sequence[Accepted], *, today: date
 ) -> tuple[int, list[str]]:
     """
     The exit code, and what to say.
@@ -102,8 +132,15 @@ def outcome(
     said: list[str] = []
     bad: set[str] = set()
     for lock, report in reports.items():
-        if report is None or report.known == 0:
-            said.append(f"{lock}: the service of vulnerabilities did not answer; NOT audited")
+        if isinstance(report, NoReport):
+            if report.reached:
+                bad.add(f"{lock}: pip-audit gave no report; NOT audited: {report.words}")
+            else:
+                said.append(f"{lock}: the service of vulnerabilities did not answer; NOT audited")
+            continue
+        if report.known == 0:
+            # As a mirror answers that has the packages and not their vulnerabilities.
+            said.append(f"{lock}: the service of vulnerabilities knows none of {report.unknown} packages; NOT audited")
             continue
         bad |= set(refused(report, accepted, today=today))
         unknown = f", {report.unknown} that the service does not know" if report.unknown else ""
@@ -111,7 +148,7 @@ def outcome(
     return (FOUND if bad else 0), [*said, *sorted(bad)]
 
 
-def audited(lock: str) -> Report | None:
+def audited(lock: str) -> Report | NoReport:
     """
     What pip-audit says of a lock; nothing is installed, and no version is resolved anew.
     """
@@ -126,8 +163,8 @@ def audited(lock: str) -> Report | None:
             cwd=HERE.parent,
         )
     except subprocess.TimeoutExpired:
-        return None
-    return read_report(done.stdout)
+        return NoReport(reached=False, words=f"no end within {TIMEOUT_S} s")
+    return read_report(done.returncode, done.stdout, done.stderr)
 
 
 def main() -> int:

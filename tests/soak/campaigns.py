@@ -84,7 +84,7 @@ def harmed(
         servers, done = (kafka.bootstrap_servers, redis.url), faults(redis)
         with Fleet(servers, instruments, folder, delivery=delivery) as fleet:
             fleet.start("one", "two")
-            kinds = "SIGKILL" if len(done) == 1 else "SIGTERM, SIGSTOP"
+            kinds = ", ".join(dict.fromkeys(fault.name.partition(" while ")[0] for fault in done))
             return run(fleet, done, campaign=f"{kinds}, {delivery}", rounds=scale.rounds, wave=scale.wave)
 
 

@@ -1,16 +1,21 @@
 """
-The checker: every upload that was sent, against every outcome that was published.
+The checker: every upload that was sent, against every outcome that was published, and against the end it should have.
 
-It knows nothing of how the outcomes came about; what is counted is shown by ``tally.py``.
+It knows nothing of how the outcomes came about; what is counted is shown by ``tally.py``. That no outcome is a wrong
+one says something only because every upload has one end that is right: nothing that a campaign does may change it.
 """
 
 import base64
 import hashlib
+import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import lru_cache
+from typing import Any, Final, Literal, Self
+
+from PIL import Image
 
 from tests.outcome_reader import Outcome
 from tests.platform_side import Position, Published
@@ -18,17 +23,28 @@ from tests.platform_side import Position, Published
 SHOWN = 5
 """Of one kind of finding, for there may be thousands."""
 
+End = Literal["judged", "damaged", "unreadable"]
+
+JUDGED: Final = ("decided", "abstained")
+DAMAGED: Final = ("failed", "FORMAT_UNSUPPORTED")
+UNREADABLE: Final = "EVENT_INVALID"
+"""The code of a record that is no event; these campaigns send no empty ones and none of another type."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
     """
-    An upload as its producer knows it; without ``event_id`` it cannot be read, and a dead letter is its only end.
+    An upload as its producer knows it, and its one right end.
+
+    A picture is ``judged``; a ``damaged`` file fails as what it is; a record without ``event_id`` is ``unreadable``,
+    and a dead letter is its only end.
     """
 
     position: Position
     key: bytes | None
     event_id: str | None
     sha256: str | None
+    end: End
 
     @classmethod
     def of(cls, published: Published) -> Self:
@@ -41,9 +57,11 @@ class Sent:
             ref = json.loads(event.value or b"")["image"]["ref"]
             image = base64.b64decode(ref["base64"]) if ref["kind"] == "inline" else None
         except (ValueError, KeyError, TypeError):
-            return cls(published.position, event.key, None, None)
-        sha256 = hashlib.sha256(image).hexdigest() if image is not None else None
-        return cls(published.position, event.key, headers["ce_id"], sha256)
+            return cls(published.position, event.key, None, None, "unreadable")
+        if image is None:
+            return cls(published.position, event.key, headers["ce_id"], None, "judged")
+        end: End = "judged" if _is_picture(image) else "damaged"
+        return cls(published.position, event.key, headers["ce_id"], hashlib.sha256(image).hexdigest(), end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +91,8 @@ def compare(published: Iterable[Published], outcomes: Sequence[Outcome]) -> Find
             wrong += _contradictions(one, outcome)
         elif one.event_id is None:
             wrong.append(f"the unreadable record at {one.position} has a verdict")
+        else:
+            wrong.append(f"{one.position}, which can be read, has a dead letter: {_code(outcome.data)}")
     wrong += _ids(ends)
     wrong += _disorder(sent, ends)
     return Findings(
@@ -90,7 +110,39 @@ def _is_end(sent: Sent, outcome: Outcome) -> bool:
     return ("verdict_id" in outcome.data) == (sent.event_id is not None)
 
 
+def wrong_end(end: End, data: Mapping[str, Any]) -> str:
+    """
+    What an outcome says instead of what it should say; empty where it is the right one.
+    """
+    if end == "unreadable":
+        return "" if _code(data) == UNREADABLE else f"an unreadable record ended with {_code(data)}"
+    status, image = data["outcome"]["status"], data.get("image")
+    if end == "damaged":
+        return "" if (status, _code(data)) == DAMAGED else f"a damaged file was {status}, {_code(data)}"
+    if status not in JUDGED:
+        return f"a picture was {status}, {_code(data)}"
+    return "" if image and image.get("sha256") else f"a picture was {status} without facts of its image"
+
+
+def _code(data: Mapping[str, Any]) -> str:
+    return str((data.get("error") or {}).get("code"))
+
+
+@lru_cache(maxsize=1024)
+def _is_picture(data: bytes) -> bool:
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            picture.load()
+    except OSError:
+        return False
+    return True
+
+
 def _contradictions(sent: Sent, outcome: Outcome) -> Iterable[str]:
+    if wrong := wrong_end(sent.end, outcome.data):
+        yield f"{sent.position}: {wrong}"
+    if outcome.key != sent.key:
+        yield f"{sent.position}: sent under key {sent.key!r}, answered under {outcome.key!r}"
     if sent.event_id is None:
         return
     data = outcome.data
@@ -99,8 +151,6 @@ def _contradictions(sent: Sent, outcome: Outcome) -> Iterable[str]:
     told = (data.get("image") or {}).get("sha256")
     if sent.sha256 is not None and told is not None and told != sent.sha256:
         yield f"{sent.position}: sent bytes {sent.sha256}, judged {told}"
-    if outcome.key != sent.key:
-        yield f"{sent.position}: sent under key {sent.key!r}, answered under {outcome.key!r}"
 
 
 def _ids(ends: Mapping[Position, Sequence[Outcome]]) -> Iterable[str]:

@@ -31,12 +31,19 @@ def broker_faults(brokers: TwoBrokers) -> Sequence[Fault]:
     """
     return [
         Fault("brokers restarted", lambda _fleet, _number: brokers.restart()),
-        Fault("brokers away", lambda *_: brokers.stop(), lambda *_: _after(AWAY_S, brokers.start), sends=False),
+        Fault(
+            "brokers away",
+            lambda *_: brokers.stop(),
+            lambda *_: _after(AWAY_S, brokers.start),
+            sends=False,
+            may_crash=True,
+        ),
         Fault(
             "brokers frozen",
             lambda *_: brokers.signal(signal.SIGSTOP),
             lambda *_: _after(AWAY_S, lambda: brokers.signal(signal.SIGCONT)),
             sends=False,
+            may_crash=True,
         ),
         Fault("coordinator stopped", lambda *_: brokers.second.stop(), lambda *_: brokers.bring_second_back()),
         Fault("coordinator killed", lambda *_: brokers.kill_second(), lambda *_: brokers.bring_second_back()),
@@ -163,8 +170,12 @@ def _forge(client: Any, namespace: str) -> None:  # noqa: ANN401 - as above
     found = list(client.scan_iter(match=f"*{namespace}*", count=1000))
     assert found, f"no key of {namespace} to forge"
     for at, key in enumerate(found):
-        kept = client.get(key) if client.type(key) == b"string" else None
-        if kept:
+        kind = client.type(key)
+        if kind == b"set":
+            # Beside what was there: halves of it, no text, nothing, and more than anybody would write.
+            halves = [member[: len(member) // 2] for member in client.smembers(key)]
+            client.sadd(key, *halves, b"\xff\xfe", b"", os.urandom(4096))
+        elif kind == b"string" and (kept := client.get(key)):
             # Noise of the same length, a part of what was there, or it with one bit flipped.
             forged = (os.urandom(len(kept)), kept[: len(kept) // 2], bytes([kept[0] ^ 1]) + kept[1:])[at % 3]
             client.set(key, forged, keepttl=True)

@@ -18,6 +18,7 @@ HEADINGS = (
     ("lost", "Lost"),
     ("early", "Early commits"),
     ("duplicates", "Duplicates by id"),
+    ("crashes", "Crashes"),
 )
 
 
@@ -27,7 +28,11 @@ class Tally:
     One row: what was done to the workers, and what became of every upload.
 
     ``terminal`` counts uploads with their terminal outcome, once each; ``duplicates`` the outcomes beyond the first of
-    an upload, all of the same id. ``wrong`` says in words what else must not be, and fails the campaign as well.
+    an upload, all of the same id. ``early`` counts commits that were ahead of an outcome: under at_least_once all of
+    them, by the brokers' clock; under exactly_once, and in the campaign on memory, those that a watch saw, which asks
+    every 20 ms. ``crashes`` counts workers that ended by themselves with 4, as some faults may make them. ``wrong``
+    says in words what else must not be, and fails the campaign as well: a crash under another fault, or an upload that
+    did not end as it should.
     """
 
     campaign: str
@@ -38,6 +43,7 @@ class Tally:
     lost: int = 0
     early: int = 0
     duplicates: int = 0
+    crashes: int = 0
     took_s: float = 0.0
     wrong: tuple[str, ...] = ()
 

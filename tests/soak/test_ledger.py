@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.outcome_reader import Outcome
 from tests.platform_side import Event, Published
-from tests.soak.fleet import an_upload
+from tests.soak.fleet import DAMAGED_EVERY, UNREADABLE_EVERY, an_upload
 from tests.soak.ledger import Sent, compare
 from tests.soak.scale import SHORT, Scale
 from tests.soak.tally import Tally, as_json, as_table
@@ -43,7 +43,10 @@ def answered(one: Published, place: int, *, verdict_id: str = "") -> Outcome:
             "input": {"event_id": sent.event_id},
             "image": {"sha256": sent.sha256},
             "outcome": {"status": "decided", "label": "real"},
+            "error": None,
         }
+        if sent.end == "damaged":
+            data |= {"outcome": {"status": "failed"}, "error": {"code": "FORMAT_UNSUPPORTED"}}
     topic = "verdicts" if sent.event_id is not None else "letters"
     headers = (("ce_id", name.encode()),)
     return Outcome(topic, (0, place), one.event.key, headers, b"", data, one.position)
@@ -64,7 +67,7 @@ def test_a_whole_campaign_is_found_whole() -> None:
     found = compare(sent, all_answered(sent))
 
     assert (COUNT, (), 0, ()) == (found.terminal, found.lost, found.duplicates, found.wrong)
-    assert any(Sent.of(one).event_id is None for one in sent)
+    assert {Sent.of(one).end for one in sent} == {"judged", "damaged", "unreadable"}
 
 
 @settings(max_examples=40, deadline=None)
@@ -86,14 +89,15 @@ def test_every_gap_and_every_repeat_is_counted(missing: set[int], repeated: list
 
 def test_a_letter_beside_a_verdict_ends_nothing() -> None:
     """
-    A readable upload that has only a letter is lost; one that has both was answered once.
+    A readable upload that has only a letter is lost; one that has both was answered once, and should not have both.
     """
     sent = published(2)
-    letter = replace(answered(sent[0], 0), topic="letters", data={"original": {}})
+    letter = replace(answered(sent[0], 0), topic="letters", data={"error": {"code": "INTERNAL"}})
     found = compare(sent, [letter, answered(sent[1], 0), replace(letter, answers=(0, 1))])
 
     assert found.lost == ((0, 0),)
     assert (1, 0) == (found.terminal, found.duplicates)
+    assert found.wrong == tuple(f"(0, {at}), which can be read, has a dead letter: INTERNAL" for at in range(2))
 
 
 def changed(outcome: Outcome, /, **parts: object) -> Outcome:
@@ -145,6 +149,65 @@ def test_what_must_not_be_is_told(what: str, expected: str) -> None:
     assert any(expected in one for one in found.wrong), found.wrong
 
 
+PICTURE, DAMAGED, UNREADABLE = 0, DAMAGED_EVERY - 1, UNREADABLE_EVERY - 1
+
+FAILED = {"outcome": {"status": "failed"}, "image": None}
+
+
+@pytest.mark.parametrize(
+    ("number", "told", "expected"),
+    [
+        (PICTURE, {**FAILED, "error": {"code": "INTERNAL"}}, "a picture was failed, INTERNAL"),
+        (PICTURE, {**FAILED, "error": {"code": "FORMAT_UNSUPPORTED"}}, "a picture was failed, FORMAT_UNSUPPORTED"),
+        (PICTURE, {"image": None}, "a picture was decided without facts of its image"),
+        (PICTURE, {"outcome": {"status": "abstained"}, "image": {}}, "a picture was abstained without facts"),
+        (DAMAGED, {"outcome": {"status": "decided"}, "error": None}, "a damaged file was decided, None"),
+        (DAMAGED, {"error": {"code": "DECODE_CRASHED"}}, "a damaged file was failed, DECODE_CRASHED"),
+        (UNREADABLE, {"error": {"code": "INTERNAL"}}, "an unreadable record ended with INTERNAL"),
+    ],
+)
+def test_a_wrong_end_is_told(number: int, told: dict[str, Any], expected: str) -> None:
+    """
+    An outcome that is not the upload's right end fails the campaign, though nothing is lost.
+    """
+    sent = published()
+    outcomes = all_answered(sent)
+    outcomes[number] = changed(outcomes[number], **told)
+    found = compare(sent, outcomes)
+
+    assert found.terminal == COUNT
+    assert len(found.wrong) == 1
+    assert expected in found.wrong[0]
+
+
+def test_a_picture_that_is_abstained_ended_well() -> None:
+    """
+    The model looked and could not tell: that is a judgement too.
+    """
+    sent = published()
+    outcomes = [
+        changed(one, outcome={"status": "abstained"}) if at == PICTURE else one
+        for at, one in enumerate(all_answered(sent))
+    ]
+
+    assert () == compare(sent, outcomes).wrong
+
+
+def test_a_worker_that_only_fails_does_not_pass() -> None:
+    """
+    Every picture answered, each once, in order, and none judged: nothing is lost, and the campaign is not good.
+    """
+    sent = published()
+    outcomes = [
+        changed(one, **FAILED, error={"code": "INTERNAL"}) if "verdict_id" in one.data else one
+        for one in all_answered(sent)
+    ]
+    found = compare(sent, outcomes)
+
+    assert () == found.lost
+    assert found.wrong
+
+
 def test_an_event_that_is_sent_is_read_from_its_record() -> None:
     """
     Id and bytes come from the record itself; what is no JSON has neither.
@@ -167,12 +230,12 @@ def test_the_table_adds_up_and_a_loss_fails_it() -> None:
     """
     Every row and their sum are shown; lost, early and wrong each make the soak fail, and JSON tells the same.
     """
-    good = Tally("one", faults=2, rounds=1, sent=1200, terminal=1200, duplicates=3)
+    good = Tally("one", faults=2, rounds=1, sent=1200, terminal=1200, duplicates=3, crashes=1)
     bad = Tally("two", faults=1, rounds=1, sent=10, terminal=9, lost=1, wrong=("key b'k' was answered out of order",))
     table = as_table([good, bad]).splitlines()
 
-    assert cells(table[2]) == ["one", "2", "1", "1,200", "1,200", "0", "0", "3"]
-    assert cells(table[4]) == ["all", "3", "2", "1,210", "1,209", "1", "0", "3"]
+    assert cells(table[2]) == ["one", "2", "1", "1,200", "1,200", "0", "0", "3", "1"]
+    assert cells(table[4]) == ["all", "3", "2", "1,210", "1,209", "1", "0", "3", "1"]
     assert table[5] == "wrong, two: key b'k' was answered out of order"
     assert len({len(line) for line in table[:5]}) == 1
     assert good.good

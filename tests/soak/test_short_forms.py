@@ -2,16 +2,19 @@
 The short form of every campaign: the code of `make soak`, with fewer rounds and fewer uploads.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.soak.campaigns import harmed, servers_harmed
 from tests.soak.memory import level
+from tests.soak.rounds import Fault
 from tests.soak.scale import SHORT
 from tests.soak.tally import as_table
-from tests.soak.worker_faults import kills
+from tests.soak.worker_faults import fences, freezes, kills, terminations
 from tests.worker_rig import Instruments, small_instruments
+from worker.dev.redis_server import EmbeddedRedis
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -24,15 +27,20 @@ def instruments(tmp_path_factory: pytest.TempPathFactory) -> Instruments:
     return small_instruments(tmp_path_factory.mktemp("instruments"))
 
 
-def test_killed_workers_lose_nothing(instruments: Instruments, tmp_path: Path) -> None:
+def test_harmed_workers_lose_nothing(instruments: Instruments, tmp_path: Path) -> None:
     """
-    Two workers are killed in turn, a new one in the place of each, exactly once: every upload has its one outcome.
+    One of two workers after the other is killed, told to stop, frozen and fenced, exactly once: each upload ends once.
     """
-    tally = harmed(instruments, tmp_path, "exactly_once", lambda _: [kills()], SHORT.killing())
+
+    def faults(redis: EmbeddedRedis) -> Sequence[Fault]:
+        return [kills(), *terminations(redis, "loading", "draining"), freezes(), fences()]
+
+    tally = harmed(instruments, tmp_path, "exactly_once", faults, SHORT)
 
     assert tally.good, as_table([tally])
-    assert (SHORT.kills, SHORT.kills * SHORT.wave, 0) == (tally.faults, tally.sent, tally.duplicates)
-    assert tally.terminal == tally.sent
+    assert tally.terminal == tally.sent == tally.faults * SHORT.wave > 0
+    # Who was fenced, and nobody else.
+    assert (1, 0) == (tally.crashes, tally.duplicates)
 
 
 def test_harmed_servers_lose_nothing(instruments: Instruments, tmp_path: Path) -> None:

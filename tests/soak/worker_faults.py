@@ -11,10 +11,12 @@ from confluent_kafka import Producer
 
 from tests.platform_side import SILENT
 from tests.servers import eventually
-from tests.soak.fleet import PATIENCE_S, Fleet
+from tests.soak.fleet import Fleet
 from tests.soak.rounds import Fault
 from tests.soak.server_faults import Stranger
+from tests.soak.watching import PATIENCE_S
 from worker.dev.redis_server import EmbeddedRedis
+from worker.errors import EXIT_CRASHED
 
 EXTRA = "extra"
 """A worker that comes only to be told to stop."""
@@ -67,16 +69,20 @@ def fences() -> Fault:
 
     def end(fleet: Fleet, number: int) -> None:
         name = turn_of(fleet, number)
-        require_exit(fleet, name, {4})
+        fenced = fleet.workers[name]
+        require_exit(fleet, name, {EXIT_CRASHED})
+        fleet.note_crash(name, fenced)
         fleet.start(name)
         fleet.until_consuming()
 
-    return Fault("transaction fenced", begin, end)
+    return Fault("transaction fenced", begin, end, may_crash=True)
 
 
-def terminations(redis: EmbeddedRedis) -> Sequence[Fault]:
+def terminations(redis: EmbeddedRedis, *phases: str) -> Sequence[Fault]:
     """
     SIGTERM while a worker loads, joins, works, is idle or is rebalanced, while Redis says nothing, and while it drains.
+
+    All of them, unless ``phases`` names some.
 
     A broker that says nothing: tests/integration/test_worker_hung_broker.py, for there the exit code may be 4.
     """
@@ -132,7 +138,8 @@ def terminations(redis: EmbeddedRedis) -> Sequence[Fault]:
         ("Redis is frozen", unheard),
         ("draining", draining),
     )
-    return [Fault(f"SIGTERM while {phase}", begin, back) for phase, begin in begins]
+    wanted = phases or tuple(phase for phase, _ in begins)
+    return [Fault(f"SIGTERM while {phase}", begin, back) for phase, begin in begins if phase in wanted]
 
 
 def turn_of(fleet: Fleet, number: int) -> str:
