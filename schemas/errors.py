@@ -113,8 +113,8 @@ UPLOADERS_CHOICE: Final = frozenset(
 """
 Codes with a letter that whoever sends an upload can bring about alone, and as often as they like.
 
-However many there are, they say nothing of the worker's health: what stops a worker must not count them, or any
-uploader could stop it.
+However many there are, they say nothing of the health of a worker that judges other uploads: what stops it must not
+count them, or any uploader could stop it.
 """
 
 

@@ -130,16 +130,16 @@ _RELEASES: Final = Chapter(
         Step(
             'touchstone bank disable bank --generator flux-9 --reason "wrong labels" '
             "--set bank.quarantine_path=off.json",
-            r"8 of 64 references are left out(?s:.*)disabled generator flux-9, .*wrong labels",
+            r"8 of 72 references are left out(?s:.*)disabled generator flux-9, .*wrong labels",
             "off.json",
         ),
         Step(
             "touchstone bank disable bank --list --set bank.quarantine_path=off.json",
-            r"8 of 64 references are left out by off\.json",
+            r"8 of 72 references are left out by off\.json",
         ),
         Step(
             "touchstone bank disable bank --generator flux-9 --enable --set bank.quarantine_path=off.json",
-            r"0 of 64 references are left out",
+            r"0 of 72 references are left out",
         ),
         Step("touchstone bank keygen key.pem", r"made key [0-9a-f]+ in key\.pem", "key.pem"),
         Step("touchstone bank sign bank --key key.pem", r"bank \S+ is signed by key", "bank/manifest.sig"),

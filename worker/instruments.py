@@ -4,7 +4,7 @@ All that a judgement is made with, opened once and checked against each other be
 Part of the composition root: this module builds adapters. What they are put together to is ``worker.app``.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -140,17 +140,26 @@ def open_instruments(settings: Settings, recorder: Recorder) -> Instruments:
     policy = load_policy(policy_path(settings.policy))
     start = starting_release(settings)
     if start is None:
-        read = _read(settings, configured_bank(settings), policy)
-        encoder = load_encoder(settings.encoder, recorder=recorder)
-        decoder = open_decoder(settings, encoder, read.stored.views, recorder=recorder)
-        opened = _assembled(read, encoder, decoder, settings)
-        canaries = read_canaries(bank_path(settings), read.stored.manifest)
-        try_own_canaries(trial_judge(opened), canaries, settings.bank)
-        return opened
+        return _of_bank(settings, policy, recorder)
     # Banks are tried beside the one in use, with this encoder and in another thread.
     shared = SharedEncoder(load_encoder(settings.encoder, recorder=recorder))
     opening = _Opening(settings, policy, shared, recorder)
     return start.first_usable(lambda active, refusal: _of_release(opening, active, refusal))
+
+
+def _of_bank(settings: Settings, policy: Policy, recorder: Recorder) -> Instruments:
+    whole = read_bank(bank_path(settings), settings.bank.trusted_keys)
+    read = _read(settings, left_out(whole, quarantined(settings, whole.stored)), policy)
+    encoder = load_encoder(settings.encoder, recorder=recorder)
+    opened = _assembled(read, encoder, open_decoder(settings, encoder, read.stored.views, recorder=recorder), settings)
+    of_whole = None if read.stored is whole.stored else _whole_judge(opened, settings, whole)
+    canaries = read_canaries(bank_path(settings), whole.stored.manifest)
+    try_own_canaries(trial_judge(opened), canaries, settings.bank, whole=of_whole)
+    return opened
+
+
+def _whole_judge(opened: Instruments, settings: Settings, whole: WholeBank) -> Callable[[], BankJudge]:
+    return lambda: trial_judge(open_release(opened.beside, settings, whole, Without()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,19 +171,13 @@ class _Opening:
 
 
 def _of_release(opening: _Opening, active: ActiveRelease, refusal: Refusal | None) -> Instruments:
-    settings, encoder = opening.settings, opening.encoder
+    settings, encoder, recorder = opening.settings, opening.encoder, opening.recorder
     whole = read_release(active.folder, active.control, settings.bank.trusted_keys)
     read = _read(settings, left_out(whole, Without.of(active.control)), opening.policy)
-    decoder = open_decoder(settings, encoder, read.stored.views, recorder=opening.recorder)
-    opened = _assembled(read, encoder, decoder, settings)
+    opened = _assembled(read, encoder, open_decoder(settings, encoder, read.stored.views, recorder=recorder), settings)
     canaries = activated_canaries(active.folder, whole.stored.manifest, active.control.canaries_sha256)
-    try_canaries(
-        trial_judge(opened),
-        canaries,
-        active.control,
-        wanted=settings.bank,
-        whole=lambda: trial_judge(open_release(opened.beside, settings, whole, Without())),
-    )
+    of_whole = _whole_judge(opened, settings, whole)
+    try_canaries(trial_judge(opened), canaries, active.control, wanted=settings.bank, whole=of_whole)
     return replace(opened, release=OpenRelease(active.control, whole, canaries, refusal))
 
 

@@ -2,19 +2,24 @@
 Source and outbox while the broker that coordinates group and transactions goes in order, and another takes its place.
 """
 
+import threading
 import time
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
+from kafka.structs import ConsumerGroupMetadata
 
 from tests.kafka_reader import Reader
 from tests.kafka_worlds import RealWorld, release
 from tests.servers import eventually
 from tests.soak.two_brokers import TwoBrokers
+from worker.adapters.kafka_coordinator import is_member
+from worker.adapters.kafka_outbox import KafkaOutbox
 from worker.dev.servers import KafkaAt
 from worker.domain import Partition
+from worker.errors import ProducerFenced
 from worker.ports import GroupMembership
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(240)]
@@ -82,6 +87,47 @@ def test_a_transaction_that_outlived_its_time_goes_again(kafka: KafkaAt, topic_n
 
     assert (False, True) == (first, second)
     assert (1, [b"again"]) == (committed, seen)
+
+
+def test_who_left_its_group_does_not_take_its_id_back(kafka: KafkaAt, topic_name: str) -> None:
+    """
+    Late and fenced as above; but the group has gone on without it, and so may another under its id.
+    """
+    limits: dict[str, Any] = {"transaction_timeout_s": 0.5, "transaction_interval_s": 0.1}
+    with RealWorld(kafka.bootstrap_servers, topic_name, **limits) as world:
+        partition = Partition(world.uploads, 0)
+        outbox, reader = world.outbox("worker-1"), Reader(world.source())
+        commit = outbox._producer.commit_transaction
+        others: list[KafkaOutbox] = []
+
+        def commit_late() -> None:
+            reader.close()
+            others.append(world.outbox("worker-1"))
+            threading.Event().wait(limits["transaction_timeout_s"])
+            commit()
+
+        outbox._producer.commit_transaction = commit_late
+        with reader:
+            assert reader.until(lambda: is_in(world, reader))
+            place = membership_of(reader)
+            with pytest.raises(ProducerFenced):
+                outbox.transact([release(world.verdicts, partition, 0)], {partition: 1}, place)
+        left = not is_member(world.settings, place)
+        with Reader(world.source()) as after:
+            world.upload(0, b"x")
+            assert after.until(lambda: len(after.events) == 1)
+            (other,) = others
+            assert other.transact([release(world.verdicts, partition, 0)], {partition: 1}, membership_of(after))
+
+    assert left
+
+
+def is_in(world: RealWorld, reader: Reader) -> bool:
+    """
+    Whether the group counts it among its members.
+    """
+    place = None if reader.membership is None else cast("ConsumerGroupMetadata", reader.membership)
+    return place is not None and place.generation_id >= 0 and is_member(world.settings, place)
 
 
 def aborted(world: RealWorld) -> bool:

@@ -3,21 +3,31 @@ Records that kafka-python alone cannot read, on a real broker: a worker's source
 """
 
 from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 from confluent_kafka import Producer
 from kafka import KafkaProducer
 
+from schemas.bank_control import BankControlV1
 from tests.hostile_batches import BytesName
-from tests.kafka_reader import Reader
+from tests.kafka_reader import Counts, Reader
 from tests.kafka_worlds import RealWorld
 from tests.platform_side import DEADLINE_S, SILENT, Event, inline, small_jpeg, upload_event
+from tests.sightings import a_hash, a_scope, a_sighting
 from tests.worker_rig import WorkerRig
+from worker.adapters.kafka_collection import collect
+from worker.adapters.kafka_control import ControlReader, announce
+from worker.adapters.kafka_sightings import KafkaSightings, keys_of
+from worker.adapters.kafka_verdicts import read_verdicts
 from worker.dev.servers import KafkaAt
+from worker.errors import CannotStart
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(240)]
 
 NAME = BytesName(b"\xff\xfe")
+CAT = a_hash("cat")
 
 
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
@@ -80,3 +90,46 @@ def test_a_worker_answers_it_with_a_dead_letter(new_rig: Callable[..., WorkerRig
     assert letter["original"]["truncated"]
     assert [2] == [letter["original"]["offset"]]
     assert {0, 1, 3, 4} == {one.data["input"]["offset"] for one in reader.outcomes if "input" in one.data}
+
+
+def test_what_cannot_be_read_is_no_tombstone(kafka: KafkaAt, topic_name: str) -> None:
+    """
+    It stops no reader of the control topic and of the embeddings, and what held before goes on holding.
+    """
+    with RealWorld(kafka.bootstrap_servers, topic_name) as world:
+        topics = {"bank_control": world.dead_letters, "embeddings": world.verdicts}
+        settings = world.settings.model_copy(update={"topics": world.settings.topics.model_copy(update=topics)})
+        held = BankControlV1(bank="small", release="1", manifest_sha256=CAT, issued_at=datetime.now(UTC))
+        announce(settings, held)
+        with closing(KafkaSightings(settings, a_scope(), recorder=Counts())) as archive:
+            archive.keep({CAT: a_sighting(CAT)})
+        for topic, key in ((world.dead_letters, b"small"), *((world.verdicts, key) for key in keys_of(CAT))):
+            write(kafka, topic, None, key=key, partition=0 if key == b"small" else int(CAT[:8], 16) % 2)
+        with closing(ControlReader(settings, "small")) as reader:
+            newest = reader.newest()
+        with closing(KafkaSightings(settings, a_scope(), recorder=Counts())) as archive:
+            recalled = archive.recall([CAT])
+
+    assert held == newest
+    assert {CAT} == set(recalled)
+
+
+def test_a_verdict_that_cannot_be_read_is_named(kafka: KafkaAt, topic_name: str) -> None:
+    """
+    To whoever compares verdicts, as any record that is none; to whoever collects, it is a record with its fault.
+    """
+    with RealWorld(kafka.bootstrap_servers, topic_name) as world:
+        write(kafka, world.verdicts, None, key=b"key", partition=1)
+        collected = list(collect(world.settings, world.verdicts))
+        with pytest.raises(CannotStart, match=r"partition 1, offset 0: header name: found"):
+            list(read_verdicts(world.settings, world.verdicts))
+
+    assert [(None, False)] == [(record.value, record.whole) for record in collected]
+
+
+def write(kafka: KafkaAt, topic: str, value: bytes | None, *, key: bytes, partition: int) -> None:
+    """
+    A record whose header has a name of bytes.
+    """
+    with closing(KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, acks="all")) as producer:
+        producer.send(topic, value, key=key, partition=partition, headers=[(NAME, b"x")]).get(DEADLINE_S)

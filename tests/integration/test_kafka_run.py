@@ -2,12 +2,15 @@
 A replay run as a real broker keeps it: found, taken over, told in time, and changed by nobody who has lost it.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from typing import Any
 
 import kafka.errors as kafka_errors
 import pytest
-from kafka import TopicPartition
+from kafka import KafkaConsumer, TopicPartition
+from kafka.structs import OffsetAndMetadata
 
 from tests.fake_outcomes import ManualClock
 from tests.kafka_reader import Counts
@@ -155,6 +158,40 @@ def test_what_brokers_would_drop_is_committed_anew_within_the_hour(runs: Runs) -
     assert RunState(runs.plan, {0: 2, 1: 3}, THREE) == renewed
     assert RunState(runs.plan, {0: 3, 1: 3}, THREE) == resumed
     assert RunState(runs.plan, {0: 9, 1: 5}, THREE, finished=True) == finished
+
+
+def test_who_lost_a_run_while_it_stood_still_stays_out(kafka: KafkaAt, topic_name: str) -> None:
+    """
+    It does not take the run back from whoever took it over amid a transaction, however late it comes.
+
+    Nor does it believe the offsets of the live workers, who are far ahead on the same topic.
+    """
+    limits: dict[str, Any] = {"transaction_timeout_s": 1.5, "transaction_interval_s": 0.1}
+    with RealWorld(kafka.bootstrap_servers, topic_name, **limits) as world, ExitStack() as stack:
+        runs = Runs(world, stack)
+        live = stack.enter_context(closing(KafkaConsumer(**world.client, group_id=world.settings.group_id)))
+        at = TopicPartition(world.uploads, 0)
+        live.assign([at])
+        live.commit({at: OffsetAndMetadata(1_000, "", -1)})
+        first, second = runs.process(), runs.process()
+        first.begin(runs.plan)
+        assert first._outbox is not None
+        commit = first._outbox._producer.commit_transaction
+
+        def commit_late() -> None:
+            second.resume(RunState.new(runs.plan))
+            threading.Event().wait(limits["transaction_timeout_s"])
+            commit()
+
+        first._outbox._producer.commit_transaction = commit_late
+        with pytest.raises(ProducerFenced):
+            runs.write(first, 2)
+        runs.write(second, 7)
+        found = runs.found()
+        seen = len(world.records(world.verdicts))
+
+    assert RunState(runs.plan, {0: 7, 1: 3}, THREE) == found
+    assert 1 == seen
 
 
 @pytest.mark.parametrize(

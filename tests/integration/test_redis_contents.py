@@ -9,11 +9,13 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 from redis import Redis
+from redis.exceptions import RedisError
 
 from tests.sightings import a_hash, a_scope, a_sighting
+from worker.adapters import redis_contents
 from worker.adapters.redis_cache import RedisCache, longest_ttl_s
 from worker.adapters.redis_contents import LINGER_S, MARKED_S, RedisContents
-from worker.adapters.sighting_codec import scopes_key
+from worker.adapters.sighting_codec import scope_names, scopes_key
 from worker.adapters.system_clock import SystemClock
 from worker.contents import ContentName
 from worker.dev.servers import RedisAt
@@ -126,10 +128,11 @@ def test_marks_name_no_content_and_expire(redis: Redis, settings: RedisSettings)
 
 def test_scan_finds_what_no_scope_leads_to(redis: Redis, settings: RedisSettings) -> None:
     """
-    Where the names of the scopes are lost, or were never written, walking all keys forgets these bytes all the same.
+    Where the names of some scopes are lost, or were never written, walking all keys forgets these bytes all the same.
     """
     remember(settings)
     redis.delete(scopes_key(namespace=settings.namespace))
+    redis.sadd(scopes_key(namespace=settings.namespace), "f1:" + "0" * 16)
     with (
         closing(RedisContents(settings, keep_s=60)) as contents,
         closing(RedisContents(settings, keep_s=60, scan=True)) as thorough,
@@ -138,7 +141,7 @@ def test_scan_finds_what_no_scope_leads_to(redis: Redis, settings: RedisSettings
     left = keys(redis, settings)
 
     assert (by_scope, by_scan) == (0, 2)
-    assert [(key.split(":")[2], key[-64:]) for key in left] == [("e2", DOG), ("f1", DOG), ("g1", CAT)]
+    assert [(key.split(":")[2], key[-64:]) for key in left[:3]] == [("e2", DOG), ("f1", DOG), ("g1", CAT)]
 
 
 def test_other_namespaces_are_left_alone(settings: RedisSettings) -> None:
@@ -157,19 +160,49 @@ def test_other_namespaces_are_left_alone(settings: RedisSettings) -> None:
     assert recalled.keys() == {CAT}
 
 
-def test_a_key_of_another_type_is_no_answer(redis: Redis, settings: RedisSettings) -> None:
+@pytest.mark.parametrize("damaged", [True, False])
+def test_lost_scopes_are_found_again(redis: Redis, settings: RedisSettings, *, damaged: bool) -> None:
     """
-    Where a text lies in the place of the scopes, nothing is known to be removed, and that is said, once: it is removed.
+    Where a text lies in the place of the scopes, or nothing, all keys are walked over, and name the scopes again.
     """
-    redis.set(scopes_key(namespace=settings.namespace), "x")
+    remember(settings)
+    at_scopes = scopes_key(namespace=settings.namespace)
+    redis.delete(at_scopes)
+    if damaged:
+        redis.set(at_scopes, "x")
+    with closing(RedisContents(settings, keep_s=60)) as contents:
+        removed = contents.forget([CAT])
+        named = redis.smembers(at_scopes)
+        removed_by_name = contents.forget([DOG])
 
-    with (
-        closing(RedisContents(settings, keep_s=60)) as contents,
-        pytest.raises(StoreUnavailable, match="held what no worker writes, and was removed"),
-    ):
-        contents.forget([CAT])
+    assert [2, 2] == [removed, removed_by_name]
+    assert named == {name.encode() for name in scope_names(a_scope())[:2]}
+    assert 0 < redis.ttl(at_scopes)
 
-    assert 0 == redis.exists(scopes_key(namespace=settings.namespace))
+
+def test_a_walk_that_broke_off_is_begun_again(
+    redis: Redis, settings: RedisSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Though a worker has written names of its own meanwhile: those of others lie in none of them.
+    """
+    remember(settings)
+    at_scopes = scopes_key(namespace=settings.namespace)
+    redis.delete(at_scopes)
+    redis.lpush(at_scopes, "x")
+    with closing(RedisContents(settings, keep_s=60)) as contents:
+        with monkeypatch.context() as patch:
+            patch.setattr(redis_contents, "page_in", _refused)
+            with pytest.raises(StoreUnavailable):
+                contents.forget([CAT])
+        redis.sadd(at_scopes, "f1:" + "0" * 16)
+        removed = contents.forget([CAT])
+
+    assert 2 == removed
+
+
+def _refused(answer: object) -> tuple[int, list[bytes]]:
+    raise RedisError(f"no page: {answer!r}")
 
 
 def test_noise_among_the_bytes_is_passed_over(redis: Redis, settings: RedisSettings) -> None:

@@ -2,6 +2,8 @@
 At least once, with a worker killed midway: nothing lost, nothing out of order, no commit ahead of an outcome.
 """
 
+import os
+import signal
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 
 from tests.outcome_reader import CommitWatch, OutcomeReader
 from tests.platform_side import DEADLINE_S, Event, Position, Published, inline, small_jpeg, upload_event
-from tests.servers import eventually
+from tests.servers import eventually, hold_still
 from tests.worker_rig import WorkerProcess, WorkerRig
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -42,6 +44,18 @@ def uploads() -> list[Event]:
         picture = inline(small_jpeg(number * 7 % PICTURES))
         events.append(upload_event(f"post/{number}", picture, key=f"user-{number % KEYS}", event_id=f"upload-{number}"))
     return events
+
+
+def killed_with_work_in_hand(worker: WorkerProcess, rig: WorkerRig, reader: OutcomeReader) -> bool:
+    """
+    Whether the worker had published more than it had committed, and is killed; it stands still while that is looked at.
+    """
+    hold_still(worker.process.pid)
+    if uncommitted_of(worker, rig, reader) < UNCOMMITTED:
+        os.kill(worker.process.pid, signal.SIGCONT)
+        return False
+    worker.process.kill()
+    return True
 
 
 def uncommitted_of(worker: WorkerProcess, rig: WorkerRig, reader: OutcomeReader) -> int:
@@ -81,8 +95,7 @@ def test_a_killed_worker_loses_nothing_and_disorders_nothing(new_rig: Callable[.
     with CommitWatch(cluster, reader, settings.kafka.topics.verdicts) as watch:
         published = rig.publish(events[:FIRST_WAVE])
         assert reader.until(lambda: len(reader.outcomes) >= KILL_AFTER), rig.text()
-        assert eventually(lambda: uncommitted_of(workers["one"], rig, reader) >= UNCOMMITTED)
-        workers["one"].process.kill()
+        assert eventually(lambda: killed_with_work_in_hand(workers["one"], rig, reader))
         again = rig.start("one")
         again.until_started()
         assert eventually(lambda: cluster.shares() == [3, 3], deadline_s=DEADLINE_S)

@@ -44,15 +44,47 @@ def failing(world: World, bad: list[str], fault: UploadFailed, *, tuning: Tuning
 @pytest.mark.parametrize("code", sorted(UPLOADERS_CHOICE))
 def test_what_an_uploader_chooses_is_no_storm(world: World, code: ErrorCode) -> None:
     """
-    Sixty in a row, or every third upload: each has its letter, and the worker goes on.
+    Sixty in a row, or every third upload: each has its letter, and a worker that has judged one before goes on.
     """
     in_a_row = [f"row{number}" for number in range(60)]
     order, bad = among(good=120, bad=60, every=2)
     worker = failing(world, [*in_a_row, *bad], UploadFailed(code, "of their own making"))
-    world.publish(*in_a_row, *order)
+    world.publish("first", *in_a_row, *order)
     worker.finish()
 
     assert 120 == len(world.dead_letters())
+
+
+@pytest.mark.parametrize("code", [ErrorCode.DECODE_CRASHED, ErrorCode.DECODE_TIMEOUT])
+def test_decoders_that_never_worked_are_a_storm(world: World, code: ErrorCode) -> None:
+    """
+    Where nothing was judged since the start, nothing tells bad pictures from a broken decoder: none is published.
+    """
+    bad = [f"bad{number}" for number in range(60)]
+    tuning = Tuning(storm=StormLimits(consecutive=50, share=0.2, window=200, hold_s=2.0))
+    worker = failing(world, bad, UploadFailed(code, "the decoder ended"), tuning=tuning)
+    world.publish(*bad)
+    fault = worker.start().fault()
+
+    assert isinstance(fault, DeadLetterStorm)
+    assert f"of them {code}" in str(fault)
+    assert ([], 0) == (world.dead_letters(), world.committed())
+
+
+@pytest.mark.parametrize("code", [ErrorCode.DECODE_CRASHED, ErrorCode.FETCH_UPSTREAM])
+def test_a_new_worker_looks_behind_what_others_choose(world: World, code: ErrorCode) -> None:
+    """
+    Sixty bombs, or dead hosts, that it meets first are no storm where a good upload lies behind them.
+    """
+    bad = [f"bad{number}" for number in range(60)]
+    tuning = Tuning(max_in_flight=128, storm=StormLimits(consecutive=50, share=0.2, window=200, hold_s=60.0))
+    worker = failing(world, bad, UploadFailed(code, "of their own making"), tuning=tuning)
+    for one in bad:
+        world.publish(one, host=f"{one}.evil.example")
+    world.publish("good")
+    worker.finish()
+
+    assert 60 == len(world.dead_letters())
 
 
 def test_what_an_uploader_chooses_does_not_end_a_run(world: World) -> None:
@@ -95,6 +127,36 @@ def test_made_up_hosts_do_not_either(world: World) -> None:
     worker.finish()
 
     assert 100 == len(world.dead_letters())
+
+
+def test_made_up_hosts_in_a_row_are_half_a_storm(world: World) -> None:
+    """
+    Sixty without a good upload between them do not stop a worker; nor do two dozen of ours among them.
+    """
+    strange, ours = [f"strange{number}" for number in range(60)], [f"ours{number}" for number in range(20)]
+    worker = failing(world, [*strange, *ours], AWAY)
+    world.publish("first")
+    for one in strange:
+        world.publish(one, host=f"{one}.evil.example")
+    world.publish(*ours, host=OWN_HOST)
+    world.publish("last")
+    worker.finish()
+
+    assert 80 == len(world.dead_letters())
+
+
+def test_an_outage_is_a_storm_beside_made_up_hosts(world: World) -> None:
+    """
+    Half of the limit is theirs at most, the other half is ours.
+    """
+    strange, ours = [f"strange{number}" for number in range(60)], [f"ours{number}" for number in range(25)]
+    worker = failing(world, [*strange, *ours], AWAY, tuning=Tuning(storm=StormLimits(consecutive=50)))
+    world.publish("first")
+    for one in strange:
+        world.publish(one, host=f"{one}.evil.example")
+    world.publish(*ours, host=OWN_HOST)
+
+    assert "50 uploads in a row" in str(worker.start().fault())
 
 
 def test_a_host_that_has_delivered_once_counts_once(world: World) -> None:
@@ -151,6 +213,52 @@ def test_what_good_credentials_do_not_open_is_no_storm(world: World) -> None:
     worker.finish()
 
     assert 100 == len(world.dead_letters())
+
+
+@pytest.mark.parametrize("host", [OWN_HOST, "cdn.example"])
+def test_nor_are_missing_images_in_a_row(world: World, host: str) -> None:
+    """
+    Stores answer 403 for what is not there: sixty names that somebody made up, at a place that lets us in.
+    """
+    bad = [f"bad{number}" for number in range(60)]
+    worker = failing(world, bad, REFUSED)
+    world.publish(*(f"good{number}" for number in range(100)), *bad, "later", host=host)
+    worker.finish()
+
+    assert 60 == len(world.dead_letters())
+
+
+def test_nor_are_redirects_to_a_place_that_refuses_us(world: World) -> None:
+    """
+    Hosts of an uploader's own, each of which leads to one that refuses our credentials for what is not there.
+    """
+    order, bad = among(good=200, bad=100, every=2)
+    worker = failing(world, bad, REFUSED)
+    for name in order:
+        world.publish(name, host=f"{name}.evil.example" if name in bad else OWN_HOST)
+    worker.finish()
+
+    assert 100 == len(world.dead_letters())
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_a_key_that_is_changed_in_a_running_worker_is_a_storm(world: World, *, elsewhere: bool) -> None:
+    """
+    A place that let us in and has refused us as often as the limit says counts in full from then on.
+    """
+    order, bad = among(good=200, bad=150, every=1)
+    worker = failing(world, bad, REFUSED)
+    world.publish("before", host=OWN_HOST)
+    for name in order:
+        if name in bad:
+            world.publish(name, host=OWN_HOST)
+        elif elsewhere:
+            world.publish(name)
+    fault = worker.start().fault()
+
+    assert isinstance(fault, DeadLetterStorm)
+    assert "of them FETCH_UNAUTHORIZED" in str(fault)
+    assert len(world.dead_letters()) <= 100
 
 
 def test_what_was_redriven_is_no_storm() -> None:

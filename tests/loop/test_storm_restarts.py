@@ -14,14 +14,18 @@ from worker.flow.storm import StormLimits
 DEFAULTS = StormLimits(consecutive=50, share=0.2, window=200, hold_s=60.0)
 AWAY = UploadFailed(ErrorCode.FETCH_UPSTREAM, "no connection")
 REFUSED = UploadFailed(ErrorCode.FETCH_UNAUTHORIZED, "the store answered 403 ExpiredToken")
+IMPATIENT = StormLimits(consecutive=50, share=0.2, window=200, hold_s=1.5)
 STARTS = 5
+STRANGER = "a-stranger.example"
 
 
-def started(world: World, name: str, bad: list[str], fault: UploadFailed, retries: Retries) -> BaseException:
+def started(
+    world: World, name: str, bad: list[str], fault: UploadFailed, *, retries: Retries, limits: StormLimits = DEFAULTS
+) -> BaseException:
     """
     How a worker ended that was started, and could not fetch these.
     """
-    worker = Worker(world, Tuning(storm=DEFAULTS, retries=retries), name=name)
+    worker = Worker(world, Tuning(storm=limits, retries=retries), name=name)
     for one in bad:
         worker.seams.fail("fetch", one, fault)
     ended = worker.start().fault()
@@ -29,7 +33,7 @@ def started(world: World, name: str, bad: list[str], fault: UploadFailed, retrie
     return ended
 
 
-@pytest.mark.parametrize("host", [None, OWN_HOST, "a-stranger.example"])
+@pytest.mark.parametrize("host", [None, OWN_HOST, STRANGER])
 @pytest.mark.parametrize("fault", [AWAY, REFUSED])
 def test_in_a_full_outage_nothing_is_published(world: World, fault: UploadFailed, host: str | None) -> None:
     """
@@ -38,8 +42,9 @@ def test_in_a_full_outage_nothing_is_published(world: World, fault: UploadFailed
     bad = [f"bad{number}" for number in range(75)]
     for partition in range(3):
         world.publish(*bad[partition::3], partition=partition, host=host)
+    limits = IMPATIENT if host == STRANGER else DEFAULTS
     for start in range(STARTS):
-        ended = started(world, f"start {start}", bad, fault, Retries())
+        ended = started(world, f"start {start}", bad, fault, retries=Retries(), limits=limits)
 
         assert isinstance(ended, DeadLetterStorm)
         assert ([], []) == (world.verdicts(), world.dead_letters())
@@ -54,7 +59,7 @@ def test_what_is_put_off_in_an_outage_ends_no_run() -> None:
     with World(retries=True) as world:
         world.publish(*bad)
         for start in range(2):
-            ended = started(world, f"start {start}", bad, AWAY, Retries(delays_s=(0.001, 0.002)))
+            ended = started(world, f"start {start}", bad, AWAY, retries=Retries(delays_s=(0.001, 0.002)))
 
             assert isinstance(ended, DeadLetterStorm)
             assert "41 of the last 41 outcomes" in str(ended)
@@ -69,7 +74,7 @@ def test_in_half_an_outage_each_start_publishes_no_more_than_the_share(world: Wo
     world.publish(*(name for number in range(300) for name in (f"good{number}", bad[number])))
     letters = []
     for start in range(STARTS):
-        ended = started(world, f"start {start}", bad, AWAY, Retries())
+        ended = started(world, f"start {start}", bad, AWAY, retries=Retries())
         letters.append(len(world.dead_letters()))
 
         assert isinstance(ended, DeadLetterStorm)

@@ -31,7 +31,7 @@ from worker.decoding.process_decoder import Lifetimes, ProcessDecoder
 from worker.decoding.protocol import Setup
 from worker.errors import UploadFailed
 from worker.stages.decode import DecodeLimits, PillowDecoder
-from worker.stages.gif_extent import gif_extent
+from worker.stages.gif_extent import gif_extent, read_gif
 from worker.views import ViewSpec
 
 SIDE = 32
@@ -150,7 +150,11 @@ def require_pillow_agrees(data: bytes) -> None:
     """
     Our walk through a GIF's blocks must not miss a frame that Pillow finds, or it would not see it enlarge the picture.
     """
-    with Image.open(io.BytesIO(data), formats=["GIF"]) as image:
+    try:
+        given = read_gif(data)
+    except UploadFailed:
+        return
+    with Image.open(io.BytesIO(given), formats=["GIF"]) as image:
         try:
             frames = getattr(image, "n_frames", 1)
         except Exception:  # noqa: BLE001 - then Pillow reads none of them

@@ -277,7 +277,7 @@ def test_what_was_read_by_other_rules_is_no_hit(monkeypatch: pytest.MonkeyPatch)
     """
     fingerprint = FakeEncoder().fingerprint
     keys = []
-    for rules in ("reading-1", "reading-2"):
+    for rules in ("reading-1", "reading-2", "reading-3"):
         monkeypatch.setattr("worker.adapters.sighting_codec.READING_RULES", rules)
         scope = SightingScope.of(fingerprint, perceptual_hash=True)
         keys += [measured_key(CAT, scope, namespace="n"), facts_key(CAT, scope, namespace="n")]

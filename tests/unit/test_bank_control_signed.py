@@ -91,6 +91,51 @@ def test_a_forged_record_holds_up_no_disabling(place: SignedPlace) -> None:
     assert ("1", 1) == (watch.status().release, watch.status().disabled_generators)
 
 
+def test_a_forged_record_that_comes_back_is_looked_at_again(
+    place: SignedPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Behind a signed one that failed in passing: it enables nothing, and what is done of the signed one stays.
+    """
+    signed = place.releases.disable(place.by, generators=frozenset({"mill"}))
+    watch = place.watch()
+    control = place.releases.activate("2", place.by)
+    forged = place.forge(disabled_generators=[], disabled_entries=blinding(place.banks[1])[:1])
+    told = []
+    for announced in (forged, control, forged, forged):
+        with monkeypatch.context() as away:
+            away.setattr("worker.operation.bank_watch.read_release", _away)
+            watch.follow(announced)
+        told.append(refusal(watch)[:2])
+    watch.follow(signed)
+    watch.follow(control)
+
+    assert ["is signed by nobody" in why for why, _ in told] == [True, False, True, True]
+    assert "the store answered 503" in told[1][0]
+    assert [disabled for _, disabled in told] == [0, 0, 0, 0]
+    assert ("2", 1, None) == (watch.status().release, watch.status().disabled_generators, watch.status().last_refusal)
+
+
+def test_a_refused_release_is_told_of_again_behind_a_forged_record(place: SignedPlace, tmp_path: Path) -> None:
+    """
+    It is not loaded again, and what is disabled with it stays left out.
+    """
+    place.releases.publish(place.banks[1], "c", canaries=canaries_of(place.banks[1], tmp_path, wrong=2))
+    watch = place.watch()
+    place.releases.activate("c", place.by)
+    control = place.releases.disable(place.by, generators=frozenset({"loom"}))
+    watch.follow(control)
+    before = watch.status()
+    watch.follow(place.forge(disabled_generators=[]))
+    between = refusal(watch)[0]
+    watch.follow(control)
+
+    assert "is signed by nobody" in between
+    assert "canaries were judged as expected" in (before.last_refusal or "")
+    assert (before, 2) == (watch.status(), place.counted("refused"))
+    assert ("1", 1) == (before.release, before.disabled_generators)
+
+
 def test_what_is_signed_is_followed_and_ends_the_refusal(place: SignedPlace) -> None:
     """
     The operator's next command mends what was forged, and starts from what was signed, not from what was forged.
@@ -260,3 +305,7 @@ def test_a_record_of_another_bank_is_refused(tmp_path: Path, monkeypatch: pytest
     watch.follow(place.announced(bank="other"))
 
     assert "is of bank 'other'" in refusal(watch)[0]
+
+
+def _away(*_: object) -> None:
+    raise CannotStart("the store answered 503")

@@ -17,7 +17,7 @@ from tests.release_worlds import BY, WatchedPlace
 from worker.bank.files import load_bank
 from worker.bank.regular_files import FileRefused, read_whole
 from worker.errors import BankInvalid, CannotStart, ReadFault
-from worker.operation.passing_faults import LONGEST_S, Attempts
+from worker.operation.passing_faults import LONGEST_S, RECORDS, Attempts
 
 PASSING = [errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE]
 
@@ -104,7 +104,7 @@ def test_no_memory_for_two_banks_is_told_once_and_tried_again(
         watch.follow(control)
         watch.follow(control)
     why = watch.status().last_refusal or ""
-    watch._attempts._due_s = 0.0
+    watch._attempts.ended(control)
     watch.follow(control)
 
     assert "there is no memory to have it beside the bank in use" in why
@@ -193,14 +193,50 @@ def test_attempts_come_further_apart(failures: int, first_s: float) -> None:
     pauses = []
     for _ in range(failures):
         attempts.failed(control_of("1"))
-        pauses.append(attempts._due_s - clock.monotonic_s())
+        pauses.append(attempts.due_s(control_of("1")) - clock.monotonic_s())
 
     assert 0.0 == pauses[0]
     assert pauses == sorted(pauses)
     assert max(pauses) <= LONGEST_S
     assert attempts.due(control_of("2"))
-    attempts.ended()
+    attempts.ended(control_of("1"))
     assert attempts.due(control_of("1"))
+
+
+def test_records_in_turn_keep_their_counts() -> None:
+    """
+    A pointer that changes to and fro has neither read at each look; more records than are counted begin again.
+    """
+    clock = ManualClock()
+    attempts = Attempts(clock, 10.0)
+    for _ in range(3):
+        for release in ("1", "2"):
+            attempts.failed(control_of(release))
+        attempts.ended(control_of("3"))
+    due = [attempts.due_s(control_of(release)) - clock.monotonic_s() for release in ("1", "2")]
+    for number in range(RECORDS):
+        attempts.failed(control_of(f"other-{number}"))
+
+    assert [30.0, 30.0] == due
+    assert attempts.due(control_of("1"))
+    assert RECORDS == len(attempts._failed)
+
+
+def test_a_look_that_fails_twice_is_counted_once(place: WatchedPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What is disabled could not be left out, nor the release be loaded: it is tried again at the next look.
+    """
+    watch = place.watch()
+    place.releases.activate("2", BY)
+    control = place.releases.disable(BY, generators=frozenset({"loom"}))
+    with monkeypatch.context() as short:
+        short.setattr("worker.operation.bank_watch.open_release", _no_memory)
+        watch.follow(control)
+    due = watch._attempts.due(control)
+    watch.follow(control)
+
+    assert due
+    assert ("2", 1) == (watch.status().release, watch.status().disabled_generators)
 
 
 def control_of(release: str) -> BankControlV1:

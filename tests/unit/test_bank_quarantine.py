@@ -61,6 +61,21 @@ def opened(bank: Path, names: Without) -> Instruments:
     return open_instruments(settings_of(bank), InMemoryRecorder())
 
 
+def with_canaries(bank: Path, folder: Path, *, wrong: int = 0) -> None:
+    """
+    Five canaries in the bank's directory.
+    """
+    for name, path in canaries_of(bank, folder, wrong=wrong).items():
+        (bank / name).write_bytes(path.read_bytes())
+
+
+def few_reals(bank: Path) -> Without:
+    """
+    All reals but one, so that reals are no longer judged as such.
+    """
+    return Without(entries=frozenset([entry.id for entry in load_bank(bank).entries if entry.label == REAL][:5]))
+
+
 def test_a_worker_starts_without_what_is_listed(bank: Path) -> None:
     """
     By id, by sha256 or by source: the same references are the same bank, which is another than the whole one.
@@ -139,24 +154,38 @@ def test_releases_have_no_such_list(tmp_path: Path) -> None:
         settings_of(tmp_path / "bank", path=None, releases=str(tmp_path))
 
 
-@pytest.mark.parametrize("agreement", [1.0, 0.0])
-def test_canaries_must_pass_without_what_is_listed(bank: Path, tmp_path: Path, agreement: float) -> None:
+def test_canaries_that_lean_on_what_is_listed_only_warn(bank: Path, tmp_path: Path) -> None:
     """
-    Those that lie in the bank's directory are asked; a worker that they disagree with does not start.
+    A reference that was found bad goes at once, and its worker starts: the whole bank judges them as expected.
     """
-    for name, path in canaries_of(bank, tmp_path).items():
-        (bank / name).write_bytes(path.read_bytes())
-    gone = frozenset([entry.id for entry in load_bank(bank).entries if entry.label == REAL][:5])
-    given = settings_of(bank, canary_agreement=agreement)
-    whole = opened(bank, Without())
-    write_quarantine(tmp_path / "list.json", Quarantine(bank="small").with_more(Without(entries=gone), BY))
+    with_canaries(bank, tmp_path)
+    with capture_logs() as lines:
+        found = opened(bank, few_reals(bank))
+    (told,) = (line for line in lines if line["event"].startswith("bank.canaries_"))
 
-    assert whole.bank.identity.entries == 10
-    if agreement:
-        with pytest.raises(BankInvalid, match=r"of 5 canaries were judged as expected"):
+    assert 5 == found.bank.identity.entries
+    assert ("bank.canaries_missed", "warning", 5) == (told["event"], told["log_level"], told["canaries"])
+    assert told["missed"] == len(told["worst"]) > 0
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("agreement", [1.0, 0.8])
+def test_the_whole_bank_must_judge_its_canaries_as_expected(
+    bank: Path, tmp_path: Path, agreement: float, *, listed: bool
+) -> None:
+    """
+    Those that lie in its directory; what is listed excuses none of them, and as many may miss as are agreed to.
+    """
+    with_canaries(bank, tmp_path, wrong=1)
+    names = few_reals(bank) if listed else Without()
+    write_quarantine(tmp_path / "list.json", Quarantine(bank="small").with_more(names, BY))
+    given = settings_of(bank, canary_agreement=agreement)
+
+    if agreement == 1:
+        with pytest.raises(BankInvalid, match=r"4 of 5 canaries were judged as expected.*real/000\.png"):
             open_instruments(given, InMemoryRecorder())
     else:
-        assert open_instruments(given, InMemoryRecorder()).bank.identity.entries == 5
+        assert open_instruments(given, InMemoryRecorder()).bank.identity.entries == (5 if listed else 10)
 
 
 def test_a_list_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -164,6 +193,7 @@ def test_a_list_is_read_as_it_was_written(tmp_path: Path) -> None:
     With reasons and names; one by hand needs no checksum, and may be a link, as in a mounted ConfigMap.
     """
     listed = Quarantine(bank="small").with_more(MILL, Issuer("ann", "mislabelled"))
+    (tmp_path / "folder").mkdir()
     write_quarantine(tmp_path / "folder" / "list.json", listed)
     (tmp_path / "by-hand.json").write_text(
         '{"bank": "small", "quarantined": [{"kind": "entry", "name": "e1", "reason": "stolen"}]}'
@@ -248,6 +278,18 @@ def test_a_list_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         write_quarantine(tmp_path / "list.json", Quarantine(bank="small"))
 
     assert [path.name for path in tmp_path.iterdir()] == ["list.json"]
+
+
+def test_a_list_whose_folder_is_gone_is_not_begun_anew(tmp_path: Path) -> None:
+    """
+    A mount that was lost has the old one: what that disables would judge again.
+    """
+    (tmp_path / "link.json").symlink_to(tmp_path / "mount" / "list.json")
+    for path in (tmp_path / "mount" / "list.json", tmp_path / "link.json"):
+        with pytest.raises(CannotStart, match=r"mount, the folder of .*, is not there: where it is a mount"):
+            write_quarantine(path, Quarantine(bank="small"))
+
+    assert not (tmp_path / "mount").exists()
 
 
 def test_names_are_taken_off_one_by_one() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.bank_builders import a_source, build_small
 from tests.cli_bank_rig import bank_command
 from tests.command_line import Ran, Touchstone
-from tests.release_worlds import small_banks
+from tests.release_worlds import canaries_of, small_banks
 from worker.bank.files import load_bank
 from worker.bank.quarantine import read_quarantine
 
@@ -141,3 +141,80 @@ def test_sources_of_releases_are_disabled_too(touchstone: Touchstone, tmp_path: 
     assert (nothing.code, refused.code) == (2, 2)
     assert shown["disabled_sources"] == ["poisoned"]
     assert json.loads((place / "active.json").read_text())["disabled_sources"] == ["poisoned"]
+
+
+@pytest.mark.parametrize("options", [("--reason", "r" * 513), ("--by", "b" * 129), ("--by", "a\tb")])
+@pytest.mark.parametrize("where", ["bank", "place"])
+def test_words_that_nothing_can_keep_are_wrong_options(
+    touchstone: Touchstone, bank: Path, tmp_path: Path, options: tuple[str, str], where: str
+) -> None:
+    """
+    Of a bank and of releases; nothing is written.
+    """
+    place = tmp_path / "place"
+    touchstone("publish", bank, "--to", place)
+    touchstone("activate", place, "1")
+    before = sorted(tmp_path.rglob("*.json"))
+    run = touchstone("disable", bank if where == "bank" else place, "--generator", "loom", *options)
+
+    assert 2 == run.code
+    assert f"{options[0]} " in run.err
+    assert before == sorted(tmp_path.rglob("*.json"))
+
+
+def test_a_lost_mount_begins_no_new_list(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bank: Path, tmp_path: Path
+) -> None:
+    """
+    Nor is it shown as a list of nothing; where the folder is there and the list is not, a new one is warned of.
+    """
+    run = bank_command(monkeypatch, capsys, tmp_path)
+    there = "--set", f"bank.quarantine_path={tmp_path / 'mount' / 'list.json'}"
+    ended = [run("disable", bank, *what, *there) for what in (("--list",), ("--generator", "loom"))]
+    (tmp_path / "mount").mkdir()
+    first, second = (run("disable", bank, "--generator", name, *there) for name in ("loom", "loom"))
+
+    assert [3, 3, 0] == [one.code for one in (*ended, first)]
+    assert ["is not there: where it is a mount that was lost" in one.err for one in ended] == [True, True]
+    assert ["a new list was begun" in one.err for one in (first, second)] == [True, False]
+
+
+def test_canaries_of_the_bank_are_spoken_of(touchstone: Touchstone, bank: Path, tmp_path: Path) -> None:
+    """
+    Whoever disables knows that a restart tries them, and which command does so before.
+    """
+    without = touchstone("disable", bank, "--generator", "loom")
+    for name, path in canaries_of(bank, tmp_path).items():
+        (bank / name).write_bytes(path.read_bytes())
+    with_some = touchstone("disable", bank, "--generator", "loom")
+    as_json = touchstone("disable", bank, "--generator", "loom", "--json")
+
+    assert ["`touchstone doctor` tries both now" in run.out for run in (without, with_some, as_json)] == [
+        False,
+        True,
+        False,
+    ]
+    assert "`touchstone doctor` tries both now" in as_json.err
+    assert 3 == as_json.json["references_left_out"]
+
+
+def test_a_list_of_releases_that_nobody_vouches_for_is_warned_of(
+    touchstone: Touchstone, bank: Path, tmp_path: Path
+) -> None:
+    """
+    What is shown is not what workers follow.
+    """
+    public = touchstone("keygen", tmp_path / "key.pem", "--json").json["public_key"]
+    place, trusting = tmp_path / "place", ("--set", f'bank.trusted_keys=["{public}"]')
+    touchstone("sign", bank, "--key", tmp_path / "key.pem")
+    touchstone("publish", bank, "--to", place)
+    touchstone("activate", place, "1", "--key", tmp_path / "key.pem", *trusting)
+    right = touchstone("disable", place, "--list", *trusting)
+    touchstone("disable", place, "--generator", "loom")
+    forged = touchstone("disable", place, "--list", "--json", *trusting)
+
+    assert (0, 1) == (right.code, forged.code)
+    assert "warning" not in right.err
+    assert "warning: no worker follows this: " in forged.err
+    assert "is signed by nobody" in forged.err
+    assert ["loom"] == forged.json["disabled_generators"]

@@ -12,10 +12,13 @@ from tests.doctor_parts import broken, there
 from tests.fake_encoder import FakeEncoder
 from tests.release_worlds import BY, WatchedPlace, canaries_of
 from worker.bank.files import load_bank
+from worker.bank.leaving_out import Without
 from worker.bank.manifest import CANARY_VECTORS
+from worker.bank.quarantine import Quarantine, write_quarantine
 from worker.doctor import model
 from worker.doctor.finding import Finding, Unanswerable, examine
 from worker.doctor.parts import Parts, parts_of
+from worker.errors import BankInvalid
 from worker.policy import load_policy
 from worker.settings.tree import BankSettings
 
@@ -158,6 +161,36 @@ def test_a_bank_in_a_directory_of_its_own_is_judged_by_canaries_that_lie_there(
     assert "skipped" == before.status
     assert "the bank's directory has no canaries of its own" in before.text
     assert ("ok", "5 of 5 judged as expected") == (after.status, after.text)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "listed", "agreement", "status"),
+    [(0, True, 1.0, "warning"), (1, True, 1.0, "failed"), (1, False, 1.0, "failed"), (1, False, 0.8, "warning")],
+)
+def test_a_quarantined_bank_is_judged_as_its_worker_would(
+    place: WatchedPlace, tmp_path: Path, wrong: int, agreement: float, status: str, *, listed: bool
+) -> None:
+    """
+    With nothing left out it must pass; what misses only without the references of the list is a warning.
+    """
+    bank = place.banks[0]
+    (tmp_path / "canaries").mkdir()
+    for name, path in canaries_of(bank, tmp_path / "canaries", wrong=wrong).items():
+        (bank / name).write_bytes(path.read_bytes())
+    reals = [entry.id for entry in load_bank(bank).entries if entry.label == "real"]
+    quarantine = Quarantine(bank="small").with_more(Without(frozenset(reals[1:] if listed else [])), BY)
+    write_quarantine(tmp_path / "list.json", quarantine)
+    given = BankSettings(path=bank, quarantine_path=tmp_path / "list.json", canary_agreement=agreement)
+    place.settings = place.settings.model_copy(update={"bank": given})
+    found = canaries_at(place)
+    starts = True
+    try:
+        place.open()
+    except BankInvalid:
+        starts = False
+
+    assert (status, status != "failed") == (found.status, starts)
+    assert ("quarantine_path" in found.text) is (listed and not wrong)
 
 
 @pytest.mark.parametrize("missing", ["release", "bank", "encoder", "policy"])

@@ -17,8 +17,7 @@ from tests.pictures import ANY_HASH, decoder_of, encoded, photograph
 from worker.errors import UploadFailed
 from worker.stages.decode import DecodeLimits, PillowDecoder
 from worker.stages.decode_notes import DecodeNote
-from worker.stages.frames import MOST_COUNTED
-from worker.stages.gif_extent import gif_extent
+from worker.stages.gif_extent import MOST_COUNTED, gif_extent
 
 SIZE = 48
 ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")

@@ -140,7 +140,9 @@ def test_an_object_that_is_cut_off_is_no_image(settings: FetchSettings, web: Scr
     "header",
     [
         "Content-Length: 5\r\nContent-Length: 10240",
-        "Content-Length: 5, 5",
+        "Content-Length: 5, 6",
+        "Content-Length: 5, 05",
+        "Content-Length: 5,",
         "Content-Length: +5",
         "Content-Length: 5x",
         "Content-Length: 0x5",
@@ -163,6 +165,23 @@ def test_an_end_that_can_be_read_in_two_ways_is_none(store: HttpsStore, web: Scr
 
     assert ErrorCode.FETCH_UPSTREAM is failed.code
     assert IMAGE == store.read(ref(web.url("/cat.jpg")))
+
+
+@pytest.mark.parametrize(
+    "header", ["Content-Length: {0} ", "Content-Length: {0}, {0}", "Content-Length: {0}\r\nContent-Length: {0}"]
+)
+def test_a_length_that_is_told_twice_is_told_once(store: HttpsStore, web: ScriptedWeb, header: str) -> None:
+    """
+    Equal lengths are legal, and so is a space: the body ends there, though the host keeps the connection open.
+    """
+    whole = OK + header.format(len(IMAGE)).encode() + b"\r\n\r\n" + IMAGE
+    web.routes["/cat.jpg"] = Answer(lambda: [whole])
+    read = [store.read(ref(web.url("/cat.jpg"))) for _ in range(2)]
+    web.routes["/cut"] = Answer(lambda: [whole[:-1]], keeps_open=False)
+    failed = failure_of(store, web.url("/cut"))
+
+    assert [IMAGE] * 2 == read
+    assert (ErrorCode.FETCH_UPSTREAM, 200) == (failed.code, failed.http_status)
 
 
 def test_tls_is_asked_for_the_host_by_its_name(store: HttpsStore, web: ScriptedWeb, names: list[str | None]) -> None:

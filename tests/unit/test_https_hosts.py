@@ -194,7 +194,7 @@ def test_no_credentials_are_ever_told(
         "/noise": Answer(lambda: [b"noise\r\n\r\n"], keeps_open=False),
         "/elsewhere": answer(302, Location="https://10.0.0.1/"),
         "/slow": web.silent(),
-        "/echo": answer(200, IMAGE, Content_Encoding=f"Bearer {SECRET}"),
+        "/echo": answer(200, IMAGE, Content_Encoding=f"gzip, Bearer {SECRET}"),
     }
     store = store_with(trusting, read_timeout_s=0.3, **token(web))
     failed: BaseException | None = failure_of(store, web.url(path))

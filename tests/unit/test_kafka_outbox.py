@@ -3,7 +3,8 @@ The outbox around kafka-python's producer, which is a stand-in here; the real on
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from kafka.structs import ConsumerGroupMetadata, MemberState
 
 from tests.kafka_reader import Counts
 from tests.kafka_worlds import release
-from worker.adapters import kafka_outbox
+from worker.adapters import kafka_coordinator, kafka_outbox
 from worker.adapters.kafka_coordinator import ask_on
 from worker.adapters.kafka_outbox import KafkaOutbox, is_fenced, producer_config
 from worker.domain import Partition
@@ -25,6 +26,7 @@ from worker.settings.tree import KafkaSettings
 from worker.stages.serialise import max_dead_letter_bytes
 
 SETTINGS = KafkaSettings(publish_timeout_s=5.0)
+SHORT = KafkaSettings(publish_timeout_s=5.0, transaction_timeout_s=0.2, transaction_interval_s=0.1)
 VERDICTS = SETTINGS.topics.verdicts
 UPLOADS = Partition(SETTINGS.topics.uploads, 2)
 MEMBER = GroupMembership(ConsumerGroupMetadata("touchstone", 3, "member-a", None, MemberState.STABLE))
@@ -245,22 +247,97 @@ def test_a_transaction_that_outlived_its_time_is_looked_up(
 
     Either way a new producer goes on, and nobody is told to give each worker an id of its own.
     """
-    monkeypatch.setattr(kafka_outbox, "stored_offsets", lambda *_, **__: stored)
+    asked: list[tuple[object, ...]] = []
 
-    def late() -> None:
-        threading.Event().wait(0.2)
-        raise kafka_errors.ProducerFencedError
+    def stored_offsets(_settings: object, at: Sequence[Partition], **told: str) -> Mapping[Partition, int]:
+        asked.append((*at, told["group_id"]))
+        return stored
 
-    producers.on_commit = staticmethod(late)
-    box = outbox(settings=KafkaSettings(publish_timeout_s=5.0, transaction_timeout_s=0.2, transaction_interval_s=0.1))
-    found = transact(box)
+    monkeypatch.setattr(kafka_outbox, "stored_offsets", stored_offsets)
+    monkeypatch.setattr(kafka_outbox, "is_member", lambda _settings, place: place.member_id == "member-a")
+    producers.on_commit = staticmethod(fenced_late)
+    box = outbox(settings=SHORT)
+    found = transact(box, membership_in("a-group"))
     producers.on_commit = staticmethod(lambda: None)
 
     assert committed == found
+    assert [(UPLOADS, "a-group")] == asked
     assert transact(box)
     first, second = producers.made
     assert first.calls[-2:] == ["commit", "close"]
     assert second.calls == ["init", "begin", "send", "send", "offsets", "flush", "commit"]
+
+
+@pytest.mark.parametrize(
+    ("place", "offsets"),
+    [
+        pytest.param(ConsumerGroupMetadata("a-run", -1, "", None), {UPLOADS: 9}, id="a run, which is in no group"),
+        pytest.param(ConsumerGroupMetadata("a-group", 3, "member-b", None), {UPLOADS: 9}, id="no member any more"),
+        pytest.param(ConsumerGroupMetadata("a-group", 3, "member-a", None), {}, id="no offsets that would tell"),
+    ],
+)
+def test_who_has_lost_its_id_for_good_does_not_take_it_back(
+    producers: type[StandIn],
+    monkeypatch: pytest.MonkeyPatch,
+    place: ConsumerGroupMetadata,
+    offsets: Mapping[Partition, int],
+) -> None:
+    """
+    However late it comes, and whatever is stored: the id is another's now, who would be ended by it.
+    """
+    monkeypatch.setattr(kafka_outbox, "stored_offsets", lambda *_, **__: {UPLOADS: 1_000_000})
+    monkeypatch.setattr(kafka_outbox, "is_member", lambda _settings, place: place.member_id == "member-a")
+    monkeypatch.setattr(KafkaOutbox, "_may_commit", lambda *_: True)
+    producers.on_commit = staticmethod(fenced_late)
+    box = outbox(settings=SHORT)
+    with pytest.raises(ProducerFenced):
+        box.transact([release(VERDICTS, UPLOADS, 8)], offsets, GroupMembership(place))
+
+    assert 1 == len(producers.made)
+
+
+def fenced_late() -> None:
+    """
+    After the time of a transaction with ``SHORT``.
+    """
+    threading.Event().wait(0.2)
+    raise kafka_errors.ProducerFencedError
+
+
+def membership_in(group_id: str) -> GroupMembership:
+    """
+    A member's.
+    """
+    return GroupMembership(ConsumerGroupMetadata(group_id, 3, "member-a", None, MemberState.STABLE))
+
+
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [
+        pytest.param([("a", "b")], True, id="a member"),
+        pytest.param([("b",)], False, id="expelled"),
+        pytest.param([None, ("a",)], True, id="a coordinator that has just taken over"),
+        pytest.param(["GroupIdNotFoundError"], False, id="no group"),
+    ],
+)
+def test_the_group_says_who_is_in_it(
+    monkeypatch: pytest.MonkeyPatch, answers: list[tuple[str, ...] | str | None], found: bool
+) -> None:
+    """
+    Asked until the coordinator knows.
+    """
+
+    def described(groups: list[str]) -> dict[str, dict[str, Any]]:
+        answer = answers.pop(0)
+        if isinstance(answer, tuple):
+            return {groups[0]: {"error": None, "members": [{"member_id": one} for one in answer]}}
+        return {groups[0]: {"error": answer or "CoordinatorLoadInProgressError", "members": []}}
+
+    admin = SimpleNamespace(describe_groups=described)
+    monkeypatch.setattr(kafka_coordinator, "admin_client", lambda _settings: nullcontext(admin))
+
+    assert found == kafka_coordinator.is_member(SETTINGS, ConsumerGroupMetadata("a-group", 3, "a", None))
+    assert [] == answers
 
 
 def test_a_request_whose_coordinator_is_gone_is_sent_again() -> None:

@@ -41,7 +41,7 @@ def test_what_pillow_warns_of_fails_the_picture(
     An animation that Pillow drops with a warning is not judged by what is left of it, each time anew.
     """
     # Our own reading of the chunks would refuse it before Pillow can warn.
-    monkeypatch.setattr("worker.stages.decode.read_png", png_chunks.PngReading)
+    monkeypatch.setattr("worker.stages.opened.read_png", png_chunks.PngReading)
     with filters(action):
         for _ in range(2):
             with pytest.raises(UploadFailed, match="Invalid APNG") as caught:

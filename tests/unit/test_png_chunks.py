@@ -53,6 +53,18 @@ def without(kind: bytes, png: bytes = TWO_FRAMES) -> bytes:
     return png_of([chunk for chunk in chunks_of(png) if chunk[0] != kind])
 
 
+FRAME_PIXELS: Chunk = (b"fdAT", b"\0\0\0\0pixels")
+NO_FRAMES = with_chunk(STILL, control(0), before=b"IDAT")
+
+STILL_TO_BROWSERS = {
+    "as Pillow writes it": encoded(photograph(SIDE, SIDE), "PNG", save_all=True, default_image=True),
+    "no frame announced": NO_FRAMES,
+    "no frame announced, behind the pixels": with_chunk(STILL, control(0), before=b"IEND"),
+    "no control": without(b"acTL"),
+    "frames' pixels alone": with_chunk(STILL, FRAME_PIXELS, before=b"IEND"),
+    "frames' pixels before the picture": with_chunk(STILL, FRAME_PIXELS, before=b"IDAT"),
+}
+
 CONTRADICTIONS = {
     "two control chunks": with_chunk(TWO_FRAMES, control(2), before=b"IDAT"),
     "two control chunks, the second of no frame": with_chunk(TWO_FRAMES, control(0), before=b"IDAT"),
@@ -60,8 +72,9 @@ CONTRADICTIONS = {
     "no frame announced": with_chunk(without(b"acTL"), control(0), before=b"fcTL"),
     "three frames announced": with_chunk(without(b"acTL"), control(3), before=b"fcTL"),
     "control behind the pixels": with_chunk(without(b"acTL"), control(2), before=b"IEND"),
-    "no control": without(b"acTL"),
-    "frames' pixels alone": with_chunk(STILL, (b"fdAT", b"\0\0\0\0pixels"), before=b"IEND"),
+    "two control chunks of no frame": with_chunk(NO_FRAMES, control(0), before=b"IDAT"),
+    "no frame announced, pixels of one": with_chunk(NO_FRAMES, FRAME_PIXELS, before=b"IEND"),
+    "frames' pixels before the picture": with_chunk(TWO_FRAMES, FRAME_PIXELS, before=b"IDAT"),
     "control alone": with_chunk(STILL, control(1), before=b"IDAT"),
 }
 
@@ -75,6 +88,44 @@ def test_an_animation_that_contradicts_itself_is_refused(name: str) -> None:
         seen(CONTRADICTIONS[name])
 
     assert ErrorCode.DECODE_FAILED == caught.value.code
+
+
+@pytest.mark.parametrize("name", STILL_TO_BROWSERS)
+def test_what_browsers_ignore_of_an_animation_is_ignored(name: str) -> None:
+    """
+    Where nothing is announced, or no frames are and none are there, the still picture is all that is shown.
+    """
+    decoded = seen(STILL_TO_BROWSERS[name])
+
+    assert (1, (0,), ()) == (decoded.facts.frames_total, decoded.facts.frames_scored, decoded.facts.warnings)
+    np.testing.assert_array_equal(seen(STILL).pixels, decoded.pixels)
+
+
+def test_what_stands_behind_an_ignored_chunk_still_counts() -> None:
+    """
+    Pixels of a frame that nobody announces, before the picture, hide neither its EXIF nor its transparent colour.
+    """
+    picture = encoded(Image.new("RGB", (SIDE, SIDE), (10, 20, 30)), "PNG")
+    data = with_chunk(picture, FRAME_PIXELS, before=b"IDAT")
+    data = with_chunk(data, (b"tRNS", b"\0\x0a\0\x14\0\x1e"), before=b"IDAT")
+    data = with_chunk(
+        data, (b"eXIf", b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"), before=b"IDAT"
+    )
+
+    assert 6 == seen(data).facts.orientation
+    assert [255, 128] == [int(look[0, 0, 0]) for look in grounds(data)]
+
+
+def test_ignored_chunks_join_no_pixels_that_they_part() -> None:
+    """
+    Browsers show such a picture as far as the first part of its pixels goes: it is as damaged as it was.
+    """
+    (header, (_, pixels), end) = chunks_of(STILL)
+    parts: list[Chunk] = [header, (b"IDAT", pixels[:200]), FRAME_PIXELS, (b"IDAT", pixels[200:]), end]
+    with pytest.raises(UploadFailed) as caught:
+        seen(png_of(parts))
+
+    assert ErrorCode.DECODE_TRUNCATED == caught.value.code
 
 
 def test_what_is_whole_is_read_as_it_is() -> None:

@@ -188,6 +188,32 @@ def _send_each(to: socket.socket, answer: bytes, ended: threading.Event) -> None
         to.sendall(bytes([byte]))
 
 
+def test_a_large_answer_has_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Megabytes that keep arriving are waited for past the time-out, as long as they come as fast as any network.
+    """
+    monkeypatch.setattr(redis_wire, "_LEAST_BYTES_PER_S", 100_000)
+    values: list[object] = [b"x" * 10_000] * 10
+    whole = written(values)
+    with a_parser(timeout_s=0.3) as (parser, theirs):
+
+        def send() -> None:
+            pause = threading.Event()
+            for at in range(0, len(whole), 10_000):
+                theirs.sendall(whole[at : at + 10_000])
+                pause.wait(0.06)
+
+        sending = threading.Thread(target=send, daemon=True)
+        sending.start()
+        started_s = time.monotonic()
+        heard = parser.read_response()
+        took_s = time.monotonic() - started_s
+        sending.join(PATIENT_S)
+
+    assert values == heard
+    assert took_s > 0.3
+
+
 def test_what_has_arrived_is_read_though_time_is_up() -> None:
     """
     Where our own process was late the answer counts; of what never ends only so much is read.

@@ -2,6 +2,7 @@
 Which way up a picture is judged: as browsers show it, and not as other metadata say.
 """
 
+import io
 import struct
 
 import pytest
@@ -78,7 +79,7 @@ def test_an_avif_is_turned_by_its_own_transformation_alone() -> None:
 
     assert other != contradicting
     assert 1 == facts_of(contradicting).orientation
-    assert 6 == facts_of(encoded(PICTURE, "AVIF", exif=TURNED)).orientation
+    assert 6 == facts_of(encoded(PICTURE, "AVIF", exif=TURNED.tobytes())).orientation
 
 
 def test_damage_elsewhere_in_exif_leaves_the_orientation() -> None:
@@ -93,6 +94,32 @@ def test_damage_elsewhere_in_exif_leaves_the_orientation() -> None:
     facts = facts_of(encoded(PICTURE, "JPEG", exif=block))
 
     assert (8, (DecodeNote.EXIF_DAMAGED,)) == (facts.orientation, facts.warnings)
+
+
+@pytest.mark.parametrize("name", ["JPEG", "MPO"])
+def test_segments_of_exif_are_not_put_together(name: str) -> None:
+    """
+    The first of a JPEG's EXIF segments counts: two halves make an orientation for Pillow, and for nobody else.
+    """
+    pictures = {"save_all": True, "append_images": [PICTURE]} if name == "MPO" else {}
+    plain = encoded(PICTURE, name, **pictures)
+    head = b"Exif\0\0II*\0\x08\0\0\0"
+    entry = b"\x01\0" + struct.pack("<HHLHH", ExifTags.Base.Orientation, 3, 1, 3, 0) + bytes(4)
+    other = b"\xff\xe1" + struct.pack(">H", len(XMP) + 2) + XMP
+    halves = plain[:2] + segment(head) + segment(b"Exif\0\0" + entry) + plain[2:]
+    whole = plain[:2] + other + segment(head + entry) + segment(TURNED.tobytes()) + plain[2:]
+
+    for data, expected in ((halves, 1), (whole, 3)):
+        with Image.open(io.BytesIO(data)) as image:
+            assert name == image.format
+        assert expected == facts_of(data).orientation
+
+
+def segment(block: bytes) -> bytes:
+    """
+    A JPEG's segment of EXIF.
+    """
+    return b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
 
 
 @given(st.binary(max_size=80), st.sampled_from((b"", b"II*\0", b"MM\0*", b"Exif\0\0II*\0\x08\0\0\0")))

@@ -2,6 +2,8 @@
 The whole picture for reviewers is the one that the decoder cut its crops from.
 """
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,10 +11,11 @@ from PIL import Image
 from schemas.verdict import ImageFacts
 from tests.hidden_frames import AS_WORKERS_DO, hiding_generated, white_on_nothing
 from tests.pictures import ANY_HASH, encoded, photograph, profile_with_red_and_blue_swapped, spec_of
+from tests.png_files import GREY, RGB, png_of, samples, with_chunk
 from worker.domain import Pixels
 from worker.stages.decode import DecodeLimits, PillowDecoder
 from worker.stages.native_views import crop_boxes
-from worker.stages.whole_picture import whole_picture
+from worker.stages.whole_picture import Ground, whole_picture
 from worker.views import ViewSpec
 
 SIZE = 48
@@ -95,6 +98,47 @@ def test_the_grey_ground_can_be_shown() -> None:
 
     assert white.min() == 255 > grey.min()
     np.testing.assert_array_equal(cut, [look.native for look in decoded.looks])
+
+
+def odd_files() -> dict[str, bytes]:
+    """
+    Files that Pillow reads otherwise than browsers do, unless it is told.
+    """
+    rows = np.indices((40, 40)).sum(0) % 2
+    grey = png_of(samples((rows * 7 + 4).astype(np.uint16), 4, GREY))
+    colours = np.full((40, 40, 3), (0x6464, 0x1234, 0xFF01), np.uint16)
+    colours[::2, :, 2] += 1
+    gif, _ = hiding_generated("GIF", 3, 2)
+    first = gif.index(b"!\xf9")
+    return {
+        "4-bit grey": with_chunk(grey, (b"tRNS", b"\0\x04"), before=b"IDAT"),
+        "16-bit RGB": with_chunk(
+            png_of(samples(colours, 16, RGB)), (b"tRNS", struct.pack(">HHH", 0x6464, 0x1234, 0xFF01)), before=b"IDAT"
+        ),
+        "frames' pixels alone": with_chunk(white_on_nothing(), (b"fdAT", b"\0\0\0\0pixels"), before=b"IDAT"),
+        "empty extension": gif[:first] + b"!\x05\0" + gif[first:],
+    }
+
+
+@pytest.mark.parametrize("name", odd_files())
+def test_odd_files_are_shown_as_they_were_looked_at(name: str) -> None:
+    """
+    The reviewer sees every look that the decoder took, and nothing is raised of a ground that the decoder saw.
+    """
+    views = ViewSpec(native_crops=2)
+    data = odd_files()[name]
+    decoded = PillowDecoder(spec_of(16), AS_WORKERS_DO, None, views=views).decode(data, ANY_HASH)
+    frames = decoded.facts.frames_scored
+    grounds: list[Ground] = [
+        "white" if at == 0 or frames[at - 1] != frame else "grey" for at, frame in enumerate(frames)
+    ]
+    pictures = [
+        whole_picture(data, decoded.facts, views, frame=frame, ground=ground)
+        for frame, ground in zip(frames, grounds, strict=True)
+    ]
+
+    assert len(frames) > 1
+    np.testing.assert_array_equal([crops_of(picture) for picture in pictures], [look.native for look in decoded.looks])
 
 
 def test_what_the_decoder_did_not_look_at_is_refused() -> None:

@@ -34,7 +34,15 @@ REFUSING: Final = frozenset({401, 403})
 FRAMED: Final = frozenset({"", "chunked"})
 """The transfer codings that are read; http.client would hand on any other as if it were the image."""
 
-AS_IT_IS: Final = frozenset({"", "identity"})
+_COMPRESSORS: Final = ("br", "bzip2", "compress", "deflate", "gzip", "lz4", "lzma", "snappy", "zstd")
+COMPRESSING: Final = frozenset(
+    {*_COMPRESSORS, *(f"x-{name}" for name in _COMPRESSORS), "brotli", "dcb", "dcz", "sdch", "x-snappy-framed", "xz"}
+)
+"""
+The content codings of a body that is not the image as it is. Hosts send other words there, such as ``aws-chunked`` or
+``utf-8``, with the plain image; what is no image behind them is found out by its first bytes.
+"""
+
 HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": f"touchstone/{__version__}"}
 
 
@@ -149,21 +157,25 @@ class HttpsStore:
                 retry_after_s=retry_after_s(asked, now_s=self._clock.wall_s()),
             )
         # The header is not told: a host may have written into it what it was sent, credentials included.
-        if not AS_IT_IS.issuperset(_codings(response.headers.get("Content-Encoding", ""))):
+        if not COMPRESSING.isdisjoint(_codings(response.headers.get("Content-Encoding", ""))):
             raise UploadFailed(
                 ErrorCode.FETCH_UPSTREAM,
-                f"{place(url)} sent an encoded body although asked for the bytes as they are",
+                f"{place(url)} sent a compressed body although asked for the bytes as they are",
                 http_status=status,
             )
         _refuse_odd_framing(url, response)
 
     def _body(self, url: WebAddress, response: Answer) -> bytes:
         limit = self._settings.max_image_bytes
-        declared = response.headers.get("Content-Length", "")
-        if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
-            raise _too_large(url, f"declares {declared[:20]} bytes", limit)
+        lengths = _lengths(response)
+        # Python reads no number of some thousands of digits.
+        declared = 0 if lengths is None else int(lengths[0].lstrip("0")[:20] or "0")
+        if declared > limit:
+            raise _too_large(url, f"declares {declared} bytes", limit)
+        endless = lengths is None or bool(response.headers.get("Transfer-Encoding"))
         body = bytearray()
-        while chunk := response.read(CHUNK_BYTES):
+        # http.client knows no end where a length is repeated on one line: it would wait for the host to hang up.
+        while chunk := response.read(CHUNK_BYTES if endless else min(CHUNK_BYTES, declared - len(body))):
             body += chunk
             if len(body) > limit:
                 raise _too_large(url, "sends more", limit)
@@ -174,8 +186,9 @@ def _refuse_odd_framing(url: WebAddress, response: Answer) -> None:
     """
     Nothing, if it is plain where the body ends; else ``UploadFailed``, for parsers disagree about the rest.
     """
-    transfer, length = response.headers.get("Transfer-Encoding", ""), response.headers.get("Content-Length")
-    if transfer.strip().lower() not in FRAMED or (length is not None and not (length.isascii() and length.isdigit())):
+    transfer, lengths = response.headers.get("Transfer-Encoding", ""), _lengths(response)
+    plain = lengths is None or (len(set(lengths)) == 1 and lengths[0].isascii() and lengths[0].isdigit())
+    if transfer.strip().lower() not in FRAMED or not plain:
         raise UploadFailed(
             ErrorCode.FETCH_UPSTREAM,
             f"{place(url)} does not say plainly where its answer ends (Content-Length or Transfer-Encoding)",
@@ -183,8 +196,16 @@ def _refuse_odd_framing(url: WebAddress, response: Answer) -> None:
         )
 
 
+def _lengths(response: Answer) -> list[str] | None:
+    """
+    Every length that an answer states, on one line or on several; equal ones are one (RFC 9110, section 8.6).
+    """
+    header = response.headers.get("Content-Length")
+    return None if header is None else [length.strip(" \t") for length in header.split(",")]
+
+
 def _codings(header: str) -> set[str]:
-    return {coding.strip().lower() for coding in header.split(",")}
+    return {coding.split(";")[0].strip().lower() for coding in header.split(",")}
 
 
 def _code_of(status: int) -> ErrorCode:

@@ -26,6 +26,7 @@ from worker.adapters.kafka_client import (
     starting,
     told,
 )
+from worker.adapters.kafka_records import fault_of, read_all_records
 from worker.errors import CannotStart
 from worker.settings.tree import KafkaSettings
 
@@ -82,6 +83,7 @@ class ControlReader:
                 bootstrap_timeout_ms=round(START_TIMEOUT_S * 1000),
             )
             try:
+                read_all_records(self._consumer)
                 self._partitions = partitions_of(self._consumer, self._topic)
                 self._consumer.assign(self._partitions)
             except BaseException:
@@ -109,6 +111,11 @@ class ControlReader:
         return self._newest
 
     def _take(self, record: Any) -> None:  # noqa: ANN401 - kafka-python is untyped
+        if (fault := fault_of(record.headers)) is not None:
+            # Before its value is looked at: of what cannot be read there is none, and it is no tombstone.
+            if record.key in {self._key, None}:
+                self._refuse(record, "record", fault)
+            return
         if record.key != self._key:
             return
         if record.value is None:
@@ -117,19 +124,22 @@ class ControlReader:
             return
         try:
             found = BankControlV1.model_validate_json(record.value)
-        except ValidationError as fault:
-            first = fault.errors(include_url=False)[0]
-            log.warning(
-                "bank.control_unreadable",
-                topic=self._topic,
-                partition=record.partition,
-                offset=record.offset,
-                field=".".join(str(part) for part in first["loc"]),
-                because=first["msg"],
-                advice="run `touchstone bank activate PLACE RELEASE --topic` to write a record that can be followed",
-            )
+        except ValidationError as invalid:
+            first = invalid.errors(include_url=False)[0]
+            self._refuse(record, ".".join(str(part) for part in first["loc"]), first["msg"])
             return
         self._newest = found
+
+    def _refuse(self, record: Any, field: str, because: str) -> None:  # noqa: ANN401 - kafka-python is untyped
+        log.warning(
+            "bank.control_unreadable",
+            topic=self._topic,
+            partition=record.partition,
+            offset=record.offset,
+            field=field,
+            because=because,
+            advice="run `touchstone bank activate PLACE RELEASE --topic` to write a record that can be followed",
+        )
 
     def close(self) -> None:
         """

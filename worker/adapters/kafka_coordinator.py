@@ -5,14 +5,17 @@ Transactions themselves are in ``kafka_outbox.py``.
 """
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import kafka.errors as kafka_errors
 from kafka import KafkaConsumer, TopicPartition
+from kafka.structs import ConsumerGroupMetadata
 
-from worker.adapters.kafka_client import START_TIMEOUT_S, leave, reading_config, starting
+from worker.adapters.kafka_client import START_TIMEOUT_S, admin_client, leave, reading_config, starting
 from worker.domain import Partition
+from worker.errors import CannotStart
 from worker.settings.tree import KafkaSettings
 
 LOOK_AGAIN_S: Final = 0.05
@@ -45,8 +48,25 @@ def ask_on(producer: Any) -> None:  # noqa: ANN401 - kafka-python is untyped
     client.await_ready = await_ready
 
 
+def is_member(settings: KafkaSettings, place: ConsumerGroupMetadata) -> bool:
+    """
+    Whether the group of this place has its member still, in whichever generation. Raises ``CannotStart``.
+
+    A coordinator that has just taken the group over does not know yet, and is asked on.
+    """
+    give_up_s = time.monotonic() + START_TIMEOUT_S
+    with starting(settings, START_TIMEOUT_S), admin_client(settings) as admin:
+        while True:
+            found = admin.describe_groups([place.group_id])[place.group_id]
+            if found["error"] is None or kafka_errors.GroupIdNotFoundError.__name__ in found["error"]:
+                return any(member["member_id"] == place.member_id for member in found["members"])
+            if time.monotonic() > give_up_s:
+                raise CannotStart(f"Kafka does not say who is in group {place.group_id}: {found['error']}")
+            threading.Event().wait(LOOK_AGAIN_S)
+
+
 def stored_offsets(
-    settings: KafkaSettings, partitions: Sequence[Partition], *, client_id: str
+    settings: KafkaSettings, partitions: Sequence[Partition], *, group_id: str, client_id: str
 ) -> Mapping[Partition, int]:
     """
     What the group has committed of these partitions, those left out of which it has committed nothing.
@@ -55,7 +75,7 @@ def stored_offsets(
     """
     with starting(settings, START_TIMEOUT_S):
         consumer = KafkaConsumer(
-            **reading_config(settings, client_id=client_id, group_id=settings.group_id),
+            **reading_config(settings, client_id=client_id, group_id=group_id),
             bootstrap_timeout_ms=round(START_TIMEOUT_S * 1000),
         )
         try:

@@ -25,7 +25,7 @@ from worker.adapters.kafka_client import (
     starting,
     told,
 )
-from worker.adapters.kafka_coordinator import ask_on, stored_offsets
+from worker.adapters.kafka_coordinator import ask_on, is_member, stored_offsets
 from worker.adapters.topic_plan import retry_message_bytes
 from worker.domain import Partition
 from worker.errors import CannotStart, ProducerFenced, PublishFailed
@@ -185,12 +185,29 @@ class KafkaOutbox:
             self._begin_again()
             return False
         except (kafka_errors.KafkaError, PublishFailed) as error:
-            if is_fenced(error) and time.monotonic() - began_s >= self._settings.transaction_timeout_s:
-                return self._outlived(offsets)
+            late = time.monotonic() - began_s >= self._settings.transaction_timeout_s
+            if late and is_fenced(error) and offsets and self._is_still_in(place):
+                return self._outlived(offsets, place.group_id)
             self._give_up(error, sent)
         return True
 
-    def _outlived(self, offsets: Mapping[Partition, int]) -> bool:
+    def _is_still_in(self, place: ConsumerGroupMetadata) -> bool:
+        """
+        Whether the group counts us among its members; who is none has lost its id to another for good.
+
+        So has a run, which is in no group: nothing but its id tells two processes of it apart. A group without
+        static membership keeps a process that stood still for ``session_timeout_s``, and for so long two processes with
+        one service.instance_id are both members: the one that stood still then takes the id back, once, and the other
+        ends and is started again.
+        """
+        if place.generation_id < 0:
+            return False
+        try:
+            return is_member(self._settings, place)
+        except CannotStart as error:
+            raise PublishFailed(f"A transaction took too long, and nobody says who is in the group: {error}") from error
+
+    def _outlived(self, offsets: Mapping[Partition, int], group_id: str) -> bool:
         """
         Whether a transaction that took longer than its time was committed all the same; with a new producer either way.
 
@@ -200,7 +217,9 @@ class KafkaOutbox:
         _close(self._producer, timeout_s=0)
         try:
             self._producer = self._start()
-            stored = stored_offsets(self._settings, list(offsets), client_id=self._config["client_id"])
+            stored = stored_offsets(
+                self._settings, list(offsets), group_id=group_id, client_id=self._config["client_id"]
+            )
         except CannotStart as error:
             raise PublishFailed(f"A transaction took too long, and a new one cannot be begun: {error}") from error
         return all(stored.get(at, -1) >= offset for at, offset in offsets.items())

@@ -11,6 +11,7 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.structs import TopicPartition
 
 from worker.adapters.kafka_client import connection_config, require_crc32c, starting
+from worker.adapters.kafka_records import fault_of, read_all_records
 from worker.settings.tree import KafkaSettings
 
 START_TIMEOUT_S = 15.0
@@ -64,7 +65,8 @@ def read_outcomes(settings: KafkaSettings, *, wait_s: float) -> Iterator[Sequenc
     """
     Verdicts and dead letters from their first on, as they arrive; an empty sequence after each ``wait_s`` without any.
 
-    Reads as a read_committed client without a group, and commits nothing. Ends when the caller stops asking.
+    Reads as a read_committed client without a group, and commits nothing; passes over what no worker wrote and nobody
+    can read. Ends when the caller stops asking.
     """
     with starting(settings, START_TIMEOUT_S):
         consumer = KafkaConsumer(
@@ -76,6 +78,7 @@ def read_outcomes(settings: KafkaSettings, *, wait_s: float) -> Iterator[Sequenc
             bootstrap_timeout_ms=round(START_TIMEOUT_S * 1000),
         )
     try:
+        read_all_records(consumer)
         topics = (settings.topics.verdicts, settings.topics.dead_letters)
         consumer.assign(
             [TopicPartition(topic, number) for topic in topics for number in consumer.partitions_for_topic(topic) or ()]
@@ -86,6 +89,7 @@ def read_outcomes(settings: KafkaSettings, *, wait_s: float) -> Iterator[Sequenc
                 ReadMessage(record.topic, record.value, tuple(record.headers))
                 for records in polled.values()
                 for record in records
+                if fault_of(record.headers) is None
             ]
     finally:
         consumer.close()

@@ -21,6 +21,12 @@ _MAGIC: Final = 2
 _MOST_TIMESTAMP_MS: Final = 2**63 - 1
 _SHOWN_BYTES: Final = 40
 
+MOST_HEADERS: Final = 1_000
+"""
+Events have ten. An empty header weighs two bytes and takes eighty once it is read, so that a record of twelve
+kilobytes, unpacked, may hold what takes five gigabytes.
+"""
+
 Headers = list[tuple[str, bytes | None]]
 
 
@@ -43,7 +49,7 @@ def fault_of(headers: object) -> str | None:
 
 def read_all_records(consumer: Any, *, most_bytes: int = MOST_UNPACKED_BYTES) -> None:  # noqa: ANN401 - kafka-python is untyped
     """
-    From now on this consumer's polls give a record for every offset, also for what cannot be read.
+    From now on this consumer's polls give every record that can be read, and say what cannot: see ``records_of``.
 
     ``most_bytes`` is how much one batch may hold unpacked. Raises ``CannotStart`` with a kafka-python that reads
     elsewhere: there is no public way to do this.
@@ -96,35 +102,47 @@ class _Batch:
 
 def records_of(batch: Any, most_bytes: int) -> Iterator[DefaultRecord]:  # noqa: ANN401 - kafka-python is untyped
     """
-    As many records as the batch says it holds, each as far as it can be read.
+    The records of a batch, in rising order of their offsets, each as far as it can be read.
+
+    Where a batch cannot be unpacked, or from a place on holds no records, the first and the last offset of what is
+    unknown get a record that says so, and none between them does: twelve kilobytes may hold twenty million. Offsets
+    have gaps in any case, where a topic is compacted. The last is given for whoever reads on from within.
     """
+    if batch.records_count <= 0:
+        return
     try:
         packed = bytes(memoryview(batch._buffer)[DefaultRecordBatch.HEADER_STRUCT.size :])  # noqa: SLF001 - no other way to it
         payload = unpack(batch.compression_type, packed, most_bytes)
     except NotUnpacked as fault:
-        yield from _unread(batch, 0, f"record: the batch that it lies in cannot be unpacked: {fault}")
+        yield from _unread(batch, batch.base_offset, f"the batch that they lie in cannot be unpacked: {fault}")
         return
-    at = 0
-    for index in range(batch.records_count):
+    at, least = 0, batch.base_offset
+    for _ in range(batch.records_count):
         try:
-            record, at = _record(batch, payload, at)
+            record, at = _record(batch, payload, at, least)
         except (ValueError, IndexError) as fault:
             # Where the next one begins is not known either.
-            yield from _unread(batch, index, f"record: found bytes that are no record of Kafka's: {fault}")
+            yield from _unread(batch, least, f"found bytes that are no record of Kafka's: {fault}")
             return
         yield record
+        least = record.offset + 1
 
 
 def _unread(batch: Any, first: int, fault: str) -> Iterator[DefaultRecord]:  # noqa: ANN401 - kafka-python is untyped
-    headers = DoubtfulHeaders([], fault)
-    for index in range(first, batch.records_count):
-        offset = min(batch.base_offset + index, batch.last_offset)
+    last = batch.last_offset
+    headers = DoubtfulHeaders([], f"record: offsets {first} to {last} are told of by these two alone: {fault}")
+    if first == last:
+        headers.fault = f"record: {fault}"
+    # None where the batch counts more records than it has offsets.
+    for offset in sorted({first, last}) if first <= last else ():
         yield DefaultRecord(0, offset, batch.max_timestamp, batch.timestamp_type, None, None, headers)
 
 
-def _record(batch: Any, payload: bytes, at: int) -> tuple[DefaultRecord, int]:  # noqa: ANN401 - kafka-python is untyped
+def _record(batch: Any, payload: bytes, at: int, least: int) -> tuple[DefaultRecord, int]:  # noqa: ANN401 - kafka-python is untyped
     """
-    The record that begins at ``at``, and where it ends. Raises ``ValueError`` or ``IndexError`` where there is none.
+    The record that begins at ``at``, and where it ends; its offset is ``least`` or more.
+
+    Raises ``ValueError`` or ``IndexError`` where there is none.
     """
     length, begin = decode_varint(payload, at)
     end = begin + length
@@ -142,8 +160,9 @@ def _record(batch: Any, payload: bytes, at: int) -> tuple[DefaultRecord, int]:  
     if abs(timestamp_ms) > _MOST_TIMESTAMP_MS:
         timestamp_ms = -1
     offset = batch.base_offset + offset_delta
-    if not batch.base_offset <= offset <= batch.last_offset:
-        raise ValueError(f"offset {offset}, where the batch ends with {batch.last_offset}")
+    # Whoever was given a record is given none before it, nor itself again: the ledger of what is released would end.
+    if not least <= offset <= batch.last_offset:
+        raise ValueError(f"offset {offset}, expected one from {least} to {batch.last_offset}")
     return DefaultRecord(length, offset, timestamp_ms, batch.timestamp_type, key, value, headers), end
 
 
@@ -151,23 +170,27 @@ def _headers(payload: bytes, at: int, end: int) -> tuple[Headers, int]:
     count, at = decode_varint(payload, at)
     if count < 0:
         raise ValueError(f"{count} headers")
+    if count > MOST_HEADERS:
+        return DoubtfulHeaders([], f"headers: found {count}, expected at most {MOST_HEADERS}"), end
     headers: Headers = []
     fault = None
     for _ in range(count):
         name, at = _sized(payload, at, end)
+        if name is None:
+            raise ValueError("a header without a name")
         value, at = _sized(payload, at, end)
         try:
-            headers.append(((name or b"").decode(), value))
+            headers.append((name.decode(), value))
         except UnicodeDecodeError:
-            headers.append(((name or b"").decode(errors="backslashreplace"), value))
-            fault = f"header name: found {(name or b'')[:_SHOWN_BYTES]!r}, which is no UTF-8, expected text"
+            headers.append((name.decode(errors="backslashreplace"), value))
+            fault = f"header name: found {name[:_SHOWN_BYTES]!r}, which is no UTF-8, expected text"
     return headers if fault is None else DoubtfulHeaders(headers, fault), at
 
 
 def _sized(payload: bytes, at: int, end: int) -> tuple[bytes | None, int]:
     length, at = decode_varint(payload, at)
+    if at + max(length, 0) > end:
+        raise ValueError(f"a part of {length} bytes, where {end - at} are left")
     if length < 0:
         return None, at
-    if at + length > end:
-        raise ValueError(f"a part of {length} bytes, where {end - at} are left")
     return payload[at : at + length], at + length

@@ -23,6 +23,7 @@ from worker.adapters.kafka_client import (
     told,
 )
 from worker.adapters.kafka_outbox import producer_config
+from worker.adapters.kafka_records import fault_of
 from worker.adapters.kafka_stretches import Reading, ReadSoFar, whole_topic
 from worker.adapters.sighting_codec import SightingScope, pack_facts, pack_measured, scope_digest
 from worker.adapters.sighting_file import recall_from
@@ -244,6 +245,9 @@ def _take(rows: SightingRows, records: Sequence[Any], digest: bytes) -> None:
     """
     waiting: list[Row] = []
     for record in records:
+        if fault_of(record.headers) is not None:
+            # None of ours, and no tombstone though its value may be missing.
+            continue
         key = record.key or b""
         if record.value is not None:
             row = row_of(key, record.value, digest)

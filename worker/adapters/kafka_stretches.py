@@ -23,6 +23,7 @@ from worker.adapters.kafka_client import (
     starting,
     told,
 )
+from worker.adapters.kafka_records import read_all_records
 from worker.errors import TouchstoneError, WorkerCrashed
 from worker.flow.replay_run import Bound, Stretch
 from worker.settings.tree import KafkaSettings
@@ -56,8 +57,9 @@ def whole_topic(
     settings: KafkaSettings, topic: str, reading: Reading, *, progress: ReadSoFar
 ) -> Iterator[Sequence[Any]]:
     """
-    kafka-python's records of ``topic`` in batches, in order within each partition.
+    kafka-python's records of ``topic`` in batches, in order within each partition; also those that cannot be read.
 
+    Whoever takes a missing value for a tombstone asks ``kafka_records.fault_of`` before, which says which they are.
     Nothing is read of what is written after the first batch was asked for. Raises ``CannotStart`` when Kafka or the
     topic is not there, and ``reading.failure`` when Kafka fails midway.
     """
@@ -67,6 +69,7 @@ def whole_topic(
             bootstrap_timeout_ms=round(START_TIMEOUT_S * 1000),
         )
     with closing(consumer):
+        read_all_records(consumer)
         reader = StretchReader(consumer, topic, failure=reading.failure)
         with starting(settings, START_TIMEOUT_S):
             reader.begin(stretches_between(consumer, topic, reading.since, Bound("end")))

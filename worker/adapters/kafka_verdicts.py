@@ -10,6 +10,7 @@ from datetime import datetime
 from schemas.verdict import ImageVerdictV1
 from worker.adapters.kafka_collection import collect
 from worker.adapters.verdict_lines import ReadSoFar, verdict_of
+from worker.errors import CannotStart
 from worker.settings.tree import KafkaSettings
 
 
@@ -29,6 +30,8 @@ def read_verdicts(
     """
     since_ms = None if since is None else round(since.timestamp() * 1000)
     for raw in collect(settings, topic, since_ms=since_ms, progress=progress):
+        where = f"topic {topic}, partition {raw.partition.number}, offset {raw.offset}"
+        if raw.fault is not None:
+            raise CannotStart(f"{where}: {raw.fault}. Expected a verdict as JSON; name another topic or a later time")
         if raw.value is not None:
-            where = f"topic {topic}, partition {raw.partition.number}, offset {raw.offset}"
             yield verdict_of(raw.value, where=where)

@@ -61,8 +61,10 @@ class RedisContents:
 
     Names are kept for ``keep_s`` after a content was last seen. The keys of some bytes are found through the names of
     all scopes that were ever written to, a handful in a set of its own: no set per image, which would take as much
-    memory as the facts, and no walk over all keys for each deletion. ``scan`` walks all the same, once for each call:
-    it also finds keys of earlier releases of Touchstone, and those whose scope Redis has evicted. Without ``marks`` it
+    memory as the facts, and no walk over all keys for each deletion. Where there are none, since the set was
+    lost or held what no worker writes, there is such a walk, which names again what it meets; until one has come to its
+    end, each call begins one. ``scan`` walks all the same, once for each call: it also finds keys of earlier releases
+    of Touchstone, and those whose scope alone Redis has lost. Without ``marks`` it
     tells nobody what it forgets: for what others have marked already. One thread at a time.
     """
 
@@ -74,6 +76,7 @@ class RedisContents:
         self._marks = marks
         self._redis: Redis = open_redis(settings.model_copy(update=patient))
         self._damaged = 0
+        self._scopes_lost = False
 
     def note(self, found: Sequence[tuple[ContentName, ContentHash]]) -> frozenset[ContentName]:
         """
@@ -135,7 +138,7 @@ class RedisContents:
             for content_hash in dict.fromkeys(hashes)
             for scope in scopes
         )
-        return removed + (self._remove_found(frozenset(hashes)) if self._scan else 0)
+        return removed + (self._remove_found(frozenset(hashes)) if self._scan or self._scopes_lost else 0)
 
     def damaged(self) -> int:
         """
@@ -166,20 +169,16 @@ class RedisContents:
 
     def _scopes(self) -> list[str]:
         """
-        The names of all scopes. Raises ``StoreUnavailable`` also where they lay in no set, or in one too large to read.
+        The names of all scopes; none where they lay in no set, or in one too large to read.
 
-        Then workers write them anew, and whoever tries again finds them.
+        That they were lost is kept in mind: workers write only their own names anew. Raises ``StoreUnavailable``.
         """
-        before = self._damaged
         members = self._sets([self._at_scopes])[self._at_scopes]
-        if not members and self._damaged > before:
-            raise StoreUnavailable(
-                f"The set {self._at_scopes} in Redis held what no worker writes, and was removed; nothing else is "
-                "known to be. Workers write it anew with the next image: forget again, with --scan to be sure."
-            )
         names = {member: read_scope_name(member) for member in members}
         self._take_out_of(self._at_scopes, [member for member, name in names.items() if name is None])
-        return sorted(name for name in names.values() if name is not None)
+        found = sorted(name for name in names.values() if name is not None)
+        self._scopes_lost = self._scopes_lost or not found
+        return found
 
     def _hashes(self, key: str, members: Sequence[bytes]) -> frozenset[ContentHash]:
         self._take_out_of(key, [member for member in members if not _HASH.fullmatch(member)])
@@ -239,9 +238,10 @@ class RedisContents:
 
     def _remove_found(self, hashes: frozenset[str]) -> int:
         """
-        Walk over all keys, and remove those that end with one of these hashes.
+        Walk over all keys, and remove those that end with one of these hashes; the scopes are named again, where lost.
         """
         wanted = {content_hash.encode() for content_hash in hashes}
+        scopes: set[str] = set()
         removed, cursor = 0, 0
         while True:
             with unavailable():
@@ -250,8 +250,19 @@ class RedisContents:
                 answer: object = asked(partial(self._redis.scan, cursor, match=pattern, count=1000))
                 cursor, keys = page_in(answer)
             removed += self._remove(key for key in keys if key.rpartition(b":")[2] in wanted)
+            found = (read_scope_name(key.rpartition(b":")[0].split(b":", 2)[-1]) for key in keys)
+            scopes.update(islice((name for name in found if name is not None), max(0, AT_ONCE - len(scopes))))
             if cursor == 0:
+                self._name_again(scopes)
                 return removed
+
+    def _name_again(self, scopes: Iterable[str]) -> None:
+        if self._scopes_lost and (names := sorted(scopes)):
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.sadd(self._at_scopes, *names)
+            pipeline.expire(self._at_scopes, self._ttl_s)
+            self._at_best_effort(pipeline.execute)
+        self._scopes_lost = False
 
     def _set(self, values: Mapping[str, bytes], *, ttl_s: int) -> None:
         for some in _batched(values.items()):

@@ -30,6 +30,9 @@ _LINE_LIMIT_BYTES: Final = 4096
 _DEEPEST: Final = 2
 """Lists within lists: the answer to SCAN has them."""
 
+_LEAST_BYTES_PER_S: Final = 10_000_000
+"""What arrives this fast is waited for: a batch's values are megabytes, which no short time-out lets through."""
+
 _LATE_READS: Final = 1024
 """Reads of what has already arrived when time is up: it is our own process that was late then."""
 
@@ -42,7 +45,7 @@ class AnswerTooLong(RedisError):
 
 class BoundedParser(BaseParser):
     """
-    Reads answers in RESP2, all of one question's within one time and one number of bytes.
+    Reads answers in RESP2, all of one question's within one time, which grows with them, and one number of bytes.
 
     Implements redis-py's parser. Raises ``AnswerTooLong``, ``TimeoutError``, ``ConnectionError`` and
     ``InvalidResponse`` of redis-py; after any of them the connection has been given up.
@@ -75,6 +78,8 @@ class BoundedParser(BaseParser):
     def begin(self, timeout_s: float) -> None:
         """
         A question has just been sent: what is read from now on is its answers.
+
+        They have ``timeout_s``, and so much more as their bytes take at ``_LEAST_BYTES_PER_S``.
         """
         self._until_s = time.monotonic() + timeout_s
         self._left_bytes = ANSWER_LIMIT_BYTES
@@ -162,6 +167,8 @@ class BoundedParser(BaseParser):
         if not number:
             raise RedisConnectionError("the server hung up")
         self._spend(number)
+        # Bounded with the bytes; what drips gains next to nothing.
+        self._until_s += number / _LEAST_BYTES_PER_S
         del self._buffer[: self._at]
         self._at = 0
         self._buffer += memoryview(self._chunk)[:number]

@@ -112,7 +112,7 @@ def read_canaries(folder: Path, manifest: BankManifest, *, activated: str | None
 
     ``activated`` is the sha256 of the ones that were activated: with it others are refused, and so are none.
     """
-    if activated is None and not any((folder / name).exists() for name in CANARY_FILES):
+    if activated is None and not has_canaries(folder):
         return ()
     listed, data, said = (_read(folder, name) for name in (CANARIES, CANARY_VECTORS, CANARIES_SUM))
     if activated is not None and (read := hashlib.sha256(listed).hexdigest()) != activated:
@@ -146,6 +146,13 @@ def read_canaries(folder: Path, manifest: BankManifest, *, activated: str | None
         Canary(line.name, Label(line.expected), _sighting(row, line.facts))
         for line, row in zip(file.canaries, single_rows(from_tensors(tensors)), strict=True)
     )
+
+
+def has_canaries(folder: Path) -> bool:
+    """
+    Whether canaries lie in the directory of a bank, or some of their files.
+    """
+    return any((folder / name).exists() for name in CANARY_FILES)
 
 
 def activated_canaries(folder: Path, manifest: BankManifest, activated: str | None) -> tuple[Canary, ...]:

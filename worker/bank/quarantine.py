@@ -16,6 +16,8 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.wire import Line
+from worker.bank.entries import MAX_WORDS
+from worker.bank.issued_words import MAX_BY, MAX_REASON, require_listable
 from worker.bank.leaving_out import Without
 from worker.bank.manifest import Name
 from worker.bank.regular_files import FileRefused, read_whole
@@ -28,8 +30,6 @@ MAX_NAMES: Final = 10_000
 MAX_QUARANTINE_BYTES: Final = 32 * 1_048_576
 """More than ``MAX_NAMES`` at their longest need, in JSON."""
 
-MAX_WORDS: Final = 256
-MAX_REASON: Final = 512
 
 Kind = Literal["entry", "generator", "source"]
 
@@ -44,7 +44,7 @@ class Quarantined(BaseModel):
     kind: Kind
     name: Annotated[Line, Field(max_length=MAX_WORDS)]
     reason: Annotated[str, Field(max_length=MAX_REASON)] | None = None
-    by: Annotated[Line, Field(max_length=128)] | None = None
+    by: Annotated[Line, Field(max_length=MAX_BY)] | None = None
     at: AwareDatetime | None = None
 
 
@@ -82,6 +82,7 @@ class Quarantine(BaseModel):
         """
         The list with further names; of one that is there already the first reason stays. Raises ``ConfigInvalid``.
         """
+        require_listable(more)
         fresh = list(_listed(more.less(self.without()), issuer))
         if len(self.quarantined) + len(fresh) > MAX_NAMES:
             raise ConfigInvalid(
@@ -137,10 +138,11 @@ def read_quarantine(path: Path) -> Quarantine:
 
 def write_quarantine(path: Path, quarantine: Quarantine) -> None:
     """
-    Put a list in place in one step. Raises ``CannotStart`` where it cannot be written.
+    Put a list in place in one step. Raises ``CannotStart`` where it cannot be written, or its folder is not there.
 
     Of two who change it in the same moment the later one wins.
     """
+    require_folder(path)
     try:
         put_file(Path(os.path.realpath(path)), record_bytes(quarantine.model_dump(mode="json")))
     except OSError as fault:
@@ -148,6 +150,18 @@ def write_quarantine(path: Path, quarantine: Quarantine) -> None:
             f"bank.quarantine_path: {path} cannot be written ({fault.strerror or fault}); name a file in a folder that "
             "you may write"
         ) from fault
+
+
+def require_folder(path: Path) -> None:
+    """
+    Refuse a list whose folder is not there: it is not begun anew where a mount was lost. Raises ``CannotStart``.
+    """
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
+        raise CannotStart(
+            f"bank.quarantine_path: {folder}, the folder of {path}, is not there: where it is a mount that was lost, "
+            "what was disabled is on it; mount it, or make the folder if there was no list yet"
+        )
 
 
 def require_bank(quarantine: Quarantine, path: Path, bank: str) -> None:

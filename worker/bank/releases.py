@@ -17,6 +17,7 @@ from typing import Final
 from schemas.bank_control import BankControlV1
 from worker.bank.control_signature import is_vouched, require_vouched, sign_control
 from worker.bank.files import StoredBank, load_bank
+from worker.bank.issued_words import made_control, require_listable, require_sayable
 from worker.bank.leaving_out import Without
 from worker.bank.manifest import CANARIES, MANIFEST, MANIFEST_SUM, SIGNATURE, BankManifest, manifest_sha256
 from worker.bank.release_checks import (
@@ -52,13 +53,16 @@ class Release:
 @dataclass(frozen=True, slots=True)
 class Issuer:
     """
-    Who changes the state of a place, why, and when; ``key`` signs what holds then.
+    Who changes the state of a place, why, and when; ``key`` signs what holds then. See ``require_sayable``.
     """
 
     name: str | None = None
     reason: str | None = None
     at: datetime | None = None
     key: SigningKey | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        require_sayable(self.name, self.reason)
 
     def stamp(self) -> dict[str, object]:
         """
@@ -223,12 +227,13 @@ class Releases:
             raise ConfigInvalid(f"{self._place.name}: no release is active, so nothing can be disabled; activate one")
         said, present = Without(entries, generators, sources), Without.of(active)
         unknown = (said.less(present) if enable else self._strangers(active, said)).names()
-        left = present.less(said) if enable else present.more(said)
         if unknown:
             what = "is not disabled" if enable else f"is not in release {active.release}, nor in one before it"
             raise ConfigInvalid(f"{self._place.name}: {unknown[0]!r} {what}; `touchstone bank releases` shows what is")
-        changed = {**active.model_dump(), **left.disabled(), **issuer.stamp()}
-        return self._store("disable", BankControlV1.model_validate(changed), issuer, active)
+        require_listable(said)
+        left = present.less(said) if enable else present.more(said)
+        changed = made_control({**active.model_dump(), **left.disabled(), **issuer.stamp()})
+        return self._store("disable", changed, issuer, active)
 
     def history(self) -> list[tuple[str, BankControlV1]]:
         """
@@ -300,7 +305,7 @@ class Releases:
         if found is None:
             names = ", ".join(one.name for one in self.releases()) or "none"
             raise ConfigInvalid(f"{self._place.name} has no release {release!r}, it has {names}; publish it first")
-        return BankControlV1.model_validate(
+        return made_control(
             {
                 "bank": found.manifest.id,
                 "release": release,

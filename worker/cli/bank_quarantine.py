@@ -39,7 +39,8 @@ def disable_in_bank(
     Raises ``ConfigInvalid`` for a name that the bank does not have, or the list, and without bank.quarantine_path;
     ``BankInvalid`` where a label would be left without any reference.
     """
-    from worker.bank.files import load_bank  # noqa: PLC0415 - numpy and pydantic models; --help needs none
+    from worker.bank.canary_files import has_canaries  # noqa: PLC0415 - numpy and pydantic models; --help needs none
+    from worker.bank.files import load_bank  # noqa: PLC0415 - likewise
     from worker.bank.leaving_out import Without  # noqa: PLC0415 - likewise
     from worker.bank.quarantine import write_quarantine  # noqa: PLC0415 - likewise
     from worker.bank.releases import Issuer  # noqa: PLC0415 - likewise
@@ -56,10 +57,19 @@ def disable_in_bank(
         return EXIT_OK
     issuer = Issuer(options["issued_by"], options["reason"])
     changed = _changed(stored, present, Without(**names), None if options["enable"] else issuer)
+    is_new = not path.exists()
     write_quarantine(path, changed)
+    if is_new:
+        click.echo(f"warning: {path} was not there, so a new list was begun; if there was one, restore it", err=True)
     _show(path, stored, changed, as_json=as_json)
     if not as_json:
         click.echo("a worker reads the list when it starts: restart the workers that use this bank")
+    if has_canaries(bank):
+        click.echo(
+            "the bank has canaries of its own: a worker tries them with nothing left out, and only warns where they "
+            "miss without what is disabled; `touchstone doctor` tries both now",
+            err=as_json,
+        )
     return EXIT_OK
 
 
@@ -112,8 +122,14 @@ def _list_of(settings: Settings) -> Path:
 
 
 def _present(path: Path, stored: "StoredBank") -> "Quarantine":
-    from worker.bank.quarantine import Quarantine, read_quarantine, require_bank  # noqa: PLC0415 - pydantic models
+    from worker.bank.quarantine import (  # noqa: PLC0415 - pydantic models; --help needs none
+        Quarantine,
+        read_quarantine,
+        require_bank,
+        require_folder,
+    )
 
+    require_folder(path)
     if not path.exists():
         return Quarantine(bank=stored.manifest.id)
     found = read_quarantine(path)

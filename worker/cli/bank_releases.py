@@ -210,6 +210,7 @@ def disable(place: str, *, loaded: LoadedSettings, **options: Any) -> int:  # no
     Of a bank: as the file at bank.quarantine_path says, which this command writes and workers read when they start;
     it stays when the bank is built anew. Verdicts name what was left out in versions.bank.index. The judgement stays as
     it was fitted to all references: refit the bank without them (`touchstone fit`) where they were more than a few.
+    Exit code 1 with --list where no worker follows what is shown: none of bank.trusted_keys signed it.
     """
     names = {kind: frozenset(options[kind]) for kind in ("entries", "generators", "sources")}
     if options["listing"] == any(names.values()):
@@ -227,11 +228,15 @@ def disable(place: str, *, loaded: LoadedSettings, **options: Any) -> int:  # no
 
 
 def _list_disabled(place: str, settings: Settings, *, as_json: bool) -> int:
-    control = _open(place, settings).active()
+    opened = _open(place, settings)
+    control, damage = opened.active(), opened.damage()
     if control is None:
         raise ConfigInvalid(f"{place}: no release is active, so nothing is disabled; activate one")
     _tell(place, settings, control, as_json=as_json, to_topic=False)
-    return EXIT_OK
+    if damage is None:
+        return EXIT_OK
+    click.echo(f"warning: no worker follows this: {damage}", err=True)
+    return EXIT_FOUND
 
 
 def _change(

@@ -1,5 +1,5 @@
 """
-Where images lie, as far as their failures may say something of us; and which hosts have delivered any.
+Where images lie, as far as their failures may say something of us; which have delivered any, and which let us in.
 
 Which places the operator names is in ``worker.adapters.image_places``; what is made of it, in ``storm.py``.
 """
@@ -62,3 +62,41 @@ class Deliveries:
         How many there were from there.
         """
         return self._delivered.get(place.name, 0)
+
+
+class Refusals:
+    """
+    How often in a row credentials of ours were refused at places that have delivered an image to this process.
+    """
+
+    def __init__(self) -> None:
+        self._ours: OrderedDict[str, int] = OrderedDict()
+        self._others: OrderedDict[str, int] = OrderedDict()
+
+    def delivered(self, place: Place) -> None:
+        """
+        They are good there: begin anew.
+        """
+        among = self._among(place)
+        among[place.name] = 0
+        among.move_to_end(place.name)
+        if len(self._others) > HOSTS_REMEMBERED:
+            self._others.popitem(last=False)
+
+    def refused(self, place: Place) -> None:
+        """
+        Once more.
+        """
+        among = self._among(place)
+        if place.name in among:
+            among[place.name] += 1
+
+    def in_a_row(self, place: Place) -> int | None:
+        """
+        How often since it last delivered; None where it never has, or where that was too long ago.
+        """
+        return self._among(place).get(place.name)
+
+    def _among(self, place: Place) -> OrderedDict[str, int]:
+        # What the operator names is never forgotten for hosts that anybody may name.
+        return self._ours if place.ours else self._others

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from schemas.errors import UPLOADERS_CHOICE, ErrorCode
+from schemas.errors import UPLOADERS_CHOICE, ErrorClass, ErrorCode, Stage, class_of, stage_of
 from worker.domain import Partition
 from worker.errors import DeadLetterStorm
 from worker.flow.lines import Slot
-from worker.flow.places import Deliveries
+from worker.flow.places import Deliveries, Place, Refusals
 from worker.flow.storm_tally import Letter, Tally
 from worker.outcomes import DeadLettered, Outcome, VerdictIssued
 
@@ -50,6 +50,9 @@ class StormLimits:
 NO_LIMITS: Final = StormLimits()
 """Of replays and scans: an operator waits for their end."""
 
+_OF_DECODERS: Final = frozenset({ErrorCode.DECODE_CRASHED, ErrorCode.DECODE_TIMEOUT})
+"""What an uploader may choose, and what a decoder that never works says of every image."""
+
 
 @dataclass(slots=True)
 class _Line:
@@ -66,10 +69,12 @@ class StormWatch:
     Holds letters back until a good outcome of any partition comes after them, or they have waited for a while.
 
     So a worker that is restarted again and again in an outage does not publish a few letters each time. A good outcome
-    is an upload that was judged. Neither counted nor held back is what says nothing of us: failures that nobody can
-    mend, uploads that are put off, ``UPLOADERS_CHOICE``, records that an operator sent again, and hosts that nobody
-    here names beyond what ``_speaks`` lets pass. Known hole: letters that come more slowly than the limit's number in
-    ``hold_s`` are published one by one until the limit is reached, and again after a restart.
+    is an upload that was judged. Not counted is what says nothing of us: failures that nobody can mend, uploads that
+    are put off, ``UPLOADERS_CHOICE``, records that an operator sent again, and what others bring about by naming a
+    place, beyond what ``_speaks`` lets pass. Who has judged nothing yet knows no place, and is restarted in an outage,
+    as like as not: it counts every place in a run, and decoders that fail, and waits for ``hold_s`` before it takes
+    them for a storm, lest good uploads lie behind. Known hole: letters that come more slowly than the limit's number
+    in ``hold_s`` are published one by one until the limit is reached, and again after a restart.
     """
 
     def __init__(self, limits: StormLimits) -> None:
@@ -78,7 +83,9 @@ class StormWatch:
         self._run = Tally(max(limits.consecutive, 1))
         self._lately = Tally(limits.window)
         self._delivered = Deliveries()
+        self._refusals = Refusals()
         self._good = 0
+        self._first_s: float | None = None
         self._storm: tuple[str, Tally, str] | None = None
 
     @property
@@ -113,6 +120,8 @@ class StormWatch:
                 break
             if slot.event.offset > line.counted:
                 self._count(partition, line, slot, now_s)
+        if not self.reached:
+            self._judge(now_s)
         free = 0
         while free < len(slots) and self._may_go(line, slots[free], now_s):
             letter = line.waiting.pop(slots[free].event.offset, None)
@@ -148,17 +157,40 @@ class StormWatch:
                 self._take_good(slot)
             return
         redriven = slot.event.origin is not None and slot.event.origin.redriven
-        if redriven or code in UPLOADERS_CHOICE:
+        chosen = code in UPLOADERS_CHOICE
+        if redriven or (chosen and (self._good or code not in _OF_DECODERS)):
             return
-        letter = Letter(partition, slot.event.offset, code, slot.place, self._good, now_s)
-        in_run, in_share = self._speaks_in_run(letter), self._speaks_in_share(letter)
+        doubtful = self._doubtful(code, slot.place)
+        letter = Letter(partition, slot.event.offset, code, slot.place, self._good, now_s, doubtful)
+        in_run = not self._good or self._speaks(letter, self._run, self._limits.consecutive)
+        in_share = not chosen and self._speaks(letter, self._lately, self._limits.most)
         if in_run:
             self._run.add(letter)
         if in_share:
             self._lately.add(letter)
-        if in_run or in_share:
+        # A refused key waits in any case: it may have been changed, and the next outcomes tell.
+        if in_run or in_share or code is ErrorCode.FETCH_UNAUTHORIZED:
             line.waiting[letter.offset] = letter
-            self._judge()
+            self._first_s = now_s if self._first_s is None else self._first_s
+            self._judge(now_s)
+
+    def _doubtful(self, code: ErrorCode, place: Place | None) -> Place | None:
+        """
+        The place, where whoever named it may have brought a failure about alone.
+
+        It is a host that nobody here names and that did not answer, or led to one that refused us; or one that has let
+        us in, as long as it does not refuse us too often in a row.
+        """
+        if place is None or stage_of(code) is not Stage.FETCH:
+            return None
+        if code is ErrorCode.FETCH_UNAUTHORIZED:
+            self._refusals.refused(place)
+            times = self._refusals.in_a_row(place)
+            if times is not None:
+                return place if times <= (self._limits.consecutive or self._limits.window) else None
+        elif class_of(code) is not ErrorClass.TRANSIENT:
+            return None
+        return None if place.ours else place
 
     def _take_good(self, slot: Slot) -> None:
         self._good += 1
@@ -168,30 +200,30 @@ class StormWatch:
         if place is None:
             return
         self._delivered.add(place)
+        self._refusals.delivered(place)
         if self._lately.codes()[ErrorCode.FETCH_UNAUTHORIZED]:
             # Our credentials are good there: what they do not open is the choice of whoever named it.
             self._lately.drop(lambda one: one.code is ErrorCode.FETCH_UNAUTHORIZED and one.place == place)
 
-    def _speaks_in_run(self, letter: Letter) -> bool:
-        # Who has judged nothing yet knows no host; and is restarted in an outage, as like as not.
-        return not self._good or self._speaks(letter, self._run)
+    def _speaks(self, letter: Letter, among: Tally, most: float) -> bool:
+        """
+        Whether a letter says something of us, among others of which ``most`` are a storm.
 
-    def _speaks_in_share(self, letter: Letter) -> bool:
-        if letter.stranger is not None and not self._delivered.of(letter.stranger):
+        A host that nobody names counts as often as it has delivered, or once; a place that lets us in and refuses this
+        image, once.
+        """
+        place = letter.doubtful
+        if place is None:
+            return True
+        known = 0 if letter.code is ErrorCode.FETCH_UNAUTHORIZED else self._delivered.of(place)
+        if not known and among.doubtful + 1 > most / 2:
             # Whoever owns a domain has as many hosts as it has names: together they must not be a storm.
-            return self._lately.strangers < self._limits.most / 2 and self._speaks(letter, self._lately)
-        return self._speaks(letter, self._lately)
+            return False
+        return among.doubtful_of(place) < max(1, known)
 
-    def _speaks(self, letter: Letter, among: Tally) -> bool:
-        """
-        Whether a letter says something of us: a host that nobody names counts as often as it has delivered, or once.
-        """
-        host = letter.stranger
-        return host is None or among.of_stranger(host) < max(1, self._delivered.of(host))
-
-    def _judge(self) -> None:
+    def _judge(self, now_s: float) -> None:
         limits, run, lately = self._limits, self._run, self._lately
-        if limits.consecutive and run.letters >= limits.consecutive:
+        if limits.consecutive and run.letters >= limits.consecutive and self._is_sure(now_s):
             found = f"{run.letters} uploads in a row are dead letters, the limit is {limits.consecutive}"
             self._storm = found, run, "storm.consecutive"
         elif limits.share and lately.letters > limits.most:
@@ -200,6 +232,14 @@ class StormWatch:
                 f"(a share of {limits.share:g} of {limits.window})"
             )
             self._storm = found, lately, "storm.share"
+
+    def _is_sure(self, now_s: float) -> bool:
+        """
+        Whether a run is not for the most part what its uploaders may have chosen; or no good upload came for a while.
+        """
+        chosen = self._run.doubtful + sum(self._run.codes()[code] for code in _OF_DECODERS)
+        waited = self._first_s is not None and now_s >= self._first_s + self._limits.hold_s
+        return self._good > 0 or chosen <= self._limits.consecutive / 2 or waited
 
     def _told(self, found: str, tally: Tally, setting: str) -> str:
         (code, times), *_ = tally.codes().most_common(1)

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from schemas.errors import ErrorClass, ErrorCode, Stage, class_of, stage_of
+from schemas.errors import ErrorCode
 from worker.domain import Partition
 from worker.flow.places import Place
 
@@ -17,6 +17,8 @@ from worker.flow.places import Place
 class Letter:
     """
     A dead letter that counts, published or not; ``run`` numbers the good outcomes before it, ``since_s`` is monotonic.
+
+    ``doubtful``: the place, where whoever named it may have brought this about alone.
     """
 
     partition: Partition
@@ -25,15 +27,8 @@ class Letter:
     place: Place | None
     run: int
     since_s: float
+    doubtful: Place | None = None
     published: bool = False
-
-    @property
-    def stranger(self) -> Place | None:
-        """
-        The host, where nothing is told but that one did not answer which the operator does not name.
-        """
-        fetching = stage_of(self.code) is Stage.FETCH and class_of(self.code) is ErrorClass.TRANSIENT
-        return self.place if fetching and self.place is not None and not self.place.ours else None
 
 
 class Tally:
@@ -45,7 +40,7 @@ class Tally:
         self._size = size
         self._lately: deque[Letter | None] = deque()
         self._codes: Counter[ErrorCode] = Counter()
-        self._strangers: Counter[str] = Counter()
+        self._doubtful: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """
@@ -61,11 +56,11 @@ class Tally:
         return self._codes.total()
 
     @property
-    def strangers(self) -> int:
+    def doubtful(self) -> int:
         """
-        How many of the letters are of hosts that the operator does not name.
+        How many of the letters somebody may have brought about alone by naming a place.
         """
-        return self._strangers.total()
+        return self._doubtful.total()
 
     @property
     def published(self) -> int:
@@ -80,11 +75,11 @@ class Tally:
         """
         return self._codes
 
-    def of_stranger(self, place: Place) -> int:
+    def doubtful_of(self, place: Place) -> int:
         """
-        How many of the letters are of this host.
+        How many of these letters are of this place.
         """
-        return self._strangers[place.name]
+        return self._doubtful[place.name]
 
     def add(self, outcome: Letter | None) -> None:
         """
@@ -111,14 +106,14 @@ class Tally:
         """
         self._lately.clear()
         self._codes.clear()
-        self._strangers.clear()
+        self._doubtful.clear()
 
     def _weigh(self, outcome: Letter | None, times: int) -> None:
         if outcome is None:
             return
         self._codes[outcome.code] += times
-        stranger = outcome.stranger
-        if stranger is not None:
-            self._strangers[stranger.name] += times
-            if not self._strangers[stranger.name]:
-                del self._strangers[stranger.name]
+        place = outcome.doubtful
+        if place is not None:
+            self._doubtful[place.name] += times
+            if not self._doubtful[place.name]:
+                del self._doubtful[place.name]

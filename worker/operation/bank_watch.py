@@ -41,6 +41,7 @@ ENDS_S: Final = 1.0
 
 Look = Callable[[], BankControlV1 | None]
 Result = Literal["refused", "unreachable"]
+Outcome = Literal["done", "refused", "passing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class BankWatch:
         self._control = release.control
         self._present = _Trial(release.whole, release.canaries)
         self._refused = None if refusal is None or refusal.passing else refusal.announced
+        self._why_refused = "" if refusal is None else refusal.why
         self._unbelieved: BankControlV1 | None = None
         self._not_left_out: BankControlV1 | None = None
         self._records = FollowedRecords(releases, release.control, signed=bool(settings.bank.trusted_keys))
@@ -128,24 +130,31 @@ class BankWatch:
         What is disabled is left out of the present bank first, so that it goes at once whatever comes of the release.
         What could not be done because of a fault that may pass is tried again, after longer and longer.
         """
-        refused = control == self._refused
         if control == self._unbelieved or not self._attempts.due(control):
             return
-        if not refused and not self._believed(control):
+        # Whatever became of a record before: nothing of it is done unless it is believed now.
+        if not self._believed(control):
             return
-        if not refused and same_bank(control, self._control):
+        refused = control == self._refused
+        if refused:
+            # Something else may have been told of since.
+            self._status = replace(self._status, last_refusal=self._why_refused)
+        elif same_bank(control, self._control):
             self._control = control
             self._as_announced()
             return
+        left: Outcome = "done"
         if not same_files(control, self._control) and not same_left_out(control, self._control):
-            self._leave_out(control)
+            left = self._leave_out(control)
         if refused:
             # Which it stays, whatever could be left out of the bank in use by now.
             self._refused = control
-        else:
-            self._change_over(control)
+        outcome = "refused" if refused else self._change_over(control)
+        # Once for a look, though both may have failed.
+        if outcome == "passing" or (outcome == "refused" and left == "passing"):
+            self._attempts.failed(control)
 
-    def _change_over(self, control: BankControlV1) -> None:
+    def _change_over(self, control: BankControlV1) -> Outcome:
         began_s = self._clock.monotonic_s()
         try:
             with short_turns():
@@ -154,23 +163,24 @@ class BankWatch:
         except Exception as fault:
             # Of whatever kind: the old bank judges on, and this one is told of.
             if is_passing(fault):
-                self._attempts.failed(control)
                 self._out_of_reach(fault, f"release {control.release}: ")
-                return
+                return "passing"
             if not isinstance(fault, (BankInvalid, ConfigInvalid)):
                 log.exception("bank.load_failed", release=control.release, error=type(fault).__name__)
             self._refuse(control, fault)
-        else:
-            self._change(control, trial, judge, loading_s=self._clock.monotonic_s() - began_s)
-            self._attempts.ended()
+            return "refused"
+        self._change(control, trial, judge, loading_s=self._clock.monotonic_s() - began_s)
+        self._attempts.ended(control)
+        return "done"
 
     def _believed(self, control: BankControlV1) -> bool:
         try:
             self._records.require_believed(control)
         except BankInvalid as fault:
-            # What it leaves out stays in, too: it is nobody's word.
+            # What it leaves out stays in, too: it is nobody's word. It is no refused release either, whose names
+            # would be left out all the same.
             self._unbelieved = control
-            self._refuse(control, fault)
+            self._tell("refused", _why(control, fault))
             return False
         self._unbelieved = None
         return True
@@ -232,9 +242,9 @@ class BankWatch:
         try_canaries(judge, trial.canaries, control, wanted=self._settings.bank, whole=None if passed else whole)
         return judge
 
-    def _leave_out(self, control: BankControlV1) -> None:
+    def _leave_out(self, control: BankControlV1) -> Outcome:
         if self._not_left_out is not None and same_left_out(control, self._not_left_out):
-            return
+            return "refused"
         kept = leaving_out_as(self._control, control)
         began_s = self._clock.monotonic_s()
         try:
@@ -244,12 +254,12 @@ class BankWatch:
             # As when a release is loaded: the bank in use judges on, and why it is whole is told.
             log.exception("bank.not_left_out", kept=kept.release, error=type(fault).__name__, why=str(fault))
             if is_passing(fault):
-                self._attempts.failed(control)
-            else:
-                self._not_left_out = control
-            return
+                return "passing"
+            self._not_left_out = control
+            return "refused"
         loading_s = self._clock.monotonic_s() - began_s
         self._change(kept, self._present, judge, loading_s=loading_s, refusal=self._status.last_refusal)
+        return "done"
 
     def _change(
         self,
@@ -286,8 +296,8 @@ class BankWatch:
 
     def _refuse(self, control: BankControlV1, fault: Exception) -> None:
         # Looked at again only when something else is announced: a wrong bank does not mend itself.
-        self._refused = control
-        self._tell("refused", f"release {control.release}: {type(fault).__name__}: {fault}")
+        self._refused, self._why_refused = control, _why(control, fault)
+        self._tell("refused", self._why_refused)
 
     def _out_of_reach(self, fault: Exception, what: str = "") -> None:
         # Tried again; an outage is told once.
@@ -310,10 +320,14 @@ class BankWatch:
 
     def _as_announced(self) -> None:
         self._refused = None
-        self._attempts.ended()
+        self._attempts.ended(self._control)
         if self._status.last_refusal is not None:
             self._status = replace(self._status, last_refusal=None)
             log.info("bank.as_announced", release=self._status.release)
+
+
+def _why(control: BankControlV1, fault: Exception) -> str:
+    return f"release {control.release}: {type(fault).__name__}: {fault}"
 
 
 def _untold(_judge: BankJudge) -> None:

@@ -60,6 +60,8 @@ def _read_past(settings: Settings, plan: RunPlan, past: PastUploadIndex, *, prog
     if since.kind == "time" and since.value is not None:
         early_ms = max(0, since.value - CLOCKS_DIFFER_MS)
     reading = partial(progress, "reading past verdicts")
-    past.add(record.value for record in collect(settings.kafka, topic, since_ms=early_ms, progress=reading))
+    records = collect(settings.kafka, topic, since_ms=early_ms, progress=reading)
+    # What cannot be read may have no value, and is no tombstone for that: no bytes are no verdict, and are counted.
+    past.add(record.value if record.fault is None else b"" for record in records)
     if past.unreadable:
         log.warning("past.unreadable", topic=topic, records=past.unreadable, advice="their uploads are fetched again")

@@ -3,10 +3,9 @@ Decode: hostile bytes to pixels, or to a stable error code; never to anything el
 
 Which formats, how large, which views and which failure is which stand here; which frames is
 ``worker/stages/frames.py``, colour is ``colour.py``, size is ``preprocess.py`` and ``one_footing.py``, where crops fall
-is ``native_views.py``, what Pillow is told of a PNG is ``png_chunks.py``.
+is ``native_views.py``, what Pillow is told of a file is ``opened.py``.
 """
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -28,18 +27,17 @@ from schemas.errors import ErrorCode
 from schemas.verdict import ContentCredentials, ImageFacts
 from worker.domain import ContentHash, Pixels, PreprocessSpec
 from worker.errors import CannotStart, UploadFailed
-from worker.stages.colour import AlphaFact, ProfileUnusable, flattened, in_srgb, on_grey, with_deep_transparency
+from worker.stages.colour import AlphaFact, ProfileUnusable, flattened, in_srgb, on_grey
 from worker.stages.decode_notes import READING_RULES, DecodeNote
-from worker.stages.frames import MOST_COUNTED, FrameLimits, announced_frames, further_frames
-from worker.stages.gif_extent import gif_extent
+from worker.stages.frames import FrameLimits, announced_frames, further_frames
+from worker.stages.gif_extent import MOST_COUNTED, gif_extent
 from worker.stages.heif import REMEDY, can_open_heif
 from worker.stages.native_views import continued, crop_boxes
 from worker.stages.one_footing import MAX_JPEG_SIDE_PX, reduced_to, through_jpeg
-from worker.stages.pillow_warnings import make_warnings_errors
-from worker.stages.png_chunks import PngReading, read_png
+from worker.stages.opened import opened
 from worker.stages.preprocess import RULES_VERSION, framed, resized
 from worker.stages.sniff import HEIF, MEDIA_TYPES, announced_bytes, description_of, format_of, is_heif
-from worker.stages.upright import orientation_of, upright
+from worker.stages.upright import upright
 from worker.views import GLOBAL_ONLY, DecodedPicture, ViewSpec
 
 PerceptualHash = Callable[[Pixels], tuple[str, int]]
@@ -50,6 +48,9 @@ RealismStatistics = Callable[[Pixels], tuple[float, ...]]
 
 CredentialsReader = Callable[[bytes], ContentCredentials | None]
 """From a file's bytes to what they say of their own origin; None where they say nothing. Never raises."""
+
+_OUTSIDE: Final = "tile cannot extend outside image"
+"""What Pillow says of a frame without pixels."""
 
 HASHED_SIDE: Final = 512
 REALISM_SIDE: Final = 512
@@ -142,14 +143,13 @@ class PillowDecoder:
         DECODE_FAILED.
         """
         name = self._allowed_format(data)
-        make_warnings_errors()
         try:
             looks, facts = self._read(data, name, content_hash)
         except UploadFailed:
             raise
         except Exception as error:
             # Pillow's readers raise whatever the bytes lead them to: a dozen types are seen in the field.
-            raise _failure(name, error, cut_short=_ends_early(name, data)) from error
+            raise _failure(name, error, data) from error
         found: dict[str, object] = {}
         if self._perceptual_hash is not None and looks[0].thumbnail is not None:
             found["pdq"], found["pdq_quality"] = self._perceptual_hash(looks[0].thumbnail)
@@ -174,18 +174,17 @@ class PillowDecoder:
         return name
 
     def _read(self, data: bytes, name: str, content_hash: ContentHash) -> tuple[list[_Seen], ImageFacts]:
-        png = read_png(data) if name == "PNG" else PngReading(data)
-        with Image.open(io.BytesIO(png.data), formats=[name]) as image:
+        with opened(data, name) as file:
+            image = file.image
             width, height, mode = *image.size, image.mode
             self._check_pixels(width * height)
-            image.load()
+            first = file.first()
             notes: list[DecodeNote] = []
-            orientation, whole = orientation_of(image, png.exif)
+            orientation, whole = file.orientation()
             if not whole:
                 notes.append(DecodeNote.EXIF_DAMAGED)
             # Of the file, not of a frame: Pillow replaces what it knows of an image as it goes through the frames.
             profile = image.info.get("icc_profile")
-            first = image if png.transparent is None else with_deep_transparency(image, png.data, png.transparent)
             looks, alpha = self._looks(first, orientation, profile, notes)
             # Counting comes after: in a GIF it moves through the frames.
             announced = announced_frames(image, data, max_pixels=self._limits.max_pixels, notes=notes)
@@ -303,21 +302,19 @@ def _all_in_srgb(pictures: Sequence[Image.Image], profile: bytes | None, notes: 
         return [in_srgb(picture, None) for picture in pictures]
 
 
-def _ends_early(name: str, data: bytes) -> bool:
-    if name == "GIF":
-        return gif_extent(data, most_frames=MOST_COUNTED).cut
-    return len(data) < announced_bytes(data)
-
-
-def _failure(name: str, error: Exception, *, cut_short: bool) -> UploadFailed:
+def _failure(name: str, error: Exception, data: bytes) -> UploadFailed:
     """
     The stable code for what Pillow raised, with what it said; addresses of objects, which differ, left out.
     """
-    if cut_short:
+    extent = gif_extent(data, most_frames=MOST_COUNTED) if name == "GIF" else None
+    if (len(data) < announced_bytes(data)) if extent is None else extent.cut:
         return UploadFailed(ErrorCode.DECODE_TRUNCATED, f"the {name} data end before what they announce")
     if isinstance(error, UnidentifiedImageError):
         return UploadFailed(ErrorCode.DECODE_FAILED, f"the {name} header is damaged or incomplete")
     said = "".join(letter if letter.isprintable() else " " for letter in str(error))[:200]
+    if extent is not None and extent.flat is not None and said.startswith(_OUTSIDE):
+        number, width, height = extent.flat
+        said = f"frame {number} is {width} x {height} pixels, expected at least 1 x 1; leave that frame out"
     detail = f"the {name} data cannot be read ({type(error).__name__}: {said})"
     if isinstance(error, MemoryError | Image.DecompressionBombError | Image.DecompressionBombWarning):
         return UploadFailed(ErrorCode.DECODE_BOMB, detail)

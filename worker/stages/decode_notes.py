@@ -8,11 +8,14 @@ Which reader finds what is in ``decode.py``, ``frames.py`` and ``upright.py``; w
 from enum import StrEnum
 from typing import Final
 
-READING_RULES: Final = "reading-2"
+READING_RULES: Final = "reading-3"
 """
-Raise it when some bytes are read otherwise but no honest picture's pixels change: what is remembered is a miss then.
+Raise it when some bytes are read otherwise but common pictures are not: what is remembered is a miss then.
 
-Unlike ``preprocess.RULES_VERSION`` it leaves fingerprints and banks as they are.
+Unlike ``preprocess.RULES_VERSION`` it leaves fingerprints and banks as they are. What changed under it so far: the
+pixels of PNGs that declare one colour transparent (tRNS) in greys of 2 or 4 bits or in 16-bit RGB, honest ones among
+them; the orientation of JPEGs with several EXIF segments; the frames of GIFs with empty extensions; and which animated
+PNGs are refused. A bank that holds references of such files keeps them as they were read when it was built.
 """
 
 

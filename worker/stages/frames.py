@@ -18,7 +18,7 @@ from worker.domain import Pixels
 from worker.errors import UploadFailed
 from worker.stages.colour import flattened
 from worker.stages.decode_notes import DecodeNote
-from worker.stages.gif_extent import gif_extent
+from worker.stages.gif_extent import MOST_COUNTED, gif_extent
 from worker.stages.scenes import THUMBNAIL_SIDE, chosen_frames
 
 ANIMATED: Final = ("GIF", "PNG", "WEBP", "AVIF")
@@ -26,9 +26,6 @@ ANIMATED: Final = ("GIF", "PNG", "WEBP", "AVIF")
 
 LOOK_RULES: Final = "looks-2"
 """Raise it when other frames would be chosen, or other grounds: what is remembered of such pictures is a miss then."""
-
-MOST_COUNTED: Final = 100_000
-"""A GIF says nowhere how many frames it has: with more than these nobody counts on, which takes a second or two."""
 
 LEAST_FRAME_PX: Final = 10_000
 """What going on by one frame costs at least, however small the frame, measured in pixels of a large one."""
@@ -68,10 +65,12 @@ def announced_frames(image: ImageFile.ImageFile, data: bytes, *, max_pixels: int
     """
     What the file says of its frames. In a GIF this moves through them, so that frame 0 must be done with.
 
-    Raises ``UploadFailed`` (DECODE_BOMB) for a GIF one of whose frames would enlarge the picture beyond ``max_pixels``,
-    and whatever Pillow raises where it cannot count.
+    Raises ``UploadFailed``: DECODE_BOMB for a GIF one of whose frames would enlarge the picture beyond ``max_pixels``,
+    DECODE_FAILED for one in which Pillow finds other frames than the specification; and whatever Pillow raises where
+    it cannot count.
     """
     frame_px = image.width * image.height
+    total = None
     if image.format == "GIF":
         extent = gif_extent(data, most_frames=MOST_COUNTED)
         frame_px = max(image.width, extent.width) * max(image.height, extent.height)
@@ -83,7 +82,14 @@ def announced_frames(image: ImageFile.ImageFile, data: bytes, *, max_pixels: int
         if extent.frames > MOST_COUNTED:
             notes.append(DecodeNote.FRAMES_UNCOUNTED)
             return Announced(None, frame_px)
-    return Announced(int(getattr(image, "n_frames", 1)), frame_px)
+        total = extent.frames
+    found = int(getattr(image, "n_frames", 1))
+    if total is not None and found != total:
+        raise UploadFailed(
+            ErrorCode.DECODE_FAILED,
+            f"the GIF has {total} frames by its specification and {found} by Pillow, so that some could not be seen",
+        )
+    return Announced(found, frame_px)
 
 
 def further_frames(

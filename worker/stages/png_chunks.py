@@ -27,6 +27,10 @@ _READ: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"acTL"})
 MOST_CHUNKS: Final = 100_000
 """Of so many nobody makes a picture: going through them would take longer than going through their pixels."""
 
+_ANIMATING: Final = frozenset({b"acTL", b"fcTL", b"fdAT"})
+_IGNORED: Final = b"skIp"
+"""The name of what is put in place of a chunk that would otherwise lie between chunks of pixels, and part them."""
+
 _GREY, _RGB, _PALETTE = 0, 2, 3
 _DEEP: Final = 16
 
@@ -59,6 +63,8 @@ def read_png(data: bytes) -> PngReading:
     """
     What stands in the chunks of a PNG, by the rules of its third edition as libpng keeps them.
 
+    Parts of an animation that no chunk announces, and the announcement of no frames where there are none, are what
+    browsers ignore: such a file is a still picture.
     Raises ``UploadFailed``: DECODE_TRUNCATED for an animation that ends early, DECODE_FAILED for one whose chunks
     contradict each other, of which a browser might show what Pillow hides, and for one in 16-bit RGB with a transparent
     colour, which Pillow cannot put together; DECODE_BOMB for more than ``MOST_CHUNKS`` chunks.
@@ -67,18 +73,24 @@ def read_png(data: bytes) -> PngReading:
     colour = _Colour()
     before_pixels = True
     edits: list[tuple[_Chunk, bytes]] = []
+    animating: list[tuple[_Chunk, bytes]] = []
     exif: bytes | None = None
     end = _SIGNATURE_BYTES
     for chunk in _chunks(data):
         end = chunk.end
-        before_pixels = before_pixels and chunk.kind not in (b"IDAT", b"fdAT")
+        before_pixels = before_pixels and chunk.kind != b"IDAT"
         animation = animation.with_chunk(chunk, before_pixels=before_pixels)
+        if chunk.kind in _ANIMATING:
+            animating.append((chunk, _chunk(_IGNORED, b"")))
         if chunk.kind == b"eXIf" and before_pixels and exif is None:
             exif = chunk.body
         replacement = colour.as_pillow_reads(chunk, before_pixels=before_pixels)
         if replacement is not None and chunk.intact:
             edits.append((chunk, replacement))
-    animation.check(cut=end > len(data), deep=colour.transparent is not None)
+    if animation.ignored:
+        edits = sorted(edits + animating, key=lambda edit: edit[0].start)
+    else:
+        animation.check(cut=end > len(data), deep=colour.transparent is not None)
     return PngReading(_edited(data, edits), exif, colour.transparent)
 
 
@@ -139,7 +151,8 @@ class _Animation:
     """
     What the chunks so far say of an animation: how many frames each control chunk announces, and how many there are.
 
-    ``first_apart``: the still picture is none of the frames. ``data``: chunks with pixels of frames.
+    ``first_apart``: the still picture is none of the frames. ``data``: chunks with pixels of frames. ``early``: some of
+    these lie before the still picture.
     """
 
     announced: tuple[int, ...] = ()
@@ -147,6 +160,7 @@ class _Animation:
     frames: int = 0
     data: int = 0
     first_apart: bool = False
+    early: bool = False
 
     def with_chunk(self, chunk: _Chunk, *, before_pixels: bool) -> "_Animation":
         """
@@ -159,18 +173,25 @@ class _Animation:
         if chunk.kind == b"fcTL":
             apart = self.first_apart or (self.frames == 0 and not before_pixels)
             return replace(self, frames=self.frames + 1, first_apart=apart)
-        return replace(self, data=self.data + 1) if chunk.kind == b"fdAT" else self
+        if chunk.kind == b"fdAT":
+            return replace(self, data=self.data + 1, early=self.early or before_pixels)
+        return self
+
+    @property
+    def ignored(self) -> bool:
+        """
+        Whether browsers show a still picture, whatever else is there of an animation.
+        """
+        return not self.announced or (self.announced == (0,) and self.frames == self.data == 0)
 
     def check(self, *, cut: bool, deep: bool) -> None:
         """
-        Nothing where there is no animation, or one whose chunks agree; see ``read_png``.
+        Nothing where the chunks of an animation agree; see ``read_png``.
         """
-        if not (self.announced or self.frames or self.data):
-            return
         if cut:
             raise UploadFailed(ErrorCode.DECODE_TRUNCATED, "the PNG data end within the animation that they announce")
         loose = self.frames == 1 and self.data > 0 and not self.first_apart
-        if self.announced != (self.frames,) or self.late or self.frames == 0 or loose:
+        if self.announced != (self.frames,) or self.late or self.frames == 0 or loose or self.early:
             announced = " and ".join(map(str, self.announced)) or "none"
             raise UploadFailed(
                 ErrorCode.DECODE_FAILED,

@@ -9,6 +9,7 @@ import struct
 from typing import Final
 
 from PIL import ExifTags, Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 UPRIGHT: Final = 1
 
@@ -34,13 +35,17 @@ def orientation_of(image: Image.Image, png_exif: bytes | None) -> tuple[int, boo
     """
     The orientation of an open picture, 1 (upright) where there is none, and whether its EXIF block is whole.
 
-    ``png_exif`` is the block of a PNG, which Pillow mixes up with text chunks.
+    ``png_exif`` is the block of a PNG, which Pillow mixes up with text chunks. Of a JPEG the first block counts.
     """
+    block: object = None
     if image.format == "PNG":
-        block: object = png_exif
-    else:
+        block = png_exif
+    elif isinstance(image, JpegImageFile):
+        # Pillow's own is all such segments one behind the other, which nobody else puts together.
+        block = next((body for name, body in image.applist if name == "APP1" and body.startswith(_PREFIX)), None)
+    elif image.format in ("WEBP", "AVIF"):
         # What reads HEIF applies the file's transformation by itself; GIF has no EXIF.
-        block = image.info.get("exif") if image.format in ("JPEG", "MPO", "WEBP", "AVIF") else None
+        block = image.info.get("exif")
     if not isinstance(block, bytes):
         return UPRIGHT, True
     if image.format != "AVIF":

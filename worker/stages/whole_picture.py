@@ -4,7 +4,6 @@ The whole picture as the crops of a bank's views are cut from it: at its native 
 What counts as an image is decided by ``worker/stages/decode.py``: only bytes that it has accepted come here.
 """
 
-import io
 from typing import Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from worker.domain import Pixels
 from worker.stages.colour import ProfileUnusable, flattened, in_srgb, on_grey
 from worker.stages.heif import REMEDY, can_open_heif
 from worker.stages.one_footing import MAX_JPEG_SIDE_PX, reduced_to, through_jpeg
+from worker.stages.opened import opened
 from worker.stages.sniff import HEIF
 from worker.stages.upright import UPRIGHT, upright
 from worker.views import ViewSpec
@@ -38,15 +38,16 @@ def whole_picture(
         raise ValueError(f"the picture is HEIF, which cannot be read here: {REMEDY}")
     if frame not in facts.frames_scored:
         raise ValueError(f"the decoder looked at frames {facts.frames_scored}, want one of them, found {frame}")
-    with Image.open(io.BytesIO(data), formats=[facts.format]) as image:
-        image.load()
+    with opened(data, facts.format) as file:
+        picture = file.first()
         # Of the file: Pillow replaces what it knows of an image as it goes through the frames.
-        profile = image.info.get("icc_profile")
+        profile = file.image.info.get("icc_profile")
         if frame:
-            image.seek(frame)
-            image.load()
+            picture = file.image
+            picture.seek(frame)
+            picture.load()
         # As the decoder has read it from the file: a frame may say otherwise, and damaged EXIF raises anything.
-        shown = upright(image, facts.orientation or UPRIGHT)
+        shown = upright(picture, facts.orientation or UPRIGHT)
         flat = on_grey(shown) if ground == "grey" else flattened(shown)[0]
     if flat is None:
         raise ValueError(f"frame {frame} has no ground that shines through, want it on white")
