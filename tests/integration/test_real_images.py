@@ -25,13 +25,22 @@ ACCEPTED = {*MEDIA_TYPES, "MPO"}
 """Pillow's names of the formats that a worker takes; an MPO is a JPEG with more pictures behind the first."""
 
 CONTRADICTORY = {
+    "odd/pillow/0da68015_sequence_reorder.png",
+    "odd/pillow/340c7ece_sequence_gap.png",
+    "odd/pillow/45ad1e3a_sequence_repeat_chunk.png",
     "odd/pillow/59068aa0_chunk_multi_actl.png",
+    "odd/pillow/95196156_sequence_start.png",
     "odd/pillow/a50d974c_chunk_repeat_fctl.png",
+    "odd/pillow/b0227c0f_chunk_no_fdat.png",
     "odd/pillow/f36dbc29_syntax_num_frames_low.png",
+    "odd/pillow/fc20e7eb_sequence_fdat_fctl.png",
 }
 """
-Pillow shows a still or fewer frames of these animations, and a browser may show more: DECODE_FAILED.
+Pillow opens these animations and shows a still, fewer frames, or fails at a later one: DECODE_FAILED.
 """
+
+CUT_BEHIND_THE_FIRST = {"odd/metadata_extractor/bc90e1e8_adf6f850b13dff73ebb22862c6ab028b.gif"}
+"""Pillow opens it, and a later frame ends early: DECODE_TRUNCATED."""
 
 LARGER_BEHIND_THE_FIRST = {
     "odd/pillow/e6c8a34e_decompression_bomb_extents.gif",
@@ -116,6 +125,7 @@ def test_answers_to_odd_files_agree_with_pillow(real_run: RealRun) -> None:
     assert found == {
         **dict.fromkeys(LARGER_BEHIND_THE_FIRST, ErrorCode.DECODE_BOMB),
         **dict.fromkeys(CONTRADICTORY, ErrorCode.DECODE_FAILED),
+        **dict.fromkeys(CUT_BEHIND_THE_FIRST, ErrorCode.DECODE_TRUNCATED),
     }, surprises
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from kafka.admin import KafkaAdminClient
-from kafka.errors import KafkaError, NotCoordinatorError
+from kafka.errors import KafkaError, NotCoordinatorError, UnknownBrokerIdError
 
 from tests.outcome_reader import CommitWatch
 from tests.platform_side import Cluster
@@ -39,12 +39,14 @@ class PatientCluster(Cluster):
                 if time.monotonic() > give_up_s:
                     raise
                 threading.Event().wait(0.2)
-                if isinstance(error, NotCoordinatorError):
+                if isinstance(error, NotCoordinatorError | UnknownBrokerIdError):
                     self._renew()
 
     def _renew(self) -> None:
         """
-        Ask through a new client: kafka-python 3.0.12's keeps the coordinator that it once found, and asks it for ever.
+        Ask through a new client.
+
+        kafka-python 3.0.12's keeps what it once found, a coordinator or a leader that is gone, and asks it for ever.
         """
         with suppress(KafkaError):
             fresh = KafkaAdminClient(bootstrap_servers=self._servers)
