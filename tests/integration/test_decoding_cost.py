@@ -11,10 +11,10 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
+from tests.cpu_times import cpu_s_of
 from tests.decoding_rig import LONG_S, hash_of
 from tests.pictures import encoded, photograph, spec_of
 from worker.decoding.child import open_decoder
@@ -35,7 +35,6 @@ BUSY_MOST = 1.50
 """By the clock where others use the cores: the noise is larger than the cost."""
 BUSY_MOST_CPU = 1.20
 """In CPU time there: caches are shared. With memory that the kernel clears for each picture anew it is 1.32."""
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 SETUP = Setup(
     spec_of(224),
@@ -77,8 +76,7 @@ def cpu_s(decoder: PictureDecoder) -> float:
     CPU time so far, of this process and of the decoder's children.
     """
     pids = decoder.pids if isinstance(decoder, ProcessDecoder) else ()
-    stats = [Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split() for pid in pids]
-    return time.process_time() + sum(int(stat[11]) + int(stat[12]) for stat in stats) / TICKS_PER_S
+    return time.process_time() + cpu_s_of(pids)
 
 
 def pair(here: PictureDecoder, children: PictureDecoder, files: Sequence[bytes], *, turned: bool) -> tuple[Took, Took]:

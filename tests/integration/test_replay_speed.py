@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.bank_builders import a_picture
+from tests.cpu_times import cpu_s_of
 from tests.platform_side import inline, upload_event
 from tests.replay_rig import decision_of, lines_of, position_of, replayed
 from tests.worker_rig import POLICY, Instruments, WorkerRig
@@ -48,29 +49,18 @@ def spent_s() -> float:
     CPU seconds of this process so far, of the children that it has waited for, and of the decoders that live.
     """
     reaped = os.times()
-    return time.process_time() + reaped.children_user + reaped.children_system + sum(map(spent_by, living_decoders()))
+    return time.process_time() + reaped.children_user + reaped.children_system + cpu_s_of(living_decoders())
 
 
-def living_decoders() -> Iterator[Path]:
+def living_decoders() -> Iterator[int]:
     """
-    What the system says of each child of this process that decodes.
+    The children of this process that decode.
     """
     for children in Path("/proc/self/task").glob("*/children"):
         for pid in children.read_text(encoding="ascii").split():
             with suppress(FileNotFoundError, ProcessLookupError):
                 if b"worker.decoding" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    yield Path(f"/proc/{pid}/stat")
-
-
-def spent_by(stat: Path) -> float:
-    """
-    CPU seconds of one process so far; 0 of one that is gone.
-    """
-    try:
-        fields = stat.read_text(encoding="ascii").rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+                    yield int(pid)
 
 
 @pytest.fixture

@@ -52,17 +52,10 @@ class _PinnedHttpConnection(HTTPConnection):
         return self._dial(self._dns_host, int(self.port), float(self.timeout or 0))
 
 
-class _PinnedHttpsConnection(HTTPSConnection):
+class _PinnedHttpsConnection(_PinnedHttpConnection, HTTPSConnection):
     """
     The same above TLS; the certificate is verified against the name, not against the address.
     """
-
-    def __init__(self, *args: Any, dial: Dial, **kwargs: Any) -> None:  # noqa: ANN401 - urllib3's own arguments
-        super().__init__(*args, **kwargs)
-        self._dial = dial
-
-    def _new_conn(self) -> LimitedSocket:
-        return self._dial(self._dns_host, int(self.port), float(self.timeout or 0))
 
 
 class _KeepingPool(HTTPConnectionPool):
