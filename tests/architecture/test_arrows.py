@@ -11,22 +11,27 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted([*(ROOT / "worker").rglob("*.py"), *(ROOT / "schemas").rglob("*.py")])
 
 CLIENTS = {
-    "kafka": {"worker/adapters/kafka_", "worker/dev/probes.py"},
+    "kafka": {"worker/adapters/kafka_", "worker/dev/probes.py", "worker/bench/naive"},
     "lz4": {"worker/adapters/kafka_codecs.py"},
     "snappy": {"worker/adapters/kafka_codecs.py"},
     "zstandard": {"worker/adapters/kafka_codecs.py"},
-    "redis": {"worker/adapters/redis_", "worker/dev/probes.py"},
-    "faiss": {"worker/adapters/faiss_"},
+    "redis": {"worker/adapters/redis_", "worker/dev/probes.py", "worker/bench/naive"},
+    "faiss": {"worker/adapters/faiss_", "worker/bench/"},
     "torch": {
         "worker/adapters/clip_",
         "worker/adapters/probe_file.py",
         "worker/adapters/tiny_ladeda.py",
+        "worker/bench/",
         "worker/dev/small_encoder.py",
         "worker/fitting/contrastive_",
         "worker/starter/",
     },
     "torchvision": {"worker/adapters/clip_"},
-    "open_clip": {"worker/adapters/clip_", "worker/starter/training.py", "worker/starter/make.py"},
+    "onnx": {"worker/adapters/onnx_"},
+    "onnxruntime": {"worker/adapters/onnx_"},
+    "openvino": {"worker/adapters/openvino_"},
+    "ray": {"worker/adapters/ray_"},
+    "open_clip": {"worker/adapters/clip_", "worker/bench/", "worker/starter/training.py", "worker/starter/make.py"},
     "boto3": {"worker/adapters/s3_"},
     "botocore": {"worker/adapters/s3_"},
     "urllib3": {"worker/adapters/https_"},
@@ -41,7 +46,7 @@ CLIENTS = {
     "scipy": {"worker/fitting/", "worker/judgement/", "worker/evaluation/", "worker/starter/"},
     "pdqhash": {"worker/adapters/perceptual_hash.py"},
 }
-"""Where each client library may be imported: one adapter each, and the servers of ``touchstone dev``."""
+"""Where each client library may be imported: one adapter each, the servers of ``touchstone dev``, and the baselines."""
 
 RINGS = ["contract", "core", "heads", "judgement", "stages", "flow", "edges", "root"]
 """Inner to outer; a ring may import itself and those before it, but for the exceptions below."""

@@ -86,6 +86,7 @@ def history(
         rig.configure("fetch.allow_http=true", "fetch.allow_private_addresses=true", "fetch.threads=8")
         # On a busy machine the store may be slow: what timed out live and not again would be another decision.
         rig.configure("fetch.connect_timeout_s=20", "fetch.read_timeout_s=30", "fetch.total_timeout_s=60")
+        rig.configure("fetch.host_wait_s=60")
         rig.configure("embeddings.keep=file", f"embeddings.path={json.dumps(str(folder / 'kept.sqlite'))}")
         rig.create_topics(PARTITIONS)
         worker = rig.start("live")

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 
 import pytest
@@ -272,6 +273,27 @@ def test_nobody_waits_for_a_host_whose_fetches_do_not_end(clock: ManualClock, re
     assert all_s < 3  # twenty waits would be six seconds
     assert again is None
     assert 21 == counted(recorder, "refused")
+
+
+def test_a_halt_of_the_own_store_puts_nothing_off(clock: ManualClock, recorder: InMemoryRecorder) -> None:
+    """
+    At a place of the platform's own a fetch waits for its turn beyond the usual wait, as long as it may take.
+    """
+    gates = HostGates(SETTINGS.model_copy(update={"host_wait_s": 0.05}), clock=clock, recorder=recorder)
+
+    def fetch() -> None:
+        with gates.through(HOST, own=True):
+            pass
+
+    with held(gates, 2) as end, ThreadPoolExecutor(10) as pool:
+        waiting = [pool.submit(fetch) for _ in range(10)]
+        with pytest.raises(FutureTimeoutError):
+            waiting[0].result(0.2)
+        end.set()
+        for ended in waiting:
+            ended.result(10)
+
+    assert 0 == counted(recorder, "refused")
 
 
 def test_a_wait_is_never_longer_than_the_fetch(gates: HostGates) -> None:

@@ -2,8 +2,9 @@
 How many fetches one host may hold at a time, and when a host that does not answer is left alone.
 
 No host holds all fetch threads: not with slow answers, for some threads are always left to others; not with waiting
-fetches, for these give up soon; and not with time-outs, for these open its circuit breaker. What a host is, and what
-counts as its failure, is for the caller to say.
+fetches, for these give up soon; and not with time-outs, for these open its circuit breaker. At the platform's own
+places a fetch waits for its turn as long as it may take: that the store halts for a moment is no reason to put off all
+its uploads at once. What a host is, and what counts as its failure, is for the caller to say.
 
 Known hole: hosts are told apart by name, so whoever owns a domain has as many hosts as it has names below it.
 """
@@ -67,9 +68,11 @@ class HostGates:
         return len(self._hosts)
 
     @contextmanager
-    def through(self, name: str) -> Iterator[None]:
+    def through(self, name: str, *, own: bool = False) -> Iterator[None]:
         """
         One fetch from a host, inside; the ``UploadFailed`` that leaves it says whether the host failed.
+
+        ``own`` says that it is a place of the platform's own, whose turns are worth waiting for.
 
         Raises ``UploadFailed`` (FETCH_HOST_DOWN) while the host is left alone or holds all the connections that it may,
         and ``TimeoutError`` when the time limit ends while waiting for one.
@@ -78,7 +81,7 @@ class HostGates:
         try:
             if host.breaker.probe_in_s() > 0:
                 raise self._left_alone(host, name)
-            with self._turn(host, name):
+            with self._turn(host, name, patient=own):
                 if not host.breaker.allows():
                     raise self._left_alone(host, name)
                 started_s = self._clock.monotonic_s()
@@ -111,9 +114,12 @@ class HostGates:
             return host
 
     @contextmanager
-    def _turn(self, host: _Host, name: str) -> Iterator[None]:
+    def _turn(self, host: _Host, name: str, *, patient: bool) -> Iterator[None]:
         with host.turn:
-            wait_s = 0.0 if host.stuck else within_limit(self._settings.host_wait_s)
+            if patient:
+                wait_s = within_limit(self._settings.total_timeout_s)
+            else:
+                wait_s = 0.0 if host.stuck else within_limit(self._settings.host_wait_s)
             if not host.turn.wait_for(lambda: host.under_way < self._connections, timeout=wait_s):
                 # Nobody waits behind it until one of those under way ends: the others' uploads need the threads.
                 host.stuck = host.stuck or wait_s == self._settings.host_wait_s

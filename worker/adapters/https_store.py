@@ -115,7 +115,7 @@ class HttpsStore:
         """
         _, host, port = origin(url)
         try:
-            with self._gates.through(f"{host}:{port}"):
+            with self._gates.through(f"{host}:{port}", own=self._settings.names_host(host, port)):
                 return self._answer(url, credentials, spending)
         except TimeoutError as error:
             # The hops before this one have used it up.

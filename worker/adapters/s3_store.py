@@ -91,7 +91,7 @@ class S3Store:
         place = f"s3 profile {name!r}, bucket {ref.bucket!r}"
         client = self._client(name, profile)
         # From here: making the first client of a profile is slow on a busy machine, and is not the store's doing.
-        with fetch_limits(self._limits), self._gates.through(f"s3 profile {name!r}"):
+        with fetch_limits(self._limits), self._gates.through(f"s3 profile {name!r}", own=True):
             try:
                 with closing(self._opened(client, ref, place)) as body:
                     return self._contents(body, place)
