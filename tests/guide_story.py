@@ -233,6 +233,9 @@ ELSEWHERE: Final[Mapping[str, Elsewhere]] = {
     "touchstone bank announce PLACE": Elsewhere(
         "tests/integration/test_bank_control.py", 'touchstone("announce", ', "it needs workers that follow a topic"
     ),
+    "touchstone bank index": Elsewhere(
+        "tests/unit/test_bank_index.py", 'touchstone("index", ', "it needs more references than the guide has"
+    ),
     "touchstone dlq list --code FETCH_UPSTREAM": Elsewhere(
         "tests/integration/test_dlq.py", 'dlq("list", "--json", "--code", "fetch_upstream"', "it needs dead letters"
     ),

@@ -76,6 +76,7 @@ class Tuning:
     views: ViewSpec = GLOBAL_ONLY
     retries: Retries = NO_RETRIES
     storm: StormLimits = NO_LIMITS
+    encode_threads: int = 1
 
 
 @cache
@@ -211,6 +212,7 @@ class Worker:
             max_bytes=tuning.max_bytes,
             recent_embeddings=tuning.recent_embeddings,
             retries=tuning.retries,
+            encode_threads=tuning.encode_threads,
         )
 
     def _loop(self) -> Loop:

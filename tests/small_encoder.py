@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import timm
 from numpy.typing import NDArray
+from open_clip.transformer import VisionTransformer
 from safetensors.numpy import load_file
 from torch import nn
 
 from worker.adapters.clip_encoder import ClipEncoder, load_encoder
+from worker.adapters.clip_source import resolve
+from worker.adapters.clip_tower import build
+from worker.adapters.clip_weights import fit, read_tensors
 from worker.dev.small_encoder import SmallEncoder, write_model_folder
 from worker.metric_names import MetricName
 from worker.settings.tree import EncoderSettings
@@ -71,6 +75,17 @@ def loaded(small: SmallEncoder, **more: object) -> ClipEncoder:
     The encoder of a model folder, through the real loading code.
     """
     return load_encoder(encoder_settings(small, **more), CountingRecorder())
+
+
+def read_tower(small: SmallEncoder) -> VisionTransformer:
+    """
+    Its image tower as open_clip builds it, in fp32, with its weights and frozen.
+    """
+    source = resolve(encoder_settings(small))
+    tower = build(source.architecture, "fp32")
+    assert isinstance(tower, VisionTransformer)
+    fit(tower, read_tensors(source.checkpoint, source.sha256), source.checkpoint)
+    return tower.eval().requires_grad_(requires_grad=False)
 
 
 def mobilenet_encoder(folder: Path, shared_data: Path) -> SmallEncoder:

@@ -2,7 +2,6 @@
 The composition root: the only place that builds adapters and puts them together.
 """
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from functools import partial
 
 import structlog
 
-from schemas.verdict import ImageVerdictV1
+from schemas.verdict import ImageVerdictV1, Mode
 from worker.adapters.image_places import place_of
 from worker.adapters.image_store import build_image_store
 from worker.adapters.kafka_outbox import KafkaOutbox
@@ -22,6 +21,7 @@ from worker.adapters.sighting_codec import SightingScope
 from worker.adapters.system_clock import SystemClock
 from worker.decoders import look_rules
 from worker.decoding.process_decoder import close_decoder
+from worker.encoders import advise_bf16, encode_threads
 from worker.flow.bank_judge import BankJudge
 from worker.flow.beside import WatchedFlow
 from worker.flow.delivery import AtLeastOnce, Delivery, ExactlyOnce
@@ -31,6 +31,7 @@ from worker.flow.pipeline import Pipeline
 from worker.flow.stage_set import PipelineLimits, StageSet
 from worker.flow.storm import NO_LIMITS, StormLimits
 from worker.instruments import Instruments, open_instruments
+from worker.operation.collecting import leave_to_stay
 from worker.operation.failing import retries_of, storm_of
 from worker.operation.following import bank_watching, followed
 from worker.operation.gauges import Watched
@@ -39,6 +40,7 @@ from worker.operation.listening import listening
 from worker.operation.noting import noting_contents
 from worker.operation.serving import Serving, serving
 from worker.operation.shadowing import around, shadowing
+from worker.operation.start_phases import start_phase
 from worker.operation.tracing import Tracing, configured_tracing
 from worker.ports import Clock, EmbeddingCache, EventSource, ImageStore, Outbox, PastUploads, Recorder, SightingArchive
 from worker.settings.tree import KafkaSettings, Settings
@@ -48,6 +50,7 @@ from worker.stages.fetch import fetch_upload
 from worker.stages.intake import KEEP_BYTES, read_event
 from worker.stages.report import RunVersions
 from worker.stages.serialise import Route, dead_letter_room, source_of, to_messages
+from worker.thread_pools import cores_shared_out
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +93,7 @@ def running_pipeline(
     cache = open_cache(settings, instruments, recorder=recorder, clock=clock) if versions.mode == "live" else None
     if memories is not None:
         cache = memories.cache
+    shared_out = ExitStack()
     stages = StageSet(
         read_event=partial(read_event, max_event_bytes=settings.kafka.max_event_bytes),
         fetch=partial(fetch_upload, store=store, clock=clock, max_image_bytes=settings.fetch.max_image_bytes),
@@ -106,17 +110,9 @@ def running_pipeline(
         archive=None if memories is None else memories.archive,
         keep=keep,
         place_of=partial(place_of, settings=settings.fetch),
+        before_searching=shared_out.enter_context(cores_shared_out(settings)),
     )
-    limits = PipelineLimits(
-        fetch_threads=settings.fetch.threads,
-        decode_threads=settings.decode.threads,
-        batch_size=settings.batch.size,
-        batch_deadline_s=settings.batch.deadline_ms / 1000,
-        max_bytes=settings.flow.max_in_flight_bytes,
-        recent_embeddings=settings.flow.recent_embeddings,
-        failure_known_s=settings.redis.failure_ttl_s,
-        retries=retries_of(settings, versions.mode),
-    )
+    limits = _limits_of(settings, versions.mode)
     pipeline = Pipeline(stages, limits, clock=clock, recorder=recorder, tracer=tracer)
     pipeline.start()
     del instruments, stages  # they hold the first bank, which may be exchanged
@@ -126,6 +122,21 @@ def running_pipeline(
         pipeline.close(THREADS_END_S)
         if cache is not None:
             cache.close()
+        shared_out.close()
+
+
+def _limits_of(settings: Settings, mode: Mode) -> PipelineLimits:
+    return PipelineLimits(
+        fetch_threads=settings.fetch.threads,
+        decode_threads=settings.decode.threads,
+        batch_size=settings.batch.size,
+        batch_deadline_s=settings.batch.deadline_ms / 1000,
+        max_bytes=settings.flow.max_in_flight_bytes,
+        recent_embeddings=settings.flow.recent_embeddings,
+        failure_known_s=settings.redis.failure_ttl_s,
+        retries=retries_of(settings, mode),
+        encode_threads=encode_threads(settings.encoder),
+    )
 
 
 def open_cache(
@@ -236,7 +247,7 @@ def _run_told(
     store = build_image_store(settings.fetch, recorder)
     outbox = _open_outbox(settings, recorder, instance_id)
     source = None
-    _leave_to_stay()
+    collect_as_before = leave_to_stay()
     try:
         source = _open_source(settings, recorder, instance_id)
         with ExitStack() as operation:
@@ -276,6 +287,7 @@ def _run_told(
             told.running(watched, None if watch is None else watch.status)
             del instruments  # it holds the first bank, which may be exchanged
             log.info("worker.started", instance=instance_id, delivery=settings.kafka.delivery, **_names(versions))
+            advise_bf16(settings.encoder)
             report = loop.run()
             pipeline.keep_the_rest(loop.finish_left_s)
         return report
@@ -285,26 +297,23 @@ def _run_told(
         outbox.close()
         store.close()
         close_decoder(decoder)
-        # Or the interpreter would end without them, and triton's bindings complain of leaks on standard error.
-        gc.unfreeze()
-
-
-def _leave_to_stay() -> None:
-    # torch, the model and the bank stay for good; without this each full collection walks over all of them again.
-    gc.collect()
-    gc.freeze()
+        collect_as_before()
 
 
 def _open_outbox(settings: Settings, recorder: Recorder, instance_id: str) -> KafkaOutbox:
     kafka, topics = settings.kafka, settings.retry_topics
     transactional_id = f"{kafka.group_id}-{instance_id}" if kafka.delivery == "exactly_once" else None
-    return KafkaOutbox(kafka, recorder, client_id=instance_id, transactional_id=transactional_id, retry_topics=topics)
+    with start_phase("producer"):
+        return KafkaOutbox(
+            kafka, recorder, client_id=instance_id, transactional_id=transactional_id, retry_topics=topics
+        )
 
 
 def _open_source(settings: Settings, recorder: Recorder, instance_id: str) -> KafkaEventSource:
     static_id = instance_id if settings.kafka.static_membership else None
     waits = RetryWaits(settings.retry_topics, SystemClock(), delays_s=settings.retry.delays_s)
-    return KafkaEventSource(settings.kafka, recorder, client_id=instance_id, instance_id=static_id, retries=waits)
+    with start_phase("consumer"):
+        return KafkaEventSource(settings.kafka, recorder, client_id=instance_id, instance_id=static_id, retries=waits)
 
 
 def _keep_bytes(settings: KafkaSettings) -> int:

@@ -4,57 +4,47 @@ All that a judgement is made with, opened once and checked against each other be
 Part of the composition root: this module builds adapters. What they are put together to is ``worker.app``.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from schemas.bank_control import BankControlV1
 from schemas.verdict import Mode
 from worker import __version__
-from worker.adapters.clip_encoder import load_encoder
-from worker.adapters.faiss_bank import FaissBank
-from worker.adapters.faiss_references import FaissReferences
 from worker.adapters.system_clock import SystemClock
 from worker.bank.canary_files import Canary, activated_canaries, read_canaries
-from worker.bank.files import StoredBank, load_bank
+from worker.bank.files import StoredBank
 from worker.bank.fit import check_fit, check_space
-from worker.bank.leaving_out import Without, leave_out
-from worker.bank.release_checks import require_activated
-from worker.bank.settled import read_settled
+from worker.bank.leaving_out import Without
 from worker.decoders import credentials_version, look_rules, open_decoder
-from worker.errors import BankInvalid, ConfigInvalid
+from worker.encoders import encode_threads, load_encoder
+from worker.errors import BankInvalid, TouchstoneError
+from worker.flow.ahead import Ahead
 from worker.flow.bank_judge import BankJudge
 from worker.flow.fitted_bank import FittedBank
 from worker.flow.shared_encoder import SharedEncoder
 from worker.judgement.model import FittedJudgement
 from worker.judgement.real_scores import POOLED
-from worker.judgement.store import read_judgement
-from worker.operation.active_release import ActiveRelease, active_release
+from worker.operation.active_release import ActiveRelease
 from worker.operation.canaries import try_canaries, try_own_canaries
 from worker.operation.quarantined import quarantined
+from worker.operation.start_phases import Phase, start_phase, timed, told
 from worker.operation.starting_release import Refusal, starting_release
 from worker.policy import Policy, applied_rule, check_policy_fits, load_policy, shipped_policy
 from worker.ports import Bank, Encoder, PictureDecoder, Recorder
 from worker.settings.tree import PolicySettings, Settings
-from worker.shipped import STARTER, STARTER_BANK
 from worker.stages.assess import flag_thresholds
 from worker.stages.decode import decoder_versions
 from worker.stages.report import PolicyIdentity, RunVersions
 from worker.telemetry.metrics import InMemoryRecorder
 from worker.views import GLOBAL_ONLY, ViewSpec
+from worker.whole_banks import WholeBank, bank_path, left_out, read_bank, read_release
+
+if TYPE_CHECKING:
+    from worker.adapters.faiss_bank import FaissBank
 
 _SHORT: Final = 12
-
-
-@dataclass(frozen=True, slots=True)
-class WholeBank:
-    """
-    A bank's files with the judgement that it carries; ``serving`` a policy is still to be said.
-    """
-
-    stored: StoredBank
-    judgement: FittedJudgement | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,29 +122,42 @@ class Instruments:
 
 def open_instruments(settings: Settings, recorder: Recorder) -> Instruments:
     """
-    Policy, bank and its judgement, encoder, decoder, in this order: what is cheap to refuse is looked at first.
+    Policy, bank and its judgement, encoder, decoder: the first of these that is refused is what is told.
 
-    Of a place of releases several banks may be tried, with one encoder that is loaded before them. Raises
-    ``ConfigInvalid``, ``EncoderInvalid``, ``BankInvalid``, or ``CannotStart`` for what decoding needs.
+    The encoder is loaded while the bank is read, and the bank's index is built while decoders start. Of a place of
+    releases several banks may be tried, with one encoder, whose refusal counts before theirs. Raises ``ConfigInvalid``,
+    ``EncoderInvalid``, ``BankInvalid``, or ``CannotStart`` for what decoding needs.
     """
     policy = load_policy(policy_path(settings.policy))
     start = starting_release(settings)
     if start is None:
-        return _of_bank(settings, policy, recorder)
+        encoder = Ahead("encoder-load", lambda: timed(lambda: load_encoder(settings.encoder, recorder=recorder)))
+        return _of_bank(_Opening(settings, policy, encoder, recorder))
     # Banks are tried beside the one in use, with this encoder and in another thread.
-    shared = SharedEncoder(load_encoder(settings.encoder, recorder=recorder))
+    shared = Ahead("encoder-load", lambda: timed(lambda: _shared(settings, recorder)))
     opening = _Opening(settings, policy, shared, recorder)
-    return start.first_usable(lambda active, refusal: _of_release(opening, active, refusal))
+    try:
+        return start.first_usable(lambda active, refusal: _of_release(opening, active, refusal))
+    except TouchstoneError:
+        shared.result()  # without an encoder no release can be used: what it raises is the fault to be told
+        raise
 
 
-def _of_bank(settings: Settings, policy: Policy, recorder: Recorder) -> Instruments:
-    whole = read_bank(bank_path(settings), settings.bank.trusted_keys)
-    read = _read(settings, left_out(whole, quarantined(settings, whole.stored)), policy)
+def _shared(settings: Settings, recorder: Recorder) -> SharedEncoder:
     encoder = load_encoder(settings.encoder, recorder=recorder)
-    opened = _assembled(read, encoder, open_decoder(settings, encoder, read.stored.views, recorder=recorder), settings)
-    of_whole = None if read.stored is whole.stored else _whole_judge(opened, settings, whole)
-    canaries = read_canaries(bank_path(settings), whole.stored.manifest)
-    try_own_canaries(trial_judge(opened), canaries, settings.bank, whole=of_whole)
+    return SharedEncoder(encoder, calls=encode_threads(settings.encoder))
+
+
+def _of_bank(opening: "_Opening") -> Instruments:
+    settings = opening.settings
+    with start_phase("bank"):
+        whole = read_bank(bank_path(settings), settings.bank.trusted_keys)
+    kept = left_out(whole, quarantined(settings, whole.stored))
+    opened = _opened_first(opening, kept)
+    of_whole = None if kept.stored is whole.stored else _whole_judge(opened, settings, whole)
+    with start_phase("canaries"):
+        canaries = read_canaries(bank_path(settings), whole.stored.manifest)
+        try_own_canaries(trial_judge(opened), canaries, settings.bank, whole=of_whole)
     return opened
 
 
@@ -166,18 +169,28 @@ def _whole_judge(opened: Instruments, settings: Settings, whole: WholeBank) -> C
 class _Opening:
     settings: Settings
     policy: Policy
-    encoder: Encoder
+    encoder: Ahead[Phase[Encoder]]
     recorder: Recorder
 
 
+def _opened_first(opening: _Opening, whole: WholeBank) -> Instruments:
+    settings = opening.settings
+    read = _read(settings, whole, opening.policy)
+    index = Ahead("bank-index", lambda: timed(lambda: _index(read, settings)))
+    encoder = told("encoder", opening.encoder.result())
+    decoder = open_decoder(settings, encoder, read.stored.views, recorder=opening.recorder)
+    return _assembled(read, encoder, decoder, settings, index=lambda: told("index", index.result()))
+
+
 def _of_release(opening: _Opening, active: ActiveRelease, refusal: Refusal | None) -> Instruments:
-    settings, encoder, recorder = opening.settings, opening.encoder, opening.recorder
-    whole = read_release(active.folder, active.control, settings.bank.trusted_keys)
-    read = _read(settings, left_out(whole, Without.of(active.control)), opening.policy)
-    opened = _assembled(read, encoder, open_decoder(settings, encoder, read.stored.views, recorder=recorder), settings)
-    canaries = activated_canaries(active.folder, whole.stored.manifest, active.control.canaries_sha256)
+    settings = opening.settings
+    with start_phase("bank"):
+        whole = read_release(active.folder, active.control, settings.bank.trusted_keys)
+    opened = _opened_first(opening, left_out(whole, Without.of(active.control)))
     of_whole = _whole_judge(opened, settings, whole)
-    try_canaries(trial_judge(opened), canaries, active.control, wanted=settings.bank, whole=of_whole)
+    with start_phase("canaries"):
+        canaries = activated_canaries(active.folder, whole.stored.manifest, active.control.canaries_sha256)
+        try_canaries(trial_judge(opened), canaries, active.control, wanted=settings.bank, whole=of_whole)
     return replace(opened, release=OpenRelease(active.control, whole, canaries, refusal))
 
 
@@ -228,49 +241,6 @@ def _opened_over(beside: Beside, settings: Settings, *, whole: WholeBank, left: 
     return _assembled(read, beside.encoder, beside.decoder, settings)
 
 
-def read_bank(path: Path, trusted: Collection[str] = ()) -> WholeBank:
-    """
-    A bank's files with its judgement, every check done that needs no encoder; signed by a ``trusted`` key, if any are.
-
-    One that is replaced while it is read is read once more. Raises ``BankInvalid``.
-    """
-    return read_settled(path, lambda: WholeBank(stored := load_bank(path, trusted), judgement_of(stored, path)))
-
-
-def read_release(folder: Path, control: BankControlV1, trusted: Collection[str] = ()) -> WholeBank:
-    """
-    As ``read_bank``, of a release that was verified; one that was exchanged since is refused. Raises ``BankInvalid``.
-    """
-    whole = read_bank(folder, trusted)
-    require_activated(control, whole.stored.manifest_sha256)
-    return whole
-
-
-def configured_bank(settings: Settings) -> WholeBank:
-    """
-    The bank that the settings name, without what the operator keeps from judging. Raises as ``bank_path``.
-    """
-    active = active_release(settings)
-    if active is None:
-        whole = read_bank(bank_path(settings), settings.bank.trusted_keys)
-        return left_out(whole, quarantined(settings, whole.stored))
-    return left_out(read_release(active.folder, active.control, settings.bank.trusted_keys), Without.of(active.control))
-
-
-def left_out(whole: WholeBank, left: Without) -> WholeBank:
-    """
-    The bank without what is disabled: out of the search, and out of what the judgement knows of each reference.
-
-    The judgement is the same otherwise, its heads, calibration and conformal scores as they were fitted to all.
-    """
-    rows = left.kept_rows(whole.stored.entries)
-    stored, judgement = leave_out(whole.stored, rows), whole.judgement
-    if judgement is None or stored is whole.stored:
-        return WholeBank(stored, judgement)
-    attribution = replace(judgement.attribution, code=judgement.attribution.code[rows])
-    return WholeBank(stored, replace(judgement, attribution=attribution))
-
-
 def _read(settings: Settings, whole: WholeBank, policy: Policy) -> _Read:
     stored, judgement = whole.stored, whole.judgement
     identity = stored.identity(settings.bank.index)
@@ -282,11 +252,27 @@ def _read(settings: Settings, whole: WholeBank, policy: Policy) -> _Read:
     return _Read(stored, policy, judgement, fused, thresholds)
 
 
-def _assembled(read: _Read, encoder: Encoder, decoder: PictureDecoder, settings: Settings) -> Instruments:
-    check_fit(read.stored, encoder, decoder)
-    bank = FaissBank(read.stored, settings.bank)
+def _index(read: _Read, settings: Settings) -> "FaissBank":
+    from worker.adapters.faiss_bank import FaissBank  # noqa: PLC0415 - FAISS and torch: while the bank is read
+
+    return FaissBank(read.stored, settings.bank)
+
+
+def _assembled(
+    read: _Read,
+    encoder: Encoder,
+    decoder: PictureDecoder,
+    settings: Settings,
+    *,
+    index: "Callable[[], FaissBank] | None" = None,
+) -> Instruments:
+    with start_phase("probe"):
+        check_fit(read.stored, encoder, decoder)
+    bank = _index(read, settings) if index is None else index()
     fitted = None
     if read.judgement is not None and read.fused:
+        from worker.adapters.faiss_references import FaissReferences  # noqa: PLC0415 - as in _index
+
         references = FaissReferences(bank, read.stored)
         fitted = FittedBank(read.judgement, references, read.thresholds, read.policy.rule.grey_zone)
     return Instruments(
@@ -302,44 +288,11 @@ def _assembled(read: _Read, encoder: Encoder, decoder: PictureDecoder, settings:
     )
 
 
-def bank_path(settings: Settings) -> Path:
-    """
-    Where the bank is that is no release: as configured, else the one of the starter encoder.
-
-    Raises ``ConfigInvalid`` for another encoder without a bank: only vectors of one encoder can be compared.
-    """
-    if settings.bank.path is not None:
-        return settings.bank.path
-    if settings.encoder.model == STARTER and settings.encoder.checkpoint is None:
-        return STARTER_BANK
-    raise ConfigInvalid(
-        f"bank.path is not set, and encoder.model is {settings.encoder.model!r}; only the starter encoder brings a "
-        "bank. Build one with this encoder (`touchstone bank build SOURCE --out bank`) and set bank.path"
-    )
-
-
 def buckets_of(judgement: FittedJudgement) -> set[str]:
     """
     The names of all calibration sets that a p-value may be taken from.
     """
     return {POOLED, *(judgement.reals.served_by(bucket) for bucket in set(judgement.reals.bucket))}
-
-
-def judgement_of(stored: StoredBank, path: Path) -> FittedJudgement | None:
-    """
-    The judgement that a bank carries. Raises ``BankInvalid`` where it is damaged or belongs to other references.
-    """
-    record = stored.manifest.judgement
-    if record is None:
-        return None
-    judgement = read_judgement(path)
-    attributed = len(judgement.attribution.code)
-    if judgement.id != record.id or attributed != len(stored.entries):
-        raise BankInvalid(
-            f"bank {path}: its manifest names judgement {record.id} over {len(stored.entries)} references, found "
-            f"{judgement.id} over {attributed}: the files do not belong together; run `touchstone fit {path}`"
-        )
-    return judgement
 
 
 def policy_path(settings: PolicySettings) -> Path:

@@ -265,7 +265,7 @@ class PastUploads(Protocol):
 
 class Encoder(Protocol):
     """
-    The frozen vision encoder. Called by the encoder thread only.
+    The frozen vision encoder. Called by as many encoder threads at once as there are instances of it.
     """
 
     @property

@@ -19,6 +19,7 @@ CLIENTS = {
     "faiss": {"worker/adapters/faiss_", "worker/bench/"},
     "torch": {
         "worker/adapters/clip_",
+        "worker/adapters/faiss_half_scan.py",
         "worker/adapters/probe_file.py",
         "worker/adapters/tiny_ladeda.py",
         "worker/bench/",

@@ -17,7 +17,8 @@ from worker.settings.tree import BankSettings
 
 DIM = 16
 EXHAUSTIVE = {
-    "flat": BankSettings(index="flat"),
+    "flat": BankSettings(index="flat", flat_scan="single"),
+    "flat in half precision": BankSettings(index="flat", flat_scan="half"),
     "hnsw": BankSettings(index="hnsw", hnsw_ef_search=512),
     "ivf": BankSettings(index="ivf", ivf_lists=4, ivf_probes=4),
 }

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.exported_encoders import EXPORTED, exported
 from tests.pictures import ANY_HASH, photograph, spec_of
 from tests.small_encoder import CountingRecorder, encoder_settings, loaded, mobilenet_encoder
 from worker.adapters.clip_encoder import COMPOSITION_TOLERANCE, ClipEncoder, load_encoder
-from worker.adapters.clip_tower import DTYPES, Precision, build, cast
+from worker.adapters.clip_tower import DTYPES, Precision, build, cast, ready
+from worker.adapters.exported_encoder import EXPORTED_TOLERANCE
 from worker.dev.small_encoder import write_small_encoder
 from worker.domain import Embedding, EncoderFingerprint, Pixels
 from worker.ports import Encoder
@@ -34,12 +36,17 @@ FAMILIES = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["small-fp32", "small-bf16", "trained-fp32", "trained-bf16"])
-def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ClipEncoder:
+TOLERANCE = {**COMPOSITION_TOLERANCE, **EXPORTED_TOLERANCE}
+
+
+@pytest.fixture(scope="module", params=["small-fp32", "small-bf16", "trained-fp32", "trained-bf16", *EXPORTED])
+def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     """
-    Each encoder in turn; the trained ones where the field data are.
+    Each encoder in turn; the trained ones where the field data are, and those of other runtimes than torch.
     """
     kind, _, precision = request.param.partition("-")
+    if request.param in EXPORTED:
+        return exported(kind, precision)
     folder = tmp_path_factory.mktemp(kind)
     if kind == "small":
         return loaded(write_small_encoder(folder), precision=precision)
@@ -47,7 +54,7 @@ def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="module")
-def batch(encoder: ClipEncoder) -> list[Pixels]:
+def batch(encoder: Encoder) -> list[Pixels]:
     """
     Different pictures at this encoder's input size.
     """
@@ -70,7 +77,7 @@ def units(features: NDArray[np.float32]) -> NDArray[np.float32]:
     return scaled
 
 
-def test_features_have_the_promised_form(encoder: ClipEncoder, batch: list[Pixels]) -> None:
+def test_features_have_the_promised_form(encoder: Encoder, batch: list[Pixels]) -> None:
     """
     float32[n, dim] in order, finite, and a vector for each picture that an embedding can be made of.
     """
@@ -83,7 +90,7 @@ def test_features_have_the_promised_form(encoder: ClipEncoder, batch: list[Pixel
     assert COUNT == len({row.tobytes() for row in features})
 
 
-def test_encoding_is_a_function(encoder: ClipEncoder, batch: list[Pixels]) -> None:
+def test_encoding_is_a_function(encoder: Encoder, batch: list[Pixels]) -> None:
     """
     The same batch gives the same numbers, bit for bit.
     """
@@ -92,7 +99,7 @@ def test_encoding_is_a_function(encoder: ClipEncoder, batch: list[Pixels]) -> No
 
 @settings(max_examples=10, deadline=None)
 @given(order=st.permutations(range(COUNT)), size=st.integers(1, COUNT))
-def test_companions_do_not_matter(encoder: ClipEncoder, batch: list[Pixels], order: list[int], size: int) -> None:
+def test_companions_do_not_matter(encoder: Encoder, batch: list[Pixels], order: list[int], size: int) -> None:
     """
     In whatever order and in micro-batches of whatever size, each picture keeps its unit vector within the tolerance.
     """
@@ -100,7 +107,7 @@ def test_companions_do_not_matter(encoder: ClipEncoder, batch: list[Pixels], ord
     shuffled = [batch[n] for n in order]
     apart = units(np.concatenate([encoder.encode(shuffled[i : i + size]) for i in range(0, COUNT, size)]))
 
-    assert np.abs(together - apart).max() <= COMPOSITION_TOLERANCE[encoder.fingerprint.precision]
+    assert np.abs(together - apart).max() <= TOLERANCE[encoder.fingerprint.precision]
 
 
 @pytest.mark.slow
@@ -110,10 +117,10 @@ def test_companions_do_not_matter_at_full_size(precision: Precision) -> None:
     The tolerance holds for the shape of a real ViT-B/32 (untrained), whatever the size of its micro-batches.
     """
     torch.manual_seed(0)
-    tower = build(open_clip.get_model_config("ViT-B-32"), precision).eval()
-    cast(tower, precision)
+    tower = build(open_clip.get_model_config("ViT-B-32"), precision).eval().requires_grad_(requires_grad=False)
+    _, forward = ready(tower, spec_of(224), precision, torch.device("cpu"))
     fingerprint = EncoderFingerprint("untrained", "", "", spec_of(224), precision, 512, "", "")
-    encoder = ClipEncoder(tower, fingerprint, device=torch.device("cpu"), recorder=CountingRecorder())
+    encoder = ClipEncoder(forward, fingerprint, device=torch.device("cpu"), recorder=CountingRecorder())
     batch = pictures_for(encoder, 6)
     together = units(encoder.encode(batch))
     apart = [units(np.concatenate([encoder.encode(batch[i : i + n]) for i in range(0, 6, n)])) for n in (1, 2, 4, 5)]

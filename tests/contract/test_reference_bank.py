@@ -22,7 +22,8 @@ from worker.heads.reference_bank import ABSENT, ClassSizes, ExactBank, NearestOf
 from worker.settings.tree import BankSettings
 
 EXHAUSTIVE = {
-    "flat": BankSettings(index="flat"),
+    "flat": BankSettings(index="flat", flat_scan="single"),
+    "flat in half precision": BankSettings(index="flat", flat_scan="half"),
     "hnsw": BankSettings(index="hnsw", hnsw_ef_search=512),
     "ivf": BankSettings(index="ivf", ivf_lists=4, ivf_probes=4),
 }
@@ -132,9 +133,12 @@ def banks(draw: st.DrawFn) -> StoredBank:
     return a_stored_bank(vectors, crops=crops)
 
 
+@pytest.mark.parametrize("index", ["flat", "flat in half precision"])
 @given(banks(), st.integers(1, 40), st.sampled_from(VIEWS), st.none() | st.integers(1, 4), st.integers(0, 99))
-@settings(max_examples=80, deadline=None)
-def test_faiss_is_brute_force(stored_: StoredBank, k: int, view: View, rank: int | None, seed: int) -> None:
+@settings(max_examples=50, deadline=None)
+def test_faiss_is_brute_force(  # noqa: PLR0917 - drawn by Hypothesis, but for the first
+    index: str, stored_: StoredBank, k: int, view: View, rank: int | None, seed: int
+) -> None:
     """
     In either view, projected or not, with more asked for than there are, crowds and ties included.
     """
@@ -142,7 +146,7 @@ def test_faiss_is_brute_force(stored_: StoredBank, k: int, view: View, rank: int
     projection = None if rank is None else a_projection(dim, rank, seed)
     itself = stored_.references().features.unit[:2]
     asked = np.concatenate([queries(3, dim, seed), itself])
-    ours = through(EXHAUSTIVE["flat"])(stored_).nearest(view, asked, k, projection)
+    ours = through(EXHAUSTIVE[index])(stored_).nearest(view, asked, k, projection)
     expected = exact(stored_).nearest(view, asked, k, projection)
     cosines, owner = cosines_of(stored_, view, asked, projection)
 

@@ -47,6 +47,14 @@ def instruments() -> Instruments:
     return open_instruments(SETTINGS, InMemoryRecorder())
 
 
+@pytest.fixture(autouse=True)
+def no_broker_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    How large a message the retry topics take is asked of a broker; here there is none to wait 15 s for.
+    """
+    monkeypatch.setattr("worker.operation.failing.least_limit_bytes", lambda *_: None)
+
+
 @pytest.fixture
 def told() -> Iterator[Serving]:
     """

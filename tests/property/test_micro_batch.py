@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from tests.fake_outcomes import ManualClock
 from tests.loop_world import eventually
+from worker.flow.coming import Coming
+from worker.flow.inbox import Inbox
 from worker.flow.micro_batch import MicroBatcher
 
 deeds = st.lists(
@@ -69,6 +71,130 @@ def test_batches_are_bounded_whole_and_in_order(deeds: list[tuple[str, float]], 
         taken += last[0]
 
     assert list(range(put)) == taken
+
+
+@given(
+    deeds=st.lists(
+        st.one_of(
+            st.just(("set out", 0.0)),
+            st.just(("arrive", 0.0)),
+            st.just(("stay away", 0.0)),
+            st.tuples(st.just("wait"), st.floats(0.0, 0.4, allow_nan=False)),
+        ),
+        max_size=60,
+    ),
+    size=sizes,
+    deadline_s=deadlines,
+)
+def test_a_batch_waits_for_nobody_who_does_not_come(
+    deeds: list[tuple[str, float]], size: int, deadline_s: float
+) -> None:
+    """
+    With somebody on the way all is as without knowing; with nobody, whatever waits is due at once.
+
+    And who counts what is coming can make no batch close later than by size and deadline.
+    """
+    clock, coming = ManualClock(), Coming()
+    batcher: MicroBatcher[int] = MicroBatcher(size=size, deadline_s=deadline_s, clock=clock, coming=coming)
+    waiting: list[tuple[float, int]] = []
+    under_way = 0
+    for deed, wait_s in deeds:
+        clock.now_s += wait_s
+        if deed == "set out":
+            coming.more()
+            under_way += 1
+        elif deed != "wait" and under_way:
+            if deed == "arrive":
+                batcher.put(len(waiting))
+                waiting.append((clock.now_s, len(waiting)))
+            coming.fewer()
+            under_way -= 1
+        expected = due(waiting, clock.now_s, size, deadline_s) or ("arrived" if waiting and not under_way else None)
+
+        assert expected == batcher.due(clock.now_s)
+        assert coming.nobody == (under_way == 0)
+        if expected is not None:
+            found = batcher.take()
+            assert found is not None
+            assert expected == found[1]
+            del waiting[:size]
+
+
+def test_a_taker_that_waits_is_woken_when_the_last_one_turns_back() -> None:
+    """
+    Neither who arrives last nor who fails on the way lets a batch wait for its deadline, however far away.
+    """
+    coming = Coming()
+    batcher: MicroBatcher[int] = MicroBatcher(size=3, deadline_s=3600.0, clock=ManualClock(), coming=coming)
+    taken: list[object] = []
+
+    def take() -> None:
+        while (found := batcher.take()) is not None:
+            taken.append(found)
+
+    taker = threading.Thread(target=take, daemon=True)
+    coming.more(2)
+    taker.start()
+    batcher.put(0)
+    coming.fewer()
+    eventually(lambda: bool(batcher._changed._waiters))  # type: ignore[attr-defined] # the condition's own
+    coming.fewer()
+    eventually(lambda: len(taken) == 1)
+    coming.more()
+    batcher.put(1)
+    coming.fewer()
+    eventually(lambda: len(taken) == 2)
+    batcher.close()
+    taker.join(20)
+
+    assert [([0], "arrived"), ([1], "arrived")] == taken
+
+
+@given(items=st.integers(0, 20), limit=st.integers(1, 5), batched=st.booleans())
+def test_an_inbox_counts_what_is_in_it_or_in_hand(items: int, limit: int, batched: bool) -> None:
+    """
+    What is taken counts until its reader comes back for more; when all is read nothing is left.
+    """
+    coming = Coming()
+    inbox: Inbox[int] = Inbox(coming=coming)
+    for item in range(items):
+        inbox.put(item)
+    inbox.close()
+    left = items
+    for taken in inbox.batches(limit) if batched else ([item] for item in inbox):
+        assert left == coming._count
+        left -= len(taken)
+
+    assert (0, 0) == (left, coming._count)
+
+
+def test_several_takers_share_what_is_left() -> None:
+    """
+    What a full batch leaves behind has its deadline, or is full itself: another taker that sleeps is told of it.
+    """
+    clock = ManualClock()
+    batcher: MicroBatcher[int] = MicroBatcher(size=2, deadline_s=3600.0, clock=clock)
+    taken: list[list[int]] = []
+    hold = threading.Event()
+
+    def take() -> None:
+        while (found := batcher.take()) is not None:
+            taken.append(found[0])
+            hold.wait(20)
+
+    takers = [threading.Thread(target=take, daemon=True) for _ in range(2)]
+    for taker in takers:
+        taker.start()
+    eventually(lambda: len(batcher._changed._waiters) == 2)  # type: ignore[attr-defined] # likewise
+    for item in range(4):
+        batcher.put(item)
+    eventually(lambda: len(taken) == 2)
+    hold.set()
+    batcher.close()
+    for taker in takers:
+        taker.join(20)
+
+    assert [[0, 1], [2, 3]] == sorted(taken)
 
 
 def test_a_taker_that_waits_is_woken_by_the_item_that_fills_the_batch() -> None:

@@ -90,6 +90,17 @@ def test_other_weights_in_disguise_are_refused_by_the_probe(bank: StoredBank) ->
         check_fit(bank, liar, fake_decoder())
 
 
+def test_jpegs_that_are_reduced_otherwise_are_another_space_and_the_setting_is_named(bank: StoredBank) -> None:
+    """
+    A bank whose pictures were decoded whole does not serve an encoder whose pictures are not.
+    """
+    reduced = replace(SPEC, jpeg_oversampling=2, sha256="00" * 32)
+    other = Disguised(1, replace(FakeEncoder().fingerprint, preprocess=reduced, space="11" * 32))
+
+    with pytest.raises(BankInvalid, match=r"encoder\.jpeg_oversampling is part of preprocess"):
+        check_fit(bank, other, fake_decoder())
+
+
 @pytest.mark.parametrize(
     ("part", "change"),
     [

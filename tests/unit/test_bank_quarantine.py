@@ -21,11 +21,12 @@ from worker.bank.leaving_out import Without
 from worker.bank.quarantine import Quarantine, Quarantined, read_quarantine, write_quarantine
 from worker.bank.releases import Issuer
 from worker.errors import BankInvalid, CannotStart, ConfigInvalid
-from worker.instruments import Instruments, configured_bank, open_instruments
+from worker.instruments import Instruments, open_instruments
 from worker.operation.shadowing import open_candidate
 from worker.replay.order import revised
 from worker.settings.tree import Settings
 from worker.telemetry.metrics import InMemoryRecorder
+from worker.whole_banks import configured_bank
 
 MILL = Without(generators=frozenset({"mill"}))
 

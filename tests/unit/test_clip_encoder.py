@@ -2,6 +2,7 @@
 The encoder around its tower: memory, devices, precisions, and the identity that it gives itself.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ from PIL import Image
 
 from schemas.errors import ErrorCode
 from tests.pictures import photograph, spec_of
-from tests.small_encoder import CountingRecorder, encoder_settings, loaded
+from tests.small_encoder import CountingRecorder, encoder_settings, loaded, read_tower
 from worker.adapters import clip_encoder
 from worker.adapters.clip_encoder import ClipEncoder, load_encoder
-from worker.adapters.clip_tower import architecture_sha256
+from worker.adapters.clip_tower import NormalisedTower, architecture_sha256, ready
 from worker.dev.small_encoder import SmallEncoder, write_small_encoder
 from worker.domain import EncoderFingerprint, Pixels
 from worker.errors import EncoderInvalid, UploadFailed
@@ -48,7 +49,7 @@ def of_limited_memory(most: int) -> tuple[ClipEncoder, CountingRecorder, list[in
         sizes.append(len(images))
         if len(images) > most:
             raise torch.OutOfMemoryError(f"tried to allocate {len(images)} pictures")
-        return images.mean(dim=(2, 3))
+        return images.to(torch.float32).mean(dim=(1, 2)) / 255
 
     return ClipEncoder(forward, fingerprint, device=torch.device("cpu"), recorder=recorder), recorder, sizes
 
@@ -114,7 +115,7 @@ def test_only_the_image_tower_is_kept(small: SmallEncoder) -> None:
     """
     tower = loaded(small)._forward
 
-    assert isinstance(tower, torch.nn.Module)
+    assert isinstance(tower, NormalisedTower)
     assert not any(part.training for part in tower.modules())
     assert not any(parameter.requires_grad for parameter in tower.parameters())
     assert not any("token_embedding" in name for name, _ in tower.named_parameters())
@@ -122,11 +123,14 @@ def test_only_the_image_tower_is_kept(small: SmallEncoder) -> None:
 
 def test_weights_are_cast_and_norms_are_not(small: SmallEncoder) -> None:
     """
-    In bf16 the matrices are bf16 in memory, as open_clip casts them, and layer norms stay in fp32.
+    A tower that cannot be fused is cast as open_clip casts it: matrices to bf16 in memory, layer norms stay in fp32.
     """
-    tower = loaded(small, precision="bf16")._forward
-    assert isinstance(tower, torch.nn.Module)
-    dtypes = {name: parameter.dtype for name, parameter in tower.named_parameters()}
+    tower = read_tower(small)
+    tower.transformer.resblocks[0].attn.add_zero_attn = True
+    module, forward = ready(tower, spec_of(64), "bf16", torch.device("cpu"))
+    dtypes = {name: parameter.dtype for name, parameter in module.named_parameters()}
+
+    assert isinstance(forward, NormalisedTower)
 
     assert torch.bfloat16 == dtypes["conv1.weight"] == dtypes["transformer.resblocks.0.attn.in_proj_weight"]
     assert torch.float32 == dtypes["ln_post.weight"]
@@ -185,14 +189,18 @@ def test_fp16_on_the_cpu_is_refused(small: SmallEncoder) -> None:
 
 def test_threads_are_set_only_when_configured(small: SmallEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    0 leaves torch as it is; any other number is torch's.
+    0 leaves torch as it is; any other number is torch's, and several instances share the cores.
     """
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    monkeypatch.setattr("worker.adapters.clip_device.os.sched_getaffinity", lambda _: range(8))
     loaded(small, threads=0)
     loaded(small, threads=3)
+    loaded(small, threads=0, instances=3)
+    loaded(small, threads=3, instances=3)
+    loaded(small, threads=0, instances=20)
 
-    assert [3] == asked
+    assert [3, 2, 3, 1] == asked
 
 
 def test_architecture_identity_is_about_the_features() -> None:
@@ -220,3 +228,17 @@ def test_the_small_encoders_weights_never_change(tmp_path: Path) -> None:
     assert fingerprint.architecture_sha256 == other.architecture_sha256
     assert fingerprint.weights_sha256 != other.weights_sha256
     assert fingerprint.space != other.space
+
+
+def test_several_threads_may_encode_at_once(small: SmallEncoder) -> None:
+    """
+    What an encoder says to several threads that ask at the same time is what it says to each alone.
+    """
+    batches = [pictures(4)[number:] for number in range(4)]
+    for precision in ("fp32", "bf16"):
+        encoder = loaded(small, precision=precision)
+        alone = [encoder.encode(batch) for batch in batches]
+        with ThreadPoolExecutor(4) as threads:
+            together = list(threads.map(encoder.encode, batches * 5))
+
+        assert all(np.array_equal(alone[at % 4], found) for at, found in enumerate(together))

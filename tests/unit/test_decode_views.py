@@ -220,6 +220,25 @@ def test_realism_is_measured_at_one_size_and_kept_as_float32() -> None:
     assert tuple(float(np.float32(value)) for value in statistics(asked[0])) == realism
 
 
+def test_a_picture_is_resized_for_nothing_but_the_views_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Resizing is what decoding costs most of: once for the encoder's input, and once more only for realism.
+    """
+    resize, sizes = Image.Image.resize, list[tuple[int, int]]()
+
+    def counting(picture: Image.Image, size: tuple[int, int], *more: object) -> Image.Image:
+        sizes.append(size)
+        return resize(picture, size, *more)  # type: ignore[arg-type]  # passed on as it came
+
+    monkeypatch.setattr(Image.Image, "resize", counting)
+    seen(FILES["jpeg"], ViewSpec())
+    whole_alone = list(sizes)
+    seen(FILES["jpeg"], ViewSpec(realism=True))
+
+    assert 1 == len(whole_alone)
+    assert {(512, 512)} == set(sizes[1:]) - set(whole_alone)
+
+
 def test_statistics_are_not_asked_for_where_they_are_not_wanted_and_must_be_there_where_they_are() -> None:
     """
     A decoder that cannot make a view is refused when it is made, and not at the first picture.

@@ -14,10 +14,10 @@ from tests.fake_encoder import FakeEncoder, fake_embedder
 from worker.doctor import model
 from worker.doctor.finding import examine
 from worker.doctor.parts import Part, Parts, parts_of
-from worker.instruments import read_bank
 from worker.policy import load_policy
 from worker.settings.operations import ShadowSettings
 from worker.settings.tree import EncoderSettings, Settings
+from worker.whole_banks import read_bank
 
 POLICY = ROOT / "config" / "policy.toml"
 

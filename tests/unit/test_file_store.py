@@ -230,3 +230,31 @@ def test_a_root_that_is_no_directory_stops_the_start(root: Path) -> None:
     for wrong in (root / "none", root / "deep" / "cat.png"):
         with pytest.raises(CannotStart, match=r"fetch\.file_root"):
             FileStore(wrong, max_image_bytes=LIMIT_BYTES)
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_to_its_end(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What its size was a moment ago does not cut it off.
+    """
+    (root / "growing.png").write_bytes(b"first part")
+    status = os.fstat
+
+    def grown_after(file: int) -> os.stat_result:
+        found = status(file)
+        with (root / "growing.png").open("ab") as stream:
+            stream.write(b", and the second")
+        return found
+
+    monkeypatch.setattr(os, "fstat", grown_after)
+
+    assert read(root, "growing.png") == b"first part, and the second"
+
+
+def test_a_file_that_comes_in_parts_is_read_whole(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A file system may give less than it is asked for, as those over a network do.
+    """
+    whole = os.read
+    monkeypatch.setattr(os, "read", lambda file, count: whole(file, min(count, 2)))
+
+    assert read(root, "deep/cat.png") == b"cat"

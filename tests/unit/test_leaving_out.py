@@ -19,9 +19,9 @@ from worker.bank.leaving_out import Without, leave_out
 from worker.domain import Embedding
 from worker.errors import BankInvalid
 from worker.heads.reference_bank import ExactBank
-from worker.instruments import WholeBank, left_out, read_bank
 from worker.settings.tree import BankSettings
 from worker.shipped import STARTER_BANK
+from worker.whole_banks import WholeBank, left_out, read_bank
 
 DIM, PER_LABEL = 12, 9
 

@@ -3,6 +3,9 @@ PDQ: the digits that other tools compute, near for near pictures.
 """
 
 import io
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pdqhash
@@ -48,6 +51,31 @@ def test_a_featureless_picture_has_no_quality() -> None:
     Quality 0 tells that the digits mean nothing.
     """
     assert 0 == pdq(np.full((100, 100, 3), 128, np.uint8))[1]
+
+
+def test_what_a_confined_process_needs_is_taken_before() -> None:
+    """
+    With hardly any address space beyond what it has, a process that took its memory computes the same hash.
+    """
+    program = (
+        "import numpy as np, resource\n"
+        "from worker.adapters.perceptual_hash import pdq, take_memory\n"
+        "take_memory()\n"
+        "pages = int(open('/proc/self/statm').read().split()[0])\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (12 << 20),) * 2)\n"
+        "rows, columns = np.mgrid[0:384, 0:512] // 37\n"
+        "print(pdq(np.repeat(((rows * 7 + columns * 5) % 11 * 20).astype(np.uint8)[..., None], 3, axis=2))[0])\n"
+    )
+    # Newer processors have kernels that need no working memory for products as small as these.
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OPENBLAS_CORETYPE": "Haswell"}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60, env=environment
+    )
+    rows, columns = np.mgrid[0:384, 0:512] // 37
+    pixels = np.repeat(((rows * 7 + columns * 5) % 11 * 20).astype(np.uint8)[..., None], 3, axis=2)
+
+    assert (0, "") == (ran.returncode, ran.stderr)
+    assert pdq(pixels)[0] == ran.stdout.strip()
 
 
 def test_the_decoder_hashes_a_reduced_picture() -> None:

@@ -163,6 +163,7 @@ def test_an_answer_that_drips_ends_with_the_time_out() -> None:
     """
     A byte now and then does not begin the time anew.
     """
+    started_s = time.monotonic()
     with a_parser(timeout_s=0.2) as (parser, theirs):
         ended = threading.Event()
 
@@ -171,7 +172,6 @@ def test_an_answer_that_drips_ends_with_the_time_out() -> None:
 
         dripping = threading.Thread(target=drip, daemon=True)
         dripping.start()
-        started_s = time.monotonic()
         with pytest.raises(TimeoutError):
             parser.read_response()
         took_s = time.monotonic() - started_s

@@ -14,7 +14,7 @@ from worker.bank.files import load_bank
 from worker.bank.manifest import CANARIES
 from worker.bank.releases import Releases
 from worker.errors import BankInvalid, CannotStart
-from worker.instruments import read_release
+from worker.whole_banks import read_release
 
 
 @pytest.fixture

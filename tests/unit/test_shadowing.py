@@ -22,7 +22,7 @@ from worker.errors import CannotStart, ConfigInvalid
 from worker.fitting.bank_fit import Release, fit_bank
 from worker.fitting.fit import FitPlan
 from worker.flow.shadow import ShadowLimits
-from worker.instruments import Beside, Instruments, open_beside, read_bank
+from worker.instruments import Beside, Instruments, open_beside
 from worker.judgement.model import FittedJudgement
 from worker.operation.shadowing import around, build_shadow, open_candidate, shadow_versions, shadowing
 from worker.policy import load_policy
@@ -30,6 +30,7 @@ from worker.settings.operations import ShadowSettings
 from worker.settings.tree import BankSettings, PolicySettings, Settings
 from worker.telemetry.metrics import InMemoryRecorder
 from worker.views import GLOBAL_ONLY, ViewSpec
+from worker.whole_banks import read_bank
 
 POLICY = ROOT / "config" / "policy.toml"
 

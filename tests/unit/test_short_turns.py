@@ -19,9 +19,9 @@ from tests.release_worlds import BY, WatchedPlace
 from worker.adapters.faiss_shelf import build_shelf
 from worker.bank import tensor_file
 from worker.bank.files import sha256_of
-from worker.instruments import WholeBank, read_release
 from worker.operation.short_turns import TURN_S, short_turns
 from worker.settings.tree import BankSettings
+from worker.whole_banks import WholeBank, read_release
 
 ATTEMPTS = 5
 
@@ -93,12 +93,12 @@ def test_a_file_that_is_read_in_pieces_is_the_same(
     assert sha256_of(path) == read.sha256
 
 
-@pytest.mark.parametrize("index", ["flat", "ivf"])
-def test_others_go_on_while_an_index_is_freed(index: str) -> None:
+@pytest.mark.parametrize(("index", "scan"), [("flat", "single"), ("flat", "half"), ("ivf", "single")])
+def test_others_go_on_while_an_index_is_freed(index: str, scan: str) -> None:
     """
     A thread that asks for its turn all the time gets it while 0.15 GB are given back.
     """
-    settings = BankSettings.model_validate({"index": index, "ivf_lists": 2, "ivf_probes": 1})
+    settings = BankSettings.model_validate({"index": index, "flat_scan": scan, "ivf_lists": 2, "ivf_probes": 1})
     vectors = np.ones((50_000, 768), dtype=np.float16)
     best = 0
     for _ in range(ATTEMPTS):

@@ -12,13 +12,14 @@ from tests.small_encoder import CountingRecorder
 from worker.adapters.clip_encoder import load_encoder
 from worker.bank.files import load_bank, sha256_of
 from worker.errors import ConfigInvalid, EncoderInvalid
-from worker.instruments import bank_path, open_instruments
+from worker.instruments import open_instruments
 from worker.settings.tree import BankSettings, EncoderSettings, Settings
 from worker.shipped import STARTER_BANK, STARTER_MODEL, starter_sha256
 from worker.stages.report import RunVersions
 from worker.starter.corpus import PERMISSIVE
 from worker.starter.make import FROM_LIST
 from worker.starter.photographs import LISTING
+from worker.whole_banks import bank_path
 
 LIMIT_BYTES = 12_000_000
 

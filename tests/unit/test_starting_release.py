@@ -169,7 +169,7 @@ def test_only_so_many_releases_are_tried(place: WatchedPlace, monkeypatch: pytes
         opened.append(path.name)
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("worker.instruments.read_bank", refuse)
+    monkeypatch.setattr("worker.whole_banks.read_bank", refuse)
     with pytest.raises(CannotStart, match="Input/output error"):
         place.open()
 

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-import open_clip
-from open_clip.pretrained import get_pretrained_cfg, list_pretrained
-
+from worker.adapters.clip_library import get_model_config, get_pretrained_cfg, list_pretrained
 from worker.errors import EncoderInvalid
 
 _LEAST_KNOWN_HEX = 8
@@ -76,11 +74,11 @@ def _other_arch(arch: str) -> str | None:
     The same architecture with the other activation, where open_clip has one.
     """
     other = arch.removesuffix("-quickgelu") if arch.endswith("-quickgelu") else f"{arch}-quickgelu"
-    return other if open_clip.get_model_config(other) is not None else None
+    return other if get_model_config(other) is not None else None
 
 
 def _fitting_arch(arch: str, *, trained: bool) -> str:
-    fits = _uses_quick_gelu(open_clip.get_model_config(arch) or {}) == trained
+    fits = _uses_quick_gelu(get_model_config(arch) or {}) == trained
     return arch if fits else _other_arch(arch) or arch
 
 

@@ -5,7 +5,7 @@ Start with ``load_encoder``. What is loaded is ``worker/adapters/clip_source.py`
 ``worker/adapters/clip_tower.py``; of the rest of Touchstone, nobody sees a tensor.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -13,8 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from schemas.errors import ErrorCode
+from worker.adapters.clip_device import share_cores
+from worker.adapters.clip_graphs import Forward, Graphs, cuda_recording
+from worker.adapters.clip_lanes import Lanes
 from worker.adapters.clip_source import resolve
-from worker.adapters.clip_tower import DTYPES, Precision, Tower, load_tower
+from worker.adapters.clip_tower import Precision, Tower, load_tower
 from worker.domain import EncoderFingerprint, Pixels
 from worker.errors import EncoderInvalid, UploadFailed
 from worker.fingerprint import id_of, space_of
@@ -29,27 +32,29 @@ Matrix kernels differ by batch size and round differently; nothing of one pictur
 on the CPU with ViT-B/32: 2e-7 in fp32, 2e-4 in bf16. On CUDA these are limits to be held, not yet measured.
 """
 
-Forward = Callable[[torch.Tensor], torch.Tensor]
-
 
 class ClipEncoder:
     """
-    One frozen image tower; called by one thread.
+    One frozen image tower; any number of threads may call it.
 
-    ``forward`` takes float[n, 3, size, size] on ``device``, normalised, in ``dtype``, and gives features [n, dim].
+    ``forward`` takes uint8[n, size, size, 3] on ``device`` and gives features [n, dim]. With ``lanes`` batches reach
+    the device over them; without, they are copied and computed one after the other.
     """
 
     def __init__(
-        self, forward: Forward, fingerprint: EncoderFingerprint, *, device: torch.device, recorder: Recorder
+        self,
+        forward: Forward,
+        fingerprint: EncoderFingerprint,
+        *,
+        device: torch.device,
+        recorder: Recorder,
+        lanes: Lanes | None = None,
     ) -> None:
         self._forward = forward
         self._fingerprint = fingerprint
         self._device = device
-        self._dtype = DTYPES[_known(fingerprint.precision)]
         self._recorder = recorder
-        spec = fingerprint.preprocess
-        self._mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(spec.std, device=device).view(1, 3, 1, 1)
+        self._lanes = lanes
 
     @property
     def fingerprint(self) -> EncoderFingerprint:
@@ -67,9 +72,9 @@ class ClipEncoder:
         """
         if not pixels:
             return np.empty((0, self._fingerprint.dim), dtype=np.float32)
-        return self._halving(np.stack(pixels))
+        return self._halving(pixels)
 
-    def _halving(self, batch: Pixels) -> NDArray[np.float32]:
+    def _halving(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
         try:
             return self._features(batch)
         except torch.OutOfMemoryError as error:
@@ -84,11 +89,11 @@ class ClipEncoder:
         return np.concatenate([self._halving(batch[:half]), self._halving(batch[half:])])
 
     @torch.inference_mode()
-    def _features(self, batch: Pixels) -> NDArray[np.float32]:
-        # ToTensor and Normalize of torchvision, in their order of operations, so that fp32 agrees bit for bit.
-        images = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2).contiguous()
-        normal = images.to(torch.float32).div_(255).sub_(self._mean).div_(self._std)
-        features: NDArray[np.float32] = self._forward(normal.to(self._dtype)).to("cpu", torch.float32).numpy()
+    def _features(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
+        if self._lanes is not None:
+            return self._lanes.features(batch)
+        pictures = torch.from_numpy(np.stack(batch)).to(self._device)
+        features: NDArray[np.float32] = self._forward(pictures).to("cpu", torch.float32).numpy()
         return features
 
 
@@ -100,8 +105,7 @@ def load_encoder(settings: EncoderSettings, recorder: Recorder) -> ClipEncoder:
     """
     device = _device(settings.device)
     precision = _precision(settings.precision, device)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    share_cores(settings.device, threads=settings.threads, instances=settings.instances)
     if device.type == "cuda" and precision == "fp32":
         # By default cuDNN rounds the inputs of convolutions to 10 bits; fp32 is asked for to have all of them.
         torch.backends.cudnn.allow_tf32 = False
@@ -119,7 +123,21 @@ def load_encoder(settings: EncoderSettings, recorder: Recorder) -> ClipEncoder:
         space=space,
         id=id_of(space, precision),
     )
-    return ClipEncoder(tower.module, fingerprint, device=device, recorder=recorder)
+    lanes = _lanes(settings, tower, fingerprint, device)
+    return ClipEncoder(tower.forward, fingerprint, device=device, recorder=recorder, lanes=lanes)
+
+
+def _lanes(
+    settings: EncoderSettings, tower: Tower, fingerprint: EncoderFingerprint, device: torch.device
+) -> Lanes | None:
+    """
+    Lanes to a GPU in bf16 and fp16; in fp32, pictures are not padded, and features are open_clip's to the bit.
+    """
+    if device.type != "cuda" or fingerprint.precision == "fp32":
+        return None
+    side = fingerprint.preprocess.size
+    graphs = Graphs(tower.forward, cuda_recording() if settings.cuda_graphs else None)
+    return Lanes(graphs, shape=(side, side, 3), dim=fingerprint.dim, device=device)
 
 
 def _tried(tower: Tower, name: str, precision: Precision, device: torch.device) -> int:
@@ -129,7 +147,7 @@ def _tried(tower: Tower, name: str, precision: Precision, device: torch.device) 
     side = tower.preprocess.size
     try:
         with torch.inference_mode():
-            features = tower.module(torch.zeros(1, 3, side, side, dtype=DTYPES[precision], device=device))
+            features = tower.forward(torch.zeros(1, side, side, 3, dtype=torch.uint8, device=device))
     except RuntimeError as error:
         raise EncoderInvalid(
             f"{name} does not run in {precision} on {device} ({str(error).splitlines()[0]}): configure "

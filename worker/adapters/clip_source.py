@@ -13,14 +13,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import open_clip
-from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
-from open_clip.factory import _find_checkpoint_in_dir
-from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
-from open_clip.transform import PreprocessCfg, merge_preprocess_dict
-
 from worker.adapters.clip_activation import check_file, check_hub, check_tag
 from worker.adapters.clip_hub import hub_file, hub_sha256
+from worker.adapters.clip_library import (
+    HF_CONFIG_NAME,
+    HF_SAFE_WEIGHTS_NAME,
+    HF_WEIGHTS_NAME,
+    PreprocessCfg,
+    find_checkpoint_in_dir,
+    get_model_config,
+    get_pretrained_cfg,
+    list_models,
+    list_pretrained_tags_by_model,
+    merge_preprocess_dict,
+)
 from worker.errors import EncoderInvalid
 from worker.settings.tree import EncoderSettings
 from worker.shipped import STARTER, STARTER_MODEL, starter_sha256
@@ -51,8 +57,16 @@ def resolve(settings: EncoderSettings) -> ClipSource:
     What the settings name, downloaded where need be, and the sha256 that its weights must have.
 
     That is ``checkpoint_sha256`` where it is given, else what ships beside the starter or names the file in the hub's
-    cache. Raises ``EncoderInvalid`` when it is not there, has no hash, or would run with the wrong activation.
+    cache. How far JPEGs may be reduced is ours to say, and goes beside what open_clip says of preprocessing. Raises
+    ``EncoderInvalid`` when it is not there, has no hash, or would run with the wrong activation.
     """
+    source = _named(settings)
+    if settings.jpeg_oversampling == 0:
+        return source
+    return replace(source, preprocess={**source.preprocess, "jpeg_oversampling": settings.jpeg_oversampling})
+
+
+def _named(settings: EncoderSettings) -> ClipSource:
     expected = settings.checkpoint_sha256
     if settings.model == STARTER and settings.checkpoint is None:
         source = replace(_from_folder(STARTER_MODEL, starter_sha256()), name=STARTER)
@@ -96,7 +110,7 @@ def _from_folder(folder: Path, expected: str | None) -> ClipSource:
             f"encoder.model names the folder {folder}, which holds no {HF_CONFIG_NAME}: want a folder as "
             "open_clip.push_to_hf_hub or `touchstone demo` writes it"
         )
-    found = _find_checkpoint_in_dir(folder)
+    found = find_checkpoint_in_dir(folder)
     if found is None:
         raise EncoderInvalid(f"{folder} holds no weights: want open_clip_model.safetensors beside {HF_CONFIG_NAME}")
     architecture, preprocess = _read_config(config)
@@ -114,7 +128,7 @@ def _from_hub(repository: str, expected: str | None, *, offline: bool) -> ClipSo
 
 def _from_registry(settings: EncoderSettings) -> ClipSource:
     arch, tag = _arch_and_tag(settings.model)
-    architecture = open_clip.get_model_config(arch)
+    architecture = get_model_config(arch)
     if tag is None and settings.checkpoint is None:
         raise EncoderInvalid(
             f"encoder.model {settings.model!r} names an architecture without weights: add a tag, such as "
@@ -144,12 +158,12 @@ def _arch_and_tag(model: str) -> tuple[str, str | None]:
     """
     The registry's names; open_clip allows ``ViT-B/32`` for ``ViT-B-32``, and so do we.
     """
-    if open_clip.get_model_config(model.replace("/", "-")) is not None:
+    if get_model_config(model.replace("/", "-")) is not None:
         return model.replace("/", "-"), None
     arch, _, tag = model.rpartition("/")
     arch = arch.replace("/", "-")
-    if not arch or open_clip.get_model_config(arch) is None:
-        near = difflib.get_close_matches(arch or tag, open_clip.list_models(), n=3, cutoff=0.5)
+    if not arch or get_model_config(arch) is None:
+        near = difflib.get_close_matches(arch or tag, list_models(), n=3, cutoff=0.5)
         raise EncoderInvalid(
             f"encoder.model {model!r}: open_clip knows no architecture {arch or tag!r}; near are {_some(near)}. Want "
             "ARCH/TAG, hf-hub:ORGANISATION/NAME, local-dir:FOLDER, or ARCH with encoder.checkpoint"

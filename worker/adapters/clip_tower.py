@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 import torch
-from open_clip.model import CLIPVisionCfg, _build_vision_tower, convert_weights_to_lp
-from open_clip.transformer import AttentionalPooler
 
+from worker.adapters.clip_fused import fuse
+from worker.adapters.clip_library import AttentionalPooler, CLIPVisionCfg, build_vision_tower, convert_weights_to_lp
 from worker.adapters.clip_source import ClipSource
+from worker.adapters.clip_unfilled import Unfilled
 from worker.adapters.clip_weights import fit, read_tensors, tensors_sha256
 from worker.domain import PreprocessSpec
 from worker.errors import EncoderInvalid
@@ -36,33 +37,78 @@ _NO_MATTER: Final = ("patch_dropout", "output_tokens", "timm_model_pretrained", 
 class Tower:
     """
     An image tower in evaluation mode on its device, and the parts of its identity.
+
+    ``module`` is open_clip's, which takes normalised pictures; where it could be fused, a ``FusedTower``. ``forward``
+    takes uint8[n, side, side, 3] on the device in either case.
     """
 
     module: torch.nn.Module
+    forward: torch.nn.Module
     architecture_sha256: str
     weights_sha256: str
     preprocess: PreprocessSpec
+
+
+class NormalisedTower(torch.nn.Module):
+    """
+    open_clip's own tower behind ToTensor and Normalize of torchvision, in their order of operations.
+
+    So it agrees with them, and fp32 with open_clip, bit for bit.
+    """
+
+    def __init__(self, tower: torch.nn.Module, spec: PreprocessSpec, like: torch.Tensor) -> None:
+        super().__init__()
+        self.tower = tower
+        self._dtype = like.dtype
+        self._mean = torch.tensor(spec.mean, device=like.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(spec.std, device=like.device).view(1, 3, 1, 1)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """
+        The features of uint8[n, side, side, 3].
+        """
+        images = pixels.permute(0, 3, 1, 2).contiguous()
+        normal = images.to(torch.float32).div_(255).sub_(self._mean).div_(self._std)
+        features: torch.Tensor = self.tower(normal.to(self._dtype))
+        return features
 
 
 def load_tower(source: ClipSource, precision: Precision, device: torch.device) -> Tower:
     """
     The source's image tower with its weights, cast (never autocast) to ``precision``.
 
-    The casting is open_clip's own: layer norms of its transformers stay in fp32. Raises ``EncoderInvalid``.
+    A plain vision transformer is fused in bf16 and fp16. The casting of all others is open_clip's own: layer norms of
+    its transformers stay in fp32. Raises ``EncoderInvalid``.
     """
     # The weights first: of a file that is not the right one, nothing is believed that may follow from it.
     tensors = read_tensors(source.checkpoint, source.sha256)
-    module = build(source.architecture, precision)
+    with Unfilled():
+        module = build(source.architecture, precision)
     fit(module, tensors, source.checkpoint)
     del tensors
     weights_sha256 = tensors_sha256(module)
     module.eval().requires_grad_(requires_grad=False)
-    cast(module, precision)
     try:
         preprocess = preprocess_spec({**source.preprocess, "size": module.image_size})
     except ValueError as error:
         raise EncoderInvalid(f"{source.name} cannot be used: {error}") from error
-    return Tower(module.to(device), architecture_sha256(source.architecture), weights_sha256, preprocess)
+    module, forward = ready(module, preprocess, precision, device)
+    return Tower(module, forward, architecture_sha256(source.architecture), weights_sha256, preprocess)
+
+
+def ready(
+    module: torch.nn.Module, preprocess: PreprocessSpec, precision: Precision, device: torch.device
+) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """
+    A tower in fp32 as it runs in ``precision`` on ``device``, and its forward pass from pixels: see ``Tower``.
+    """
+    like = torch.empty(0, dtype=DTYPES[precision], device=device)
+    fused = None if precision == "fp32" else fuse(module, preprocess, like)
+    if fused is not None:
+        return fused, fused.eval()
+    cast(module, precision)
+    module = module.to(device)
+    return module, NormalisedTower(module, preprocess, like).eval()
 
 
 def build(architecture: Mapping[str, Any], precision: Precision) -> torch.nn.Module:
@@ -77,7 +123,7 @@ def build(architecture: Mapping[str, Any], precision: Precision) -> torch.nn.Mod
             )
         vision = CLIPVisionCfg(**{**asdict(given), **_inert()})
         low = None if precision == "fp32" else DTYPES[precision]
-        tower: torch.nn.Module = _build_vision_tower(
+        tower: torch.nn.Module = build_vision_tower(
             architecture["embed_dim"], vision, bool(architecture.get("quick_gelu", False)), low
         )
     except (TypeError, KeyError, ValueError, RuntimeError, AssertionError) as error:

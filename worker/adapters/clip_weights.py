@@ -17,12 +17,11 @@ from types import SimpleNamespace
 from typing import IO, Final
 
 import torch
-from open_clip.convert import convert_state_dict
-from open_clip.model import resize_pos_embed
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from worker.adapters.clip_archive import is_torchscript, torchscript_tensors
+from worker.adapters.clip_library import convert_state_dict, resize_pos_embed
 from worker.errors import EncoderInvalid
 
 PIECE_BYTES: Final = 8 * 1_048_576
@@ -143,7 +142,7 @@ def tensors_sha256(tower: torch.nn.Module) -> str:
         values = tensor.detach().cpu().contiguous().numpy()
         values = values.astype(values.dtype.newbyteorder("<"), copy=False)
         digest.update(json.dumps([name, values.dtype.str, list(values.shape)]).encode() + b"\0")
-        digest.update(values.tobytes())
+        digest.update(values.reshape(-1))
     return digest.hexdigest()
 
 

@@ -11,7 +11,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.adapters.faiss_shelf import Shelf, build_shelf, search_shelf
+from worker.adapters.faiss_cells import CellScan, Depth, Sorted
+from worker.adapters.faiss_shelf import EXACT, Shelf, build_shelf, search_shelf
 from worker.bank.entries import EntryTable
 from worker.bank.files import StoredBank
 from worker.domain import BankIdentity, Embedding, Label, Neighbour, Neighbourhood
@@ -24,9 +25,9 @@ class FaissBank:
 
     Similarities are exact cosines, computed again in double precision for the candidates that FAISS proposes: they do
     not depend on the other embeddings of a search, and references of equal similarity come in the order of their
-    entries. With ``index = "flat"`` the result is that of brute force. ``hnsw`` and ``ivf`` may miss references, and
-    may find fewer than ``k``; the graph of ``hnsw`` is built by several threads, so that two loads of one bank may miss
-    different ones.
+    entries. With ``index = "flat"`` the result is that of brute force. The index that a bank carries, ``hnsw`` and
+    ``ivf`` may miss references, and may find fewer than ``k``; the graph of ``hnsw`` is built by several threads, so
+    that two loads of one bank may miss different ones. What the carried one finds depends on the query alone.
     """
 
     def __init__(self, bank: StoredBank, settings: BankSettings) -> None:
@@ -36,9 +37,7 @@ class FaissBank:
         self._entries: EntryTable = bank.entries
         self._dim = bank.manifest.encoder.dim
         self._settings = settings
-        self._shelves = {
-            label: build_shelf(bank.vectors, bank.entries.rows_of(label), settings, name=label) for label in bank.sizes
-        }
+        self._shelves = {label: _shelf(bank, label, settings) for label in bank.sizes}
         self._identity = bank.identity(_described(self._shelves, settings))
 
     @property
@@ -95,14 +94,22 @@ class FaissBank:
         return unit
 
     def _neighbours(self, rows: NDArray[np.int64], similarities: NDArray[np.float64]) -> tuple[Neighbour, ...]:
-        return tuple(
-            Neighbour(self._entries.entry(int(row)), float(similarity))
-            for row, similarity in zip(rows, similarities, strict=True)
-        )
+        return tuple(map(Neighbour, map(self._entries.entry, rows.tolist()), similarities.tolist()))
+
+
+def _shelf(bank: StoredBank, label: Label, settings: BankSettings) -> Shelf:
+    rows = bank.entries.rows_of(label)
+    carried, record = bank.search, bank.manifest.search
+    if settings.index != "auto" or carried is None or record is None:
+        return build_shelf(bank.vectors, rows, settings, name=label)
+    of_label = Sorted(carried.labels[label], carried.cell[rows], carried.codes[rows])
+    return Shelf(CellScan(bank.vectors, rows, of_label, Depth(record.probes, record.pool)), rows)
 
 
 def _described(shelves: dict[Label, Shelf], settings: BankSettings) -> str:
-    if settings.index == "flat":
+    if settings.index == "auto" and all(isinstance(shelf.index, CellScan) for shelf in shelves.values()):
+        return f"cells({','.join(f'{label}={shelf.index.described}' for label, shelf in shelves.items())})"
+    if settings.index in EXACT:
         return "flat"
     if settings.index == "hnsw":
         return f"hnsw(links={settings.hnsw_links},ef_search={settings.hnsw_ef_search})"

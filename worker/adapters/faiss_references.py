@@ -5,7 +5,7 @@ The global view is searched through the very indexes of ``FaissBank``; only crop
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import numpy as np
@@ -110,7 +110,7 @@ def _native_sides(searched: FaissBank, stored: StoredBank, of_positive: Mask) ->
             continue
         shelf = build_shelf(stored.stored.native, members, searched.settings, name=name)
         # A crop answers with the picture that it was cut from.
-        sides.append((Shelf(shelf.index, owner[members]),))
+        sides.append((replace(shelf, rows=owner[members]),))
     return _Sides(*sides)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from worker.adapters.faiss_half_scan import HalfScan, multiplies_half
 from worker.bank.vectors import unit_rows
 from worker.heads.features import Matrix
 from worker.settings.tree import BankSettings
@@ -32,10 +33,21 @@ _SLACK: Final = 16
 """Candidates beyond k, so that the exact similarities decide who is k-th."""
 
 _QUERIES_AT_ONCE: Final = 64
-"""Their candidates are held in double precision at once: some 20 MB at 768 dimensions."""
+"""Their candidates are held in single precision at once: some 7 MB at 768 dimensions."""
 
 _ROUNDING: Final = 1e-5
 """More than single precision can err in a cosine: 4e-7 was seen between batch sizes at 768 dimensions."""
+
+EXACT: Final = frozenset({"auto", "flat"})
+"""The settings of ``bank.index`` that are exact for vectors of which the bank carries no index."""
+
+_ASKED: Final = 32
+_ASKED_DEPTH: Final = 18
+"""References asked for before half precision is chosen, and neighbours of each: as many as the default vote needs."""
+
+_SETTLED: Final = 0.9
+_HALF_FROM: Final = 4_096
+"""Below so many vectors their product costs less than what comes after it."""
 
 Found = tuple[NDArray[np.int64], NDArray[np.float64]]
 
@@ -43,7 +55,10 @@ Found = tuple[NDArray[np.int64], NDArray[np.float64]]
 @dataclass(frozen=True, slots=True)
 class Shelf:
     """
-    A FAISS index over references of one class, and which row of the bank each of its numbers is.
+    An index over references of one class, and which row of the bank each of its numbers is.
+
+    ``index`` is FAISS's, or answers like it (``worker.adapters.faiss_half_scan``, ``faiss_cells``): similarities right
+    to single precision, and the last of them at least that of whoever is not proposed.
     """
 
     index: Any
@@ -88,9 +103,38 @@ def build_shelf(
 
     ``name`` is the shelf's in the log.
     """
+    if settings.index in EXACT:
+        return exact_shelf(vectors, members, settings)
     index = _empty_index(vectors.shape[1], len(members), settings, name)
     _fill(index, vectors, members)
     return Shelf(index, members)
+
+
+def exact_shelf(vectors: NDArray[np.float16], members: NDArray[np.int64], settings: BankSettings) -> Shelf:
+    """
+    Every one of some rows of ``vectors`` is compared: in half precision where that is faster and settles who is near.
+    """
+    large = settings.flat_scan == "auto" and len(members) >= _HALF_FROM
+    if settings.flat_scan == "half" or (large and multiplies_half()):
+        shelf = Shelf(HalfScan(vectors, members), members)
+        if settings.flat_scan == "half" or _settles(shelf):
+            return shelf
+    index = _Flat(vectors.shape[1])
+    _fill(index, vectors, members)
+    return Shelf(index, members)
+
+
+def _settles(shelf: Shelf) -> bool:
+    """
+    Whether its candidates decide for nearly every reference asked for; the others cost a search more each.
+    """
+    count = shelf.index.ntotal
+    asked = shelf.index.reconstruct_batch(np.linspace(0, count - 1, min(count, _ASKED)).astype(np.int64))
+    wanted = min(_ASKED_DEPTH, count)
+    fetched = min(wanted + _SLACK, count)
+    proposed, _ = shelf.index.search(asked, fetched)
+    surely = (proposed[:, wanted - 1] - proposed[:, -1] > 2 * _ROUNDING) | (fetched == count)
+    return bool(surely.mean() >= _SETTLED)
 
 
 def mapped_shelf(shelf: Shelf, through: Callable[[Matrix], Matrix], dim: int) -> Shelf:
@@ -120,22 +164,31 @@ def _found_together(shelf: Shelf, queries: NDArray[np.float64], wanted: int) -> 
     """
     fetched = min(wanted + _SLACK, shelf.index.ntotal)
     proposed, numbers = shelf.index.search(queries.astype(np.float32), fetched)
-    there = np.flatnonzero((numbers >= 0).all(axis=1))
-    candidates = np.sort(numbers[there], axis=1)
-    vectors = shelf.index.reconstruct_batch(candidates.ravel()).astype(np.float64)
-    # Each cosine is summed by itself, along the last axis: never as a matrix product, see ``_exact``.
-    products = vectors.reshape(len(there), fetched, queries.shape[1]) * queries[there][:, np.newaxis, :]
-    similarities = np.clip(products.sum(axis=2), -1.0, 1.0)
-    order = np.argsort(-similarities, axis=1, kind="stable")[:, :wanted]
-    nearest, cosines = np.take_along_axis(candidates, order, 1), np.take_along_axis(similarities, order, 1)
-    surely = cosines[:, -1] > proposed[there, -1].astype(np.float64) + _ROUNDING
-    settled = {int(at): row for row, at in enumerate(there) if surely[row] or fetched == shelf.index.ntotal}
-    return [
-        (shelf.rows[nearest[settled[at]]], cosines[settled[at]])
-        if at in settled
-        else _settle(shelf, queries[at], (numbers[at], proposed[at]), wanted)
-        for at in range(len(queries))
-    ]
+    there = (numbers >= 0).all(axis=1)
+    # At least ``wanted`` are as similar as the last of them but for the margin: who is further below is none of them.
+    least = proposed[:, wanted - 1 : wanted] - 2 * _ROUNDING
+    close = (proposed >= least) & there[:, np.newaxis]
+    candidates = [np.sort(numbers[at, close[at]]) for at in range(len(queries))]
+    ends = np.cumsum([len(of_query) for of_query in candidates])
+    vectors = np.split(shelf.index.reconstruct_batch(np.concatenate(candidates)), ends[:-1])
+    found: list[Found] = []
+    for at, query in enumerate(queries):
+        similarities = _cosines(vectors[at], query)
+        order = np.argsort(-similarities, kind="stable")[:wanted]
+        cosines = similarities[order]
+        if there[at] and (fetched == shelf.index.ntotal or cosines[-1] > float(proposed[at, -1]) + _ROUNDING):
+            found.append((shelf.rows[candidates[at][order]], cosines))
+        else:
+            found.append(_settle(shelf, query, (numbers[at], proposed[at]), wanted))
+    return found
+
+
+def _cosines(vectors: Matrix, query: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Row by row and never as a matrix product: its order of summation would depend on how many rows there are.
+    products = vectors.astype(np.float64)
+    products *= query
+    cosines: NDArray[np.float64] = np.clip(products.sum(axis=1), -1.0, 1.0)
+    return cosines
 
 
 def _settle(
@@ -159,16 +212,12 @@ def _settle(
 def _exact(shelf: Shelf, query: NDArray[np.float64], numbers: NDArray[np.int64]) -> Found:
     if not len(numbers):
         return numbers, np.empty(0)
-    vectors = shelf.index.reconstruct_batch(numbers).astype(np.float64)
-    # Row by row and never as a matrix product: its order of summation would depend on how many rows there are.
-    similarities = np.clip((vectors * query).sum(axis=1), -1.0, 1.0)
+    similarities = _cosines(shelf.index.reconstruct_batch(numbers), query)
     order = np.lexsort((numbers, -similarities))
     return numbers[order], similarities[order]
 
 
 def _empty_index(dim: int, size: int, settings: BankSettings, name: str) -> Any:  # noqa: ANN401 - of three classes
-    if settings.index == "flat":
-        return _Flat(dim)
     if settings.index == "hnsw":
         graph = _Graph(dim, settings.hnsw_links, faiss.METRIC_INNER_PRODUCT)
         graph.hnsw.efConstruction = max(_EF_CONSTRUCTION, settings.hnsw_ef_search)

@@ -4,12 +4,13 @@ Image bytes from files below one configured root.
 A path that leaves the root, by ``..`` or by a symbolic link, is refused before anybody learns whether it exists.
 """
 
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from schemas.errors import ErrorCode
 from schemas.uploaded import FileRef
@@ -19,6 +20,9 @@ READ_ONLY = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 # Opening a FIFO that nobody writes to would block for ever.
 REGULAR = READ_ONLY | os.O_NONBLOCK
 FOLDER = READ_ONLY | os.O_DIRECTORY
+
+_NOT_PLAIN: Final = frozenset({"", ".", ".."})
+_READ_BYTES: Final = 1 << 20
 
 
 class FileStore:
@@ -41,13 +45,25 @@ class FileStore:
         Raises ``UploadFailed``: REF_FORBIDDEN, FETCH_NOT_FOUND, FETCH_UNAUTHORIZED, FETCH_TOO_LARGE or FETCH_UPSTREAM.
         """
         try:
-            steps = self._steps_below_root(ref.path)
-            with _opened(self._root, steps) as file:
+            file = self._opened(ref.path)
+            try:
                 return self._contents(file)
+            finally:
+                os.close(file)
         except OSError as error:
             raise _failure(error, self._root) from error
         except ValueError as error:  # outside the root, or a name that no file can have
             raise UploadFailed(ErrorCode.REF_FORBIDDEN, "the path leads out of fetch.file_root") from error
+
+    def _opened(self, path: str) -> int:
+        """
+        A descriptor of the file. A path of plain names is tried as it is; one that then is not there may have links.
+        """
+        steps = path.split("/")
+        if _NOT_PLAIN.isdisjoint(steps):
+            with contextlib.suppress(OSError):
+                return _opened(self._root, steps)
+        return _opened(self._root, self._steps_below_root(path))
 
     def _steps_below_root(self, path: str) -> tuple[str, ...]:
         """
@@ -65,8 +81,12 @@ class FileStore:
             raise UploadFailed(ErrorCode.REF_FORBIDDEN, "the path names no regular file")
         if status.st_size > self._max_image_bytes:
             raise self._too_large(status.st_size)
-        with open(file, "rb", closefd=False) as stream:
-            contents = stream.read(self._max_image_bytes + 1)  # it may have grown since
+        contents = os.read(file, status.st_size + 1)
+        # Of another size than it had a moment ago, it may have grown since, or have come in parts: up to its end, then.
+        while len(contents) != status.st_size and (part := os.read(file, _READ_BYTES)):
+            contents += part
+            if len(contents) > self._max_image_bytes:
+                break
         if len(contents) > self._max_image_bytes:
             raise self._too_large(len(contents))
         return contents
@@ -77,8 +97,7 @@ class FileStore:
         )
 
 
-@contextmanager
-def _opened(root: Path, steps: tuple[str, ...]) -> Iterator[int]:
+def _opened(root: Path, steps: Sequence[str]) -> int:
     """
     A descriptor of the file, reached name by name without following any link.
 
@@ -86,11 +105,11 @@ def _opened(root: Path, steps: tuple[str, ...]) -> Iterator[int]:
     """
     at = os.open(root, FOLDER)
     try:
-        for position, name in enumerate(steps, start=1):
-            following = os.open(name, REGULAR if position == len(steps) else FOLDER, dir_fd=at)
+        for name in steps[:-1]:
+            following = os.open(name, FOLDER, dir_fd=at)
             os.close(at)
             at = following
-        yield at
+        return os.open(steps[-1], REGULAR, dir_fd=at)
     finally:
         os.close(at)
 

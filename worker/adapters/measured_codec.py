@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.verdict import ImageFacts
 from worker.domain import Embedding, Sighting
@@ -21,7 +20,7 @@ MEASURED_MAGIC: Final = b"TSe2"
 _HEAD: Final = struct.Struct("<4sII")
 _HALF: Final = np.dtype("<f2")
 _SINGLE: Final = np.dtype("<f4")
-_NUMBERS: Final = 1 + len(REALISM) + len(SHIFT)
+_NUMBERS: Final = struct.Struct(f"<{1 + len(REALISM) + len(SHIFT)}f")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +73,18 @@ def unpacked_look(content: bytes, at: int, dim: int) -> tuple[Measured, int] | N
     magic, found_dim, natives = _HEAD.unpack_from(content, at)
     halves = (1 + natives) * dim
     numbers_at = at + _HEAD.size + halves * _HALF.itemsize
-    end = numbers_at + _NUMBERS * _SINGLE.itemsize
+    end = numbers_at + _NUMBERS.size
     if (magic, found_dim) != (MEASURED_MAGIC, dim) or end > len(content):
         return None
     rows = np.frombuffer(content, _HALF, count=halves, offset=at + _HEAD.size).astype(np.float16).reshape(-1, dim)
-    numbers = np.frombuffer(content, _SINGLE, count=_NUMBERS, offset=numbers_at)
+    # As Python's numbers: nine of them are read sooner than an array of nine is made.
+    numbers = _NUMBERS.unpack_from(content, numbers_at)
     realism_ends = 1 + len(REALISM)
     try:
         embedding, *native = [Embedding.from_half(row) for row in rows]
         look = Measured(
             embedding=embedding,
-            norm=_norm(float(numbers[0])),
+            norm=_norm(numbers[0]),
             native=tuple(native),
             realism=_finite_or_none(numbers[1:realism_ends]),
             shift=_finite_or_none(numbers[realism_ends:]),
@@ -121,12 +121,12 @@ def _norm(norm: float) -> float:
     raise ValueError(f"the features have norm {norm}, want a finite number above 0")
 
 
-def _finite_or_none(numbers: NDArray[np.float32]) -> tuple[float, ...] | None:
+def _finite_or_none(numbers: tuple[float, ...]) -> tuple[float, ...] | None:
     """
     The numbers, None where all are NaN. Raises ``ValueError`` where only some are finite.
     """
-    if np.isnan(numbers).all():
+    if all(map(math.isfinite, numbers)):
+        return numbers
+    if all(map(math.isnan, numbers)):
         return None
-    if not np.isfinite(numbers).all():
-        raise ValueError("some of a sighting's numbers are not finite")
-    return tuple(float(number) for number in numbers)
+    raise ValueError("some of a sighting's numbers are not finite")

@@ -17,6 +17,7 @@ cv2.setNumThreads(0)
 
 _CANNY: Final = (100, 200)
 _LEVELS: Final = 256
+_SQUARES: Final = np.subtract.outer(np.arange(_LEVELS), np.arange(_LEVELS)) ** 2
 
 
 def statistics(pixels: Pixels) -> tuple[float, ...]:
@@ -33,12 +34,21 @@ def statistics(pixels: Pixels) -> tuple[float, ...]:
     edges = np.asarray(cv2.Canny(grey, *_CANNY))
     contrast, energy = _co_occurrence(grey)
     laplacian = np.asarray(cv2.Laplacian(grey, cv2.CV_64F, ksize=1))
-    spectrum = np.abs(np.fft.fft2(grey.astype(np.float64)))
-    return float(np.mean(edges > 0)), contrast, energy, float(laplacian.var()), float(spectrum.mean())
+    return float(np.mean(edges > 0)), contrast, energy, float(laplacian.var()), _spectral_mean(grey)
 
 
 def _co_occurrence(grey: NDArray[np.uint8]) -> tuple[float, float]:
-    left, right = grey[:, :-1].astype(np.int64).ravel(), grey[:, 1:].astype(np.int64).ravel()
-    counts = np.bincount(left * _LEVELS + right, minlength=_LEVELS * _LEVELS).reshape(_LEVELS, _LEVELS)
-    shares = (counts + counts.T) / (2 * len(left))
-    return float(np.mean((left - right) ** 2)), float(np.sum(shares**2))
+    pairs = (grey[:, :-1].astype(np.uint16) << 8 | grey[:, 1:]).ravel()
+    counts = np.bincount(pairs, minlength=_LEVELS * _LEVELS).reshape(_LEVELS, _LEVELS)
+    shares = (counts + counts.T) / (2 * len(pairs))
+    # Whole numbers up to the division, so that no order of adding shows.
+    return int((counts * _SQUARES).sum()) / len(pairs), float(np.sum(shares**2))
+
+
+def _spectral_mean(grey: NDArray[np.uint8]) -> float:
+    """
+    The mean magnitude over all frequencies: of real numbers half of them mirror the others, and are not computed.
+    """
+    magnitudes = np.abs(np.fft.rfft2(grey.astype(np.float64)))
+    mirrored = magnitudes[:, 1 : (grey.shape[1] + 1) // 2]
+    return float((magnitudes.sum() + mirrored.sum()) / grey.size)

@@ -22,13 +22,11 @@ from worker.adapters.redis_reading import all_good, asked, of_wrong_type
 from worker.adapters.redis_wire import AnswerTooLong
 from worker.adapters.sighting_codec import (
     SightingScope,
-    facts_key,
-    failure_key,
-    measured_key,
     pack_facts,
     pack_failure,
     pack_measured,
     scope_names,
+    scoped_key,
     scopes_key,
     unpack_facts,
     unpack_failure,
@@ -65,6 +63,10 @@ class RedisCache:
         self._breaker = CircuitBreaker(clock, failures=settings.breaker_failures, open_s=settings.breaker_open_s)
         self._redis = open_redis(settings)
         self._seal = seal_of(settings)
+        # What keys begin with: the hash of the bytes stands at their end.
+        no_bytes, namespace = ContentHash(""), settings.namespace
+        self._before = tuple(scoped_key(name, no_bytes, namespace=namespace) for name in scope_names(scope))
+        self._before_mark = mark_key(no_bytes, namespace=namespace)
         # What was last asked for in vain: a value may be so large that copying it alone takes the server too long. One
         # of the recall thread, one of the remember thread.
         self._late_values: Sequence[str] = ()
@@ -135,15 +137,11 @@ class RedisCache:
         self._redis.close()
 
     def _keys(self, content_hash: ContentHash) -> tuple[str, str, str]:
-        namespace = self._settings.namespace
-        return (
-            measured_key(content_hash, self._scope, namespace=namespace),
-            facts_key(content_hash, self._scope, namespace=namespace),
-            failure_key(content_hash, self._scope, namespace=namespace),
-        )
+        measured, facts, failure = self._before
+        return measured + content_hash, facts + content_hash, failure + content_hash
 
     def _mark(self, content_hash: ContentHash) -> str:
-        return mark_key(content_hash, namespace=self._settings.namespace)
+        return self._before_mark + content_hash
 
     def _see(self, hashes: Sequence[ContentHash], marks: Sequence[bytes | None]) -> None:
         for content_hash, mark in zip(hashes, marks, strict=True):
@@ -163,13 +161,14 @@ class RedisCache:
         tally = {"hit": 0, "miss": 0, "invalid": 0}
         for content_hash, *found in _each(hashes, values.found):
             keys = self._keys(content_hash)
-            packed, text, code = (self._seal.opened(key, value) for key, value in zip(keys, found, strict=True))
+            packed, text, code = map(self._seal.opened, keys, found)
             measured = None if packed is None else unpack_measured(packed, content_hash, self._scope)
             facts = None if text is None else unpack_facts(text, content_hash, self._scope)
             failure = None if code is None else unpack_failure(code, content_hash, self._scope)
             meanings = zip(keys, found, (measured, facts, failure), strict=True)
             damaged = [key for key, value, meaning in meanings if value is not None and meaning is None]
-            damaged += [key for key in keys if key in values.foreign]
+            if values.foreign:
+                damaged += [key for key in keys if key in values.foreign]
             sighting = None if measured is None or facts is None else measured.with_facts(facts)
             if measured is not None and facts is not None and sighting is None:
                 # One of the two is from before the other's looks; left there, it would never be written anew.

@@ -80,18 +80,28 @@ class RedisContents:
 
     def note(self, found: Sequence[tuple[ContentName, ContentHash]]) -> frozenset[ContentName]:
         """
-        Add the bytes to what these contents had, in one round trip; which of them are gone.
+        Add the bytes to what these contents had, in one round trip, or two where any is gone; which of them are.
 
         Raises ``StoreUnavailable``.
         """
         answers = self._noted(found)
-        pairs = zip(found, answers[0::3], strict=True)
+        pairs = zip(found, answers[0:-1:2], strict=True)
         if in_the_way := {self._key(content) for (content, _), added in pairs if of_wrong_type(added)}:
             self._take_out(list(in_the_way))
             answers = self._noted(found)
         with unavailable():
-            gone = numbers(answers, 3 * len(found))[2::3]
-        return frozenset(content for (content, _), is_gone in zip(found, gone, strict=True) if is_gone)
+            *_, gone = numbers(answers, 2 * len(found) + 1)
+        return self._gone_of([content for content, _ in found]) if gone else frozenset()
+
+    def _gone_of(self, contents: Iterable[ContentName]) -> frozenset[ContentName]:
+        once = list(dict.fromkeys(contents))
+        pipeline = self._redis.pipeline(transaction=False)
+        for content in once:
+            pipeline.exists(self._gone_key(content))
+        with unavailable():
+            answers = asked(lambda: pipeline.execute(raise_on_error=False))
+            gone = numbers(answers, len(once))
+        return frozenset(content for content, is_gone in zip(once, gone, strict=True) if is_gone)
 
     def mark_gone(self, contents: Sequence[ContentName]) -> None:
         """
@@ -163,7 +173,8 @@ class RedisContents:
             key = self._key(content)
             pipeline.sadd(key, content_hash)
             pipeline.expire(key, self._ttl_s)
-            pipeline.exists(self._gone_key(content))  # behind the note: see ContentIndex.mark_gone
+        # Behind the notes: see ContentIndex.mark_gone. Of all together, since hardly ever one of them is gone.
+        pipeline.exists(*dict.fromkeys(self._gone_key(content) for content, _ in found))
         with unavailable():
             return asked(lambda: pipeline.execute(raise_on_error=False))
 

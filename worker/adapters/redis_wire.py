@@ -6,6 +6,7 @@ whatever size a server announces. What is asked is in the adapters that ask; how
 ``redis_client.py``.
 """
 
+import re
 import select
 import time
 from collections.abc import Iterable
@@ -27,6 +28,9 @@ _ITEM_BYTES: Final = 64
 """What every item of an answer counts beside its bytes, as much as the least of them takes in memory."""
 
 _LINE_LIMIT_BYTES: Final = 4096
+_NOTHING: Final = b"$-1\r\n"
+_VALUE_HEAD: Final = re.compile(rb"\$([0-9]{1,7})\r\n")
+_NOT_AT_HAND: Final = object()
 _DEEPEST: Final = 2
 """Lists within lists: the answer to SCAN has them."""
 
@@ -116,8 +120,7 @@ class BoundedParser(BaseParser):
                 return None
             if depth > _DEEPEST:
                 raise InvalidResponse(f"lists more than {_DEEPEST} deep")
-            # Not made in advance: the number is the server's word.
-            return [self._item(depth + 1) for _ in range(_number(rest))]
+            return self._list(_number(rest), depth)
         if kind == b":":
             return -_number(rest[1:]) if rest.startswith(b"-") else _number(rest)
         if kind == b"+":
@@ -125,6 +128,36 @@ class BoundedParser(BaseParser):
         if kind == b"-":
             return _error(rest.decode(errors="replace"))
         raise InvalidResponse(f"an answer begins with {kind!r}")
+
+    def _list(self, length: int, depth: int) -> list[object]:
+        # Not made in advance: the number is the server's word.
+        items: list[object] = []
+        for _ in range(length):
+            found = self._value_at_hand()
+            items.append(self._item(depth + 1) if found is _NOT_AT_HAND else found)
+        return items
+
+    def _value_at_hand(self) -> object:
+        """
+        The value or the nothing that comes next, where all of it has been read; a third of the time of ``_item``.
+
+        Anything else, whatever is wrong with it, is left to that.
+        """
+        buffer, at = self._buffer, self._at
+        if buffer.startswith(_NOTHING, at):
+            self._spend(_ITEM_BYTES)
+            self._at = at + len(_NOTHING)
+            return None
+        head = _VALUE_HEAD.match(buffer, at)
+        if head is None:
+            return _NOT_AT_HAND
+        begin = head.end()
+        end = begin + int(head[1])
+        if end - begin > VALUE_LIMIT_BYTES or not buffer.startswith(b"\r\n", end):
+            return _NOT_AT_HAND
+        self._spend(_ITEM_BYTES)
+        self._at = end + 2
+        return bytes(memoryview(buffer)[begin:end])
 
     def _line(self) -> bytes:
         self._spend(_ITEM_BYTES)

@@ -49,7 +49,8 @@ class BuildReport:
     What was put in place: the bank, how many references were added, and every one that was not.
 
     ``reused`` counts those whose embedding an earlier, unfinished run had left. ``judgement_dropped`` says that the
-    bank had a fitted judgement before and has none now, because nobody was there to fit it again.
+    bank had a fitted judgement before and has none now, because nobody was there to fit it again; ``index_dropped``,
+    that it carried an approximate index, which does not have the new references.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class BuildReport:
     duplicates: tuple[tuple[str, str], ...]
     skipped: tuple[Skipped, ...]
     judgement_dropped: bool = False
+    index_dropped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ class Ground:
     """
     What the new references are put on top of: nothing but a probe for a new bank, everything for an old one.
 
-    ``fitted`` says that the bank has a judgement, which no longer holds once its references change.
+    ``fitted`` says that the bank has a judgement, which no longer holds once its references change; ``indexed``, that
+    it carries an approximate index, which is then another bank's.
     """
 
     id: str
@@ -82,6 +85,7 @@ class Ground:
     entries: tuple[BankEntry, ...] = field(repr=False)
     stored: StoredVectors = field(repr=False)
     fitted: bool = False
+    indexed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,8 @@ def assemble(
         put_in_place(fresh, target.path, replace=target.replace)
         workshop.remove()
     report = BuildReport(target.path, bank, len(usable), reused, listing.ignored, found.duplicates, skipped)
-    return replace(report, judgement_dropped=ground.fitted and bank.manifest.judgement is None)
+    dropped = ground.fitted and bank.manifest.judgement is None
+    return replace(report, judgement_dropped=dropped, index_dropped=ground.indexed)
 
 
 def _finished(

@@ -133,6 +133,7 @@ def add_to_bank(
         entries=tuple(bank.entries),
         stored=bank.stored,
         fitted=bank.manifest.judgement is not None,
+        indexed=bank.manifest.search is not None,
     )
     at = plan.created_at or datetime.now(UTC)
     target = Target(out, replace, plan.restart, plan.max_skipped, at, refit)

@@ -1,12 +1,15 @@
 """
 From surveyed files to embeddings, through decoder and encoder: decoded ahead in threads, encoded in batches.
 
-What is finished goes into the workshop part by part; what cannot be used is reported, never dropped in silence.
+What is finished goes into the workshop part by part; what cannot be used is reported, never dropped in silence. Where
+the parts are embedded is an ``Engine``'s: here in threads, or by ``worker.adapters.ray_embedding`` on other machines,
+which calls the same ``ReferenceEmbedder.parts``.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,6 +32,23 @@ PART: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddedPart:
+    """
+    What became of so many ``references``: each content that was embedded, and what could not be used.
+    """
+
+    references: int
+    finished: Mapping[ContentHash, Embedded] = field(repr=False)
+    skipped: tuple[Skipped, ...] = ()
+
+
+Parts = Generator[EmbeddedPart, None, None]
+
+Engine = Callable[["ReferenceEmbedder", Sequence[Surveyed]], Parts]
+"""Gives the parts that ``ReferenceEmbedder.parts`` of the same embedder gives, in any order; closed when left."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Decoded:
     name: str
     content_hash: ContentHash
@@ -41,6 +61,7 @@ class ReferenceEmbedder:
     The encoder and decoder that a bank is built with; ``batch_size`` views are encoded together.
 
     ``views`` says what is looked at of every reference; it must be what ``decoder`` was made for. The bank records it.
+    ``engine`` embeds elsewhere; without one the work is done here, in ``threads``.
     """
 
     encoder: Encoder
@@ -48,43 +69,56 @@ class ReferenceEmbedder:
     batch_size: int = 32
     threads: int = 2
     views: ViewSpec = GLOBAL_ONLY
+    engine: Engine | None = None
+
+    @property
+    def part_size(self) -> int:
+        """
+        How many references make one part.
+        """
+        return max(1, PART // (1 + self.views.native_crops))
 
     def embed(
         self, surveyed: Sequence[Surveyed], workshop: Workshop, progress: Progress = no_progress
     ) -> tuple[Skipped, ...]:
         """
-        Embed what the workshop does not know yet and keep it there; returns what could not be used.
+        Embed what the workshop does not know yet and keep it there; returns what could not be used, in their order.
 
         Blocks for as long as it takes. Raises ``CannotStart`` when the encoder has no memory for a single picture, and
-        ``ValueError`` when the decoder was made for other views.
+        ``ValueError`` when the decoder was made for other views; an engine has reasons of its own.
         """
         wanted = [one for one in surveyed if one.content_hash not in workshop.known]
         done = len(surveyed) - len(wanted)
         skipped: list[Skipped] = []
         progress("embedding", done, len(surveyed))
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="bank-decode") as pool:
-            for part in self._decoded_ahead(pool, wanted):
-                finished, unusable = self._encode([one for one in part if isinstance(one, _Decoded)])
-                workshop.keep(finished)
-                skipped.extend(one for one in part if isinstance(one, Skipped))
-                skipped.extend(unusable)
-                done += len(part)
+        with closing(self.parts(wanted) if self.engine is None else self.engine(self, wanted)) as parts:
+            for part in parts:
+                workshop.keep(part.finished)
+                skipped.extend(part.skipped)
+                done += part.references
                 progress("embedding", done, len(surveyed))
-        return tuple(skipped)
+        place = {one.reference.name: number for number, one in enumerate(wanted)}
+        return tuple(sorted(skipped, key=lambda one: place[one.name]))
 
-    def _decoded_ahead(
-        self, pool: ThreadPoolExecutor, wanted: Sequence[Surveyed]
-    ) -> Iterator[list[_Decoded | Skipped]]:
+    def parts(self, wanted: Sequence[Surveyed], part_size: int | None = None) -> Parts:
         """
-        The parts in order, each decoded while the one before it is encoded.
+        The parts of these references in order, each decoded while the one before it is encoded.
+
+        A part never depends on what lies before or behind it, so that the same parts may be embedded anywhere.
         """
-        ahead: list[Future[_Decoded | Skipped]] = []
-        step = max(1, PART // (1 + self.views.native_crops))
-        for start in range(0, len(wanted) + step, step):
-            current = ahead
-            ahead = [pool.submit(self._decode, one) for one in wanted[start : start + step]]
-            if current:
-                yield [future.result() for future in current]
+        step = part_size or self.part_size
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="bank-decode") as pool:
+            ahead: list[Future[_Decoded | Skipped]] = []
+            for start in range(0, len(wanted) + step, step):
+                current = ahead
+                ahead = [pool.submit(self._decode, one) for one in wanted[start : start + step]]
+                if current:
+                    yield self._part([future.result() for future in current])
+
+    def _part(self, decoded: Sequence[_Decoded | Skipped]) -> EmbeddedPart:
+        finished, unusable = self._encode([one for one in decoded if isinstance(one, _Decoded)])
+        undecoded = [one for one in decoded if isinstance(one, Skipped)]
+        return EmbeddedPart(len(decoded), finished, (*undecoded, *unusable))
 
     def _decode(self, surveyed: Surveyed) -> _Decoded | Skipped:
         name = surveyed.reference.name

@@ -23,6 +23,9 @@ from worker.errors import BankInvalid
 MAX_WORDS: Final = 256
 """Characters of a generator, source or licence."""
 
+MADE_LIMIT: Final = 32_768
+"""Entries that stay once they were made, some 13 MB; to make one costs ten times as much as to look it up."""
+
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _UNKNOWN: Final = -1
 _DIGEST_BYTES: Final = 32
@@ -58,7 +61,7 @@ class EntryLine(BaseModel):
 
 class EntryTable:
     """
-    Entries in the order of their vectors, read-only.
+    Entries in the order of their vectors, read-only; any thread may ask.
     """
 
     def __init__(self, entries: Iterable[BankEntry]) -> None:
@@ -81,17 +84,27 @@ class EntryTable:
             self._byte_length.append(_UNKNOWN if entry.byte_length is None else entry.byte_length)
         self._ids = np.array(ids, dtype=np.bytes_)
         self._digests = bytes(digests)
+        self._made: dict[int, BankEntry] = {}
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def __iter__(self) -> Iterator[BankEntry]:
-        return (self.entry(row) for row in range(len(self)))
+        return (self._make(row) for row in range(len(self)))
 
     def entry(self, row: int) -> BankEntry:
         """
         The entry of one vector.
         """
+        made = self._made.get(row)
+        if made is None:
+            made = self._make(row)
+            if len(self._made) >= MADE_LIMIT:
+                self._made.clear()
+            self._made[row] = made
+        return made
+
+    def _make(self, row: int) -> BankEntry:
         return BankEntry(
             id=self._ids[row].decode(),
             label=Label(self._label.word(row) or ""),
@@ -104,6 +117,18 @@ class EntryTable:
             height=_known(self._height[row]),
             byte_length=_known(self._byte_length[row]),
         )
+
+    def tally(self) -> dict[tuple[str, str | None], int]:
+        """
+        How many entries have each label and generator.
+        """
+        generators = len(self._generator) + 1
+        pairs = self._label.codes().astype(np.int64) * generators + self._generator.codes() + 1
+        found, counts = np.unique(pairs, return_counts=True)
+        return {
+            (self._label.named(pair // generators) or "", self._generator.named(pair % generators - 1)): count
+            for pair, count in zip(found.tolist(), counts.tolist(), strict=True)
+        }
 
     def repeated_ids(self) -> list[str]:
         """
@@ -211,16 +236,23 @@ class _Words:
             self._words.append(word)
         self._codes.append(self._code_of[word])
 
-    def word(self, row: int) -> str | None:
-        code = self._codes[row]
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def codes(self) -> NDArray[np.int32]:
+        return np.frombuffer(self._codes, dtype=np.int32)
+
+    def named(self, code: int) -> str | None:
         return None if code == _UNKNOWN else self._words[code]
+
+    def word(self, row: int) -> str | None:
+        return self.named(self._codes[row])
 
     def words(self) -> tuple[str | None, ...]:
         return tuple(self.word(row) for row in range(len(self._codes)))
 
     def rows_of(self, word: str) -> NDArray[np.int64]:
-        codes = np.frombuffer(self._codes, dtype=np.int32)
-        return np.flatnonzero(codes == self._code_of.get(word, len(self._words))).astype(np.int64)
+        return np.flatnonzero(self.codes() == self._code_of.get(word, len(self._words))).astype(np.int64)
 
 
 def _known(value: int) -> int | None:

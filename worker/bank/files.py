@@ -3,8 +3,8 @@ A bank directory, read whole and written whole: no part of it is trusted before 
 
 ``manifest.json`` with ``manifest.sha256``, ``vectors.safetensors`` (the columns of ``worker.bank.vectors`` in the
 order of the entries, and ``probe`` float16[D]), ``entries.jsonl`` (one per line), ``probe.png``; where one was fitted
-``judgement.json`` and ``heads.safetensors``; where it was signed ``manifest.sig``. Nothing is pickled and no search
-index is stored.
+``judgement.json`` and ``heads.safetensors``; where it carries an approximate index ``search.safetensors``; where it was
+signed ``manifest.sig``. Nothing is pickled, and no file is in a format of FAISS.
 """
 
 import hashlib
@@ -39,6 +39,7 @@ from worker.bank.manifest_checks import (
     view_problems,
 )
 from worker.bank.regular_files import FileRefused, digest_of, read_whole, strays, sum_line, unread
+from worker.bank.search_cells import SearchCells, read_cells
 from worker.bank.settled import read_settled
 from worker.bank.signature import MAX_SIGNATURE_BYTES, check_signature
 from worker.bank.tensor_file import ReadTensors, read_tensor_file
@@ -64,6 +65,7 @@ class StoredBank:
     A bank as it lay on disk, checked: ``stored`` holds its columns in the order of ``entries``, ``probe`` float16[d].
 
     ``without`` names what was left out of it since (see ``worker.bank.leaving_out``); None where that is nothing.
+    ``search`` is the approximate index that it carries, None where it has none.
     """
 
     manifest: BankManifest
@@ -73,6 +75,7 @@ class StoredBank:
     probe: Half = field(repr=False)
     probe_png: bytes = field(repr=False)
     without: str | None = None
+    search: SearchCells | None = field(default=None, repr=False)
 
     @property
     def vectors(self) -> Half:
@@ -163,7 +166,9 @@ def _read_bank(path: Path, trusted: Collection[str]) -> StoredBank:
     _refuse(path, list(_vector_problems(stored, probe, manifest)))
     entries = EntryTable(read_entries(lines))
     _refuse(path, list(_entry_problems(entries, manifest)))
-    return StoredBank(manifest, manifest_sha256(manifest), entries, stored, probe, probe_png)
+    rows = {Label(label): entries.rows_of(Label(label)) for label in manifest.question.labels}
+    search = read_cells(path, manifest, rows)
+    return StoredBank(manifest, manifest_sha256(manifest), entries, stored, probe, probe_png, search=search)
 
 
 def read_manifest(path: Path, trusted: Collection[str] = ()) -> BankManifest:
@@ -232,12 +237,16 @@ def counts_of(entries: Iterable[BankEntry]) -> Counts:
     """
     What the manifest says of how many there are. Raises ``ValueError`` without entries.
     """
+    return _counted(Counter((entry.label, entry.generator) for entry in entries))
+
+
+def _counted(tally: Mapping[tuple[str, str | None], int]) -> Counts:
     per_label: Counter[str] = Counter()
     per_generator: dict[str, Counter[str]] = {}
-    for entry in entries:
-        per_label[entry.label] += 1
-        if entry.generator is not None:
-            per_generator.setdefault(entry.label, Counter())[entry.generator] += 1
+    for (label, generator), count in tally.items():
+        per_label[label] += count
+        if generator is not None:
+            per_generator.setdefault(label, Counter())[generator] += count
     return Counts(
         entries=per_label.total(),
         per_label=dict(sorted(per_label.items())),
@@ -313,7 +322,7 @@ def _entry_problems(entries: EntryTable, manifest: BankManifest) -> Iterator[str
         return
     if repeated := entries.repeated_ids():
         yield f"{ENTRIES} gives {len(repeated)} ids more than once, the first is {repeated[0]}"
-    found = counts_of(entries)
+    found = _counted(entries.tally())
     if found.per_label != manifest.counts.per_label:
         yield f"{ENTRIES} holds per label {found.per_label}, expected {manifest.counts.per_label}"
     if found.per_generator != manifest.counts.per_generator:

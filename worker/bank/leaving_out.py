@@ -125,6 +125,7 @@ def leave_out(bank: StoredBank, rows: Rows) -> StoredBank:
         entries=entries,
         stored=_columns(bank.stored, rows),
         without=digest,
+        search=None if bank.search is None else bank.search.of_rows(rows),
     )
 
 

@@ -36,6 +36,9 @@ HEADS: Final = "heads.safetensors"
 JUDGEMENT_FILES: Final = (JUDGEMENT, HEADS)
 """The further files of a bank with a fitted judgement; what is in them is ``worker.judgement``'s affair."""
 
+SEARCH: Final = "search.safetensors"
+"""The further file of a bank with an approximate index; what is in it is in ``worker.bank.search_cells``."""
+
 CANARIES: Final = "canaries.json"
 CANARY_VECTORS: Final = "canaries.safetensors"
 CANARIES_SUM: Final = "canaries.sha256"
@@ -45,6 +48,9 @@ CANARY_FILES: Final = (CANARIES, CANARY_VECTORS, CANARIES_SUM)
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Count = Annotated[int, Field(ge=0)]
+
+MIN_SEARCH_QUALITY: Final = 0.995
+"""Of an approximate index: recall against exact search, and the share of equal votes."""
 
 MAX_ENTRIES: Final = 100_000_000
 MAX_DIM: Final = 65_536
@@ -160,6 +166,31 @@ class JudgementRecord(Part):
         return self
 
 
+class SearchRecord(Part):
+    """
+    The approximate index that a release carries: its shape, how deep it is searched, and how well it was found to do.
+
+    ``recall`` is of the ``depth`` nearest of the worst label, ``agreement`` the share of ``queries`` of the bank's own
+    references for which the vote says the same as over all vectors; below 0.995 neither is loaded.
+    """
+
+    cells: dict[Name, Annotated[int, Field(ge=1, le=65_536)]]
+    probes: Annotated[int, Field(ge=1)]
+    pool: Annotated[int, Field(ge=1)]
+    recall: Annotated[float, Field(ge=MIN_SEARCH_QUALITY, le=1)]
+    agreement: Annotated[float, Field(ge=MIN_SEARCH_QUALITY, le=1)]
+    depth: Annotated[int, Field(ge=1)]
+    queries: Annotated[int, Field(ge=1)]
+    built_with: str
+    files: dict[str, Sha256]
+
+    @model_validator(mode="after")
+    def _files_are_those_of_an_index(self) -> Self:
+        if set(self.files) != {SEARCH}:
+            raise ValueError(f"files are {', '.join(self.files)}, expected {SEARCH}")
+        return self
+
+
 class SourceRecord(Part):
     """
     One listing that references came from; ``encoder_id`` tells the precision that embedded them.
@@ -189,6 +220,7 @@ class BankManifest(Part):
     preprocess: PreprocessRecord
     views: ViewsRecord
     judgement: JudgementRecord | None = None
+    search: SearchRecord | None = None
     checksums: dict[str, Sha256]
     created_at: AwareDatetime
     built_by: str
@@ -204,14 +236,19 @@ class BankManifest(Part):
             raise ValueError(f"counts.per_generator has labels other than {', '.join(self.question.labels)}")
         if set(self.checksums) != set(CHECKED_FILES):
             raise ValueError(f"checksums cover {', '.join(self.checksums)}, expected {', '.join(CHECKED_FILES)}")
+        if self.search is not None and set(self.search.cells) != set(self.question.labels):
+            raise ValueError(
+                f"search.cells has {', '.join(self.search.cells)}, expected {', '.join(self.question.labels)}"
+            )
         return self
 
     @property
     def file_checksums(self) -> dict[str, str]:
         """
-        Every file beside the manifest and its sha256, those of the judgement included.
+        Every file beside the manifest and its sha256, those of the judgement and of the index included.
         """
-        return {**self.checksums, **(self.judgement.files if self.judgement is not None else {})}
+        judgement = self.judgement.files if self.judgement is not None else {}
+        return {**self.checksums, **judgement, **(self.search.files if self.search is not None else {})}
 
 
 def check_name(what: str, name: str) -> None:
@@ -229,7 +266,11 @@ def canonical_bytes(manifest: BankManifest) -> bytes:
     """
     The manifest as it is written: JSON with sorted keys, so that ``sha256sum manifest.json`` prints its hash.
     """
-    return (json.dumps(manifest.model_dump(mode="json"), sort_keys=True, indent=2) + "\n").encode()
+    value = manifest.model_dump(mode="json")
+    if manifest.search is None:
+        # Banks without an index are as they were before there was any: byte for byte, so that their hashes stay.
+        del value["search"]
+    return (json.dumps(value, sort_keys=True, indent=2) + "\n").encode()
 
 
 def manifest_sha256(manifest: BankManifest) -> str:

@@ -17,6 +17,7 @@ from worker.bank.manifest import (
     MANIFEST,
     MANIFEST_SUM,
     PROBE,
+    SEARCH,
     SIGNATURE,
     VECTORS,
     BankManifest,
@@ -76,6 +77,10 @@ def most_bytes(name: str, manifest: BankManifest) -> int:
     count, dim = manifest.counts.entries, manifest.encoder.dim
     if name == VECTORS:
         return count * row_bytes(dim, manifest.views.native_crops) + 2 * dim + MAX_HEADER_BYTES
+    if name == SEARCH and manifest.search is not None:
+        # A cell and a code of each reference; of each label the axes, the cells' centres, and the words of the codes.
+        cells = sum(manifest.search.cells.values()) + (dim + 16) * len(manifest.search.cells)
+        return count * (4 + dim) + 4 * dim * cells + MAX_HEADER_BYTES
     counted = {ENTRIES: count * MAX_ENTRY_BYTES, PROBE: MAX_PROBE_BYTES}
     alone = {MANIFEST: MAX_MANIFEST_BYTES, **dict.fromkeys((MANIFEST_SUM, SIGNATURE), MAX_SIGNATURE_BYTES)}
     return {**counted, **alone, **dict.fromkeys(CANARY_FILES, MAX_CANARIES_BYTES)}.get(name, MAX_JUDGEMENT_BYTES)

@@ -126,15 +126,18 @@ def with_judgement(
         fresh = folder / "bank"
         fresh.mkdir()
         fresh.chmod(_FOLDER_MODE)
-        for name in manifest.checksums:
-            _link(path / name, fresh / name)
+        for name in (*manifest.checksums, *(manifest.search.files if manifest.search is not None else ())):
+            link_or_copy(path / name, fresh / name)
         seal_judgement(fresh, manifest, fitted)
         sealed = load_bank(fresh)
         put_in_place(fresh, target, replace=replace)
     return sealed
 
 
-def _link(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
+    """
+    The same file at another place: a link where the file system can, else a copy.
+    """
     try:
         os.link(os.path.realpath(source), target)
     except OSError:

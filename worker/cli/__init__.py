@@ -37,6 +37,8 @@ COMMANDS = {
     "doctor": "check servers, topics, weights, bank and this machine; say what to do",
     "schemas": "export the contract as JSON Schema and AsyncAPI",
     "config": "show the effective configuration and where it came from",
+    "stress": "send uploads at a rate; check that each ends once, in order, and how soon",
+    "bench": "measure this machine: uploads per second, stages, latency, beside the naive loop",
     "dev": "a real Kafka and a real Redis in the foreground",
 }
 

@@ -7,12 +7,15 @@ the commands on releases are in ``worker.cli.bank_releases``.
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.cli.bank_engine import chosen_engine, engine_options
+from worker.cli.bank_index import index
 from worker.cli.bank_options import (
     CALIBRATION_OPTION,
     FIT_OPTION,
@@ -57,6 +60,7 @@ def bank() -> None:
 @click.option("--positive", "--question", "positive", help="The label that a verdict's score speaks of.")
 @view_options
 @source_options
+@engine_options
 @settings_options
 def build(source: Path, out: Path, *, loaded: LoadedSettings, as_json: bool, **options: Any) -> int:  # noqa: ANN401 - click's
     """
@@ -80,7 +84,9 @@ def build(source: Path, out: Path, *, loaded: LoadedSettings, as_json: bool, **o
         restart=options["restart"],
     )
     listing = list_source(source, asked, label_map(options["label_map"]))
-    embedder = open_embedder(loaded.settings, views(options))
+    spec = views(options)
+    engine = chosen_engine(options, loaded.settings, spec)
+    embedder = replace(open_embedder(loaded.settings, spec), engine=engine)
     return _make(partial(build_bank, listing, out, embedder=embedder, plan=plan), as_json=as_json)
 
 
@@ -95,6 +101,7 @@ def build(source: Path, out: Path, *, loaded: LoadedSettings, as_json: bool, **o
 @FIT_OPTION
 @CALIBRATION_OPTION
 @source_options
+@engine_options
 @settings_options
 def add(path: Path, sources: tuple[Path, ...], *, loaded: LoadedSettings, as_json: bool, **options: Any) -> int:  # noqa: ANN401 - click's
     """
@@ -118,7 +125,9 @@ def add(path: Path, sources: tuple[Path, ...], *, loaded: LoadedSettings, as_jso
     )
     manifest = read_manifest(path)
     listing = _listing(sources, manifest.question, options)
-    embedder = open_embedder(loaded.settings, manifest.views.spec())
+    spec = manifest.views.spec()
+    engine = chosen_engine(options, loaded.settings, spec)
+    embedder = replace(open_embedder(loaded.settings, spec), engine=engine)
     calibration = options["calibration"]
     refits = options["fit"] and manifest.judgement is not None
     if calibration is not None and not refits:
@@ -131,7 +140,7 @@ def add(path: Path, sources: tuple[Path, ...], *, loaded: LoadedSettings, as_jso
     return _make(make, as_json=as_json, teacher=teacher)
 
 
-for _command in (activate, announce, disable, keygen, publish, releases, rollback, sign):
+for _command in (activate, announce, disable, index, keygen, publish, releases, rollback, sign):
     bank.add_command(_command)
 
 

@@ -64,9 +64,10 @@ def _tried(
     bank: Path, canaries: "Sequence[Canary]", embedder: "ReferenceEmbedder", settings: Settings
 ) -> tuple[int, str | None]:
     from worker.bank.leaving_out import Without  # noqa: PLC0415 - numpy; --help needs none
-    from worker.instruments import Beside, open_release, policy_path, read_bank, trial_judge  # noqa: PLC0415 - FAISS
+    from worker.instruments import Beside, open_release, policy_path, trial_judge  # noqa: PLC0415 - FAISS
     from worker.operation.canaries import canary_misses, require_agreement  # noqa: PLC0415 - numpy
     from worker.policy import load_policy  # noqa: PLC0415 - pydantic models
+    from worker.whole_banks import read_bank  # noqa: PLC0415 - likewise
 
     beside = Beside(embedder.encoder, embedder.decoder, load_policy(policy_path(settings.policy)), embedder.views)
     misses = canary_misses(trial_judge(open_release(beside, settings, read_bank(bank), Without())), canaries)

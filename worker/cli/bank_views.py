@@ -65,7 +65,7 @@ def show_report(report: BuildReport, description: Description, taught: Sequence[
         lines.append(f"(the first {_NAMED} of each; --json names all)")
     lines += [_balance_line(label, summary) for label, summary in description.labels.items()]
     lines += [f"warning: {warning}" for warning in description.warnings]
-    lines += [*_judgement_lines(report), *taught]
+    lines += [*_judgement_lines(report), *_index_lines(report), *taught]
     _print_lines(lines)
 
 
@@ -143,6 +143,13 @@ def _judgement_lines(report: BuildReport) -> list[str]:
         lost = "the bank's judgement was fitted to other references, so this version has none"
         return [f"{lost}; fit one with `touchstone fit {report.path}`"]
     return []
+
+
+def _index_lines(report: BuildReport) -> list[str]:
+    if not report.index_dropped:
+        return []
+    lost = "the bank's approximate index is of its earlier references, so this version has none and is searched exactly"
+    return [f"{lost}; make one with `touchstone bank index {report.path}`"]
 
 
 def _balance(summary: LabelSummary) -> dict[str, Any]:

@@ -26,9 +26,9 @@ def embedder_opener(settings: Settings) -> "Callable[[ViewSpec], ReferenceEmbedd
     References come from reports and from the internet: they are decoded where the worker decodes uploads, in processes
     of their own unless ``decode.isolation`` says otherwise.
     """
-    from worker.adapters.clip_encoder import load_encoder  # noqa: PLC0415 - torch takes seconds to import
-    from worker.bank.embedding import ReferenceEmbedder  # noqa: PLC0415 - likewise
+    from worker.bank.embedding import ReferenceEmbedder  # noqa: PLC0415 - numpy and PIL; --help needs neither
     from worker.decoders import open_reference_decoder  # noqa: PLC0415 - likewise OpenCV
+    from worker.encoders import load_encoder  # noqa: PLC0415 - likewise
     from worker.telemetry.metrics import InMemoryRecorder  # noqa: PLC0415 - likewise
 
     encoder = load_encoder(settings.encoder, InMemoryRecorder())

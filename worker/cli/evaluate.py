@@ -253,8 +253,8 @@ def _as_it_is(
     from worker.bank.files import load_bank  # noqa: PLC0415 - numpy and pydantic models; --help needs none
     from worker.bank.fit import check_fit  # noqa: PLC0415 - likewise
     from worker.evaluation.as_it_is import BankAsItIs  # noqa: PLC0415 - scikit-learn takes its time to import
-    from worker.instruments import judgement_of  # noqa: PLC0415 - torch takes seconds to import
     from worker.shipped import STARTER, STARTER_BANK  # noqa: PLC0415 - with the rest
+    from worker.whole_banks import judgement_of  # noqa: PLC0415 - likewise
 
     if str(path) == STARTER and not path.exists():
         path = STARTER_BANK

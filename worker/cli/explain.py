@@ -111,11 +111,11 @@ def _open(settings: Settings, bank: Path | None) -> _Opened:
 
     Raises ``BankInvalid``, ``EncoderInvalid``, or ``CannotStart`` for what decoding needs.
     """
-    from worker.adapters.clip_encoder import load_encoder  # noqa: PLC0415 - torch takes seconds to import
-    from worker.bank.fit import check_fit  # noqa: PLC0415 - likewise
+    from worker.bank.fit import check_fit  # noqa: PLC0415 - numpy and PIL; --help needs neither
     from worker.decoders import open_decoder  # noqa: PLC0415 - likewise
-    from worker.instruments import configured_bank, read_bank  # noqa: PLC0415 - likewise
+    from worker.encoders import load_encoder  # noqa: PLC0415 - likewise
     from worker.telemetry.metrics import InMemoryRecorder  # noqa: PLC0415 - likewise
+    from worker.whole_banks import configured_bank, read_bank  # noqa: PLC0415 - likewise
 
     whole = configured_bank(settings) if bank is None else read_bank(bank, settings.bank.trusted_keys)
     stored = whole.stored
@@ -149,9 +149,10 @@ def _deciding(decoded: "DecodedPicture", opened: _Opened, settings: Settings) ->
     """
     The frame and the ground of the look that decides under the configured policy. Raises ``ConfigInvalid``.
     """
-    from worker.instruments import Beside, WholeBank, open_beside, policy_path, trial_judge  # noqa: PLC0415 - FAISS
+    from worker.instruments import Beside, open_beside, policy_path, trial_judge  # noqa: PLC0415 - FAISS
     from worker.operation.one_picture import judged_picture  # noqa: PLC0415 - numpy; --help needs none
     from worker.policy import load_policy  # noqa: PLC0415 - pydantic models
+    from worker.whole_banks import WholeBank  # noqa: PLC0415 - likewise
 
     views = opened.bank.views
     beside = Beside(opened.encoder, opened.decoder, load_policy(policy_path(settings.policy)), views)

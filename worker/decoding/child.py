@@ -44,7 +44,7 @@ _OUT_OF_MEMORY: Final = ("out of memory", "outofmemory", "insufficient memory", 
 
 def open_decoder(setup: Setup) -> PillowDecoder:
     """
-    The decoder that was asked for. Raises ``CannotStart``.
+    The decoder that was asked for, with the memory that its libraries keep. Raises ``CannotStart``.
     """
     perceptual_hash: PerceptualHash | None = None
     statistics: RealismStatistics | None = None
@@ -53,6 +53,7 @@ def open_decoder(setup: Setup) -> PillowDecoder:
         from worker.adapters import perceptual_hash as hashing  # noqa: PLC0415 - only where it is wanted
 
         perceptual_hash = hashing.pdq
+        hashing.take_memory()
     if setup.views.realism:
         from worker.adapters import realism_statistics  # noqa: PLC0415 - OpenCV, only where it is wanted
 

@@ -64,7 +64,8 @@ _OVERWRITTEN_WITH: Final = 165
 """
 What freed memory is filled with, and handed out filled with its complement; any byte but 0 will do.
 
-Else a decoder that reads what it has never written would find in the kept memory what was decoded before. It costs 3 %.
+Else a decoder that reads what it has never written would find in the kept memory what was decoded before. It costs 0.8
+ms of a megapixel's 11.
 Known hole: the C library fills no pieces of up to a kilobyte, and one other than GNU's heeds none of these variables.
 """
 

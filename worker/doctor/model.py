@@ -5,7 +5,7 @@ The checks of what is judged with: weights, device, policy, bank, canaries, cali
 import os
 from typing import Final
 
-from worker.adapters.clip_device import survey_device
+from worker.adapters.clip_device import bf16_gain, survey_device
 from worker.adapters.faiss_bank import FaissBank
 from worker.bank.canary_files import read_canaries
 from worker.bank.fit import check_fit
@@ -13,16 +13,13 @@ from worker.bank.leaving_out import Without
 from worker.decoders import open_decoder
 from worker.doctor.finding import Check, Finding, Unanswerable, failed, ok, skipped, warning
 from worker.doctor.parts import Parts
+from worker.encoders import faster_in_bf16, survey_runtime
 from worker.flow.bank_judge import BankJudge
 from worker.instruments import (
     Beside,
     Instruments,
-    WholeBank,
-    bank_path,
     buckets_of,
     open_release,
-    read_bank,
-    read_release,
     trial_judge,
 )
 from worker.judgement.conformal import reals_needed
@@ -31,6 +28,7 @@ from worker.operation.shadowing import open_candidate
 from worker.policy import Policy, applied_rule, check_policy_fits
 from worker.settings.tree import Settings
 from worker.stages.assess import flag_thresholds
+from worker.whole_banks import WholeBank, bank_path, read_bank, read_release
 
 LOADING_S: Final = 180.0
 """Weights may have to be downloaded, and hashed on a slow disk."""
@@ -90,11 +88,16 @@ def device(settings: Settings, parts: Parts) -> Finding:
     """
     parts.encoder.borrowed()
     found, cores = survey_device(settings.encoder.device), len(os.sched_getaffinity(0))
-    if found.gpu is not None:
+    other = survey_runtime(settings.encoder)
+    if found.gpu is not None and other is None:
         return ok(f"CUDA: {found.gpu}, torch {found.torch_version}")
-    text = f"CPU: {found.threads} threads on {cores} cores, torch {found.torch_version}"
-    if found.threads > cores:
+    threads = found.threads if other is None else other.threads
+    text = f"CPU: {threads} threads on {cores} cores, "
+    text += f"torch {found.torch_version}" if other is None else f"{other.name}, exported to {other.kept}"
+    if threads > cores:
         return warning(text, f"set encoder.threads to {cores} or less: more only wait for each other")
+    if faster_in_bf16(settings.encoder):
+        return ok(f'{text}; it multiplies {bf16_gain():.1f} times as fast in bf16: see encoder.precision = "bf16"')
     return ok(text)
 
 

@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from worker.adapters.clip_encoder import load_encoder
 from worker.adapters.kafka_survey import ClusterFacts, survey_cluster
 from worker.adapters.redis_survey import RedisFacts, survey_redis
 from worker.bank.leaving_out import Without
 from worker.doctor.finding import Unanswerable
-from worker.instruments import WholeBank, configured_bank, left_out, policy_path, read_release
+from worker.encoders import load_encoder
+from worker.instruments import policy_path
 from worker.operation.active_release import ActiveRelease, active_release
 from worker.policy import Policy, load_policy
 from worker.ports import Encoder
 from worker.settings.tree import Settings
 from worker.telemetry.metrics import InMemoryRecorder
+from worker.whole_banks import WholeBank, configured_bank, left_out, read_release
 
 T = TypeVar("T")
 

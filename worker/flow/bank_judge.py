@@ -3,11 +3,12 @@ The judge that asks a bank, and its fitted judgement where it has one: match, as
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from worker.domain import RawEvent, Sighting, Upload
+from worker.domain import Judgement, RawEvent, Sighting, Upload
 from worker.errors import EventUnreadable
 from worker.flow.fitted_bank import FittedBank
+from worker.flow.judged_lately import JudgedLately
 from worker.flow.travellers import Failed, Known
 from worker.outcomes import Outcome
 from worker.policy import Policy
@@ -29,12 +30,23 @@ from worker.stages.report import (
 
 
 @dataclass(frozen=True, slots=True)
+class _Judged:
+    """
+    What a batch came to, each judgement beside its upload; the durations are None where nothing was asked.
+    """
+
+    judgements: Sequence[Judgement]
+    search_ms: float | None
+    assess_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class BankJudge:
     """
-    Implements ``worker.flow.judging.Judge``; holds nothing that changes.
+    Implements ``worker.flow.judging.Judge``; what it says never changes.
 
     ``keep_bytes``: what of a record a dead letter may carry. ``fitted`` is there if and only if the
-    policy's rule comes to ``fused`` with this bank.
+    policy's rule comes to ``fused`` with this bank. ``lately`` saves it from judging again what keeps coming again.
     """
 
     bank: Bank
@@ -44,40 +56,60 @@ class BankJudge:
     recorder: Recorder
     keep_bytes: int = KEEP_BYTES
     fitted: FittedBank | None = None
+    lately: JudgedLately = field(default_factory=JudgedLately, init=False, repr=False, compare=False)
+    _terms: dict[str, Terms] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def judge(self, known: Sequence[Known]) -> list[Outcome]:
         """
         One verdict per upload, in order, with one search and one assessment for all looks at all of them.
+
+        A sighting that this process shared before, and that was judged since, is not looked up again.
         """
+        surfaces = [self._terms_of(one.passenger.upload) for one in known]
+        found = [self.lately.of(one.sighting, name) for one, (name, _) in zip(known, surfaces, strict=True)]
+        anew = [(one, on) for one, on, judgement in zip(known, surfaces, found, strict=True) if judgement is None]
+        judged = self._judge_anew(anew)
+        made = iter(judged.judgements)
+        outcomes: list[Outcome] = []
+        for one, (name, _), recalled in zip(known, surfaces, found, strict=True):
+            handled = Handled(
+                facts=one.sighting.facts,
+                provenance=one.provenance,
+                produced_at_s=self.clock.wall_s(),
+                fetch_ms=one.passenger.fetch_ms,
+                search_ms=judged.search_ms if recalled is None else None,
+                assess_ms=judged.assess_ms if recalled is None else None,
+                supersedes=one.passenger.supersedes,
+            )
+            judgement = next(made) if recalled is None else recalled
+            issued = verdict_of_judgement(
+                one.passenger.upload, judgement, surface=name, handled=handled, versions=self.versions
+            )
+            outcomes.append(issued)
+        return outcomes
+
+    def _judge_anew(self, asked: Sequence[tuple[Known, tuple[str, Terms]]]) -> _Judged:
+        if not asked:
+            return _Judged([], None, None)
         began_s = self.clock.monotonic_s()
-        looks = [look for one in known for look in one.sighting.looks]
-        embeddings = [look.embedding for look in looks]
-        neighbourhoods = find_neighbours(self.bank, embeddings, k=self.policy.rule.k)
+        looks = [look for one, _ in asked for look in one.sighting.looks]
+        neighbourhoods = find_neighbours(self.bank, [look.embedding for look in looks], k=self.policy.rule.k)
         search_s = self.clock.monotonic_s() - began_s
         self.recorder.observe("search_seconds", search_s)
         assessed, assess_ms = self._assess(looks)
         found = iter(zip(neighbourhoods, assessed, strict=True))
-        outcomes: list[Outcome] = []
-        for one in known:
-            upload, facts = one.passenger.upload, one.sighting.facts
-            name, terms = self._terms_of(upload)
-            judgements = [
+        judgements = []
+        for one, (name, terms) in asked:
+            facts = one.sighting.facts
+            of_looks = [
                 decide(neighbourhood, facts, terms=terms, assessed=assessment)
                 for neighbourhood, assessment in (next(found) for _ in one.sighting.looks)
             ]
-            judgement = deciding_look(judgements, facts)
-            handled = Handled(
-                facts=facts,
-                provenance=one.provenance,
-                produced_at_s=self.clock.wall_s(),
-                fetch_ms=one.passenger.fetch_ms,
-                search_ms=search_s * 1000,
-                assess_ms=assess_ms,
-                supersedes=one.passenger.supersedes,
-            )
-            issued = verdict_of_judgement(upload, judgement, surface=name, handled=handled, versions=self.versions)
-            outcomes.append(issued)
-        return outcomes
+            judgement = deciding_look(of_looks, facts)
+            judgements.append(judgement)
+            if _may_come_again(one):
+                self.lately.remember(one.sighting, name, judgement)
+        return _Judged(judgements, search_s * 1000, assess_ms)
 
     def wants_shift(self, sightings: Sequence[Sighting]) -> Sequence[bool]:
         """
@@ -134,4 +166,15 @@ class BankJudge:
     def _terms_of(self, upload: Upload) -> tuple[str, Terms]:
         context = upload.data.context
         name, surface = self.policy.for_surface(context.surface if context else None)
-        return name, Terms(self.policy.rule, surface, self.bank.identity.positive, self.policy.provenance)
+        terms = self._terms.get(name)
+        if terms is None:
+            terms = Terms(self.policy.rule, surface, self.bank.identity.positive, self.policy.provenance)
+            self._terms[name] = terms
+        return name, terms
+
+
+def _may_come_again(known: Known) -> bool:
+    """
+    Whether its sighting was shared with another upload: of most, only one upload ever comes.
+    """
+    return known.provenance.tier == "process" or known.provenance.status == "coalesced"

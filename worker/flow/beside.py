@@ -17,7 +17,7 @@ class WatchedFlow:
     def __init__(self, flow: Flow, checks: Sequence[Callable[[], None]]) -> None:
         self._flow = flow
         self._checks = tuple(checks)
-        self.submit: Callable[[Slot], None] = flow.submit
+        self.submit: Callable[[Sequence[Slot]], None] = flow.submit
         self.take_settled: Callable[[], Sequence[tuple[Slot, Outcome]]] = flow.take_settled
         self.close: Callable[[float], None] = flow.close
 

@@ -38,6 +38,8 @@ class ByteBudget:
         """
         Block until fewer bytes than the limit are held, or the budget is closed.
         """
+        if self._held < self._limit:  # as good as under the lock: passing reserves nothing
+            return
         with self._changed:
             self._changed.wait_for(lambda: self._held < self._limit or not self._open)
 
@@ -53,8 +55,10 @@ class ByteBudget:
         Count bytes out.
         """
         with self._changed:
+            was_full = self._held >= self._limit
             self._held -= size_bytes
-            self._changed.notify_all()
+            if was_full:
+                self._changed.notify_all()
 
     def close(self) -> None:
         """

@@ -49,7 +49,7 @@ class _New:
 
 class SightingMaker:
     """
-    Makes sightings whole before anybody shares them; ``make`` is called by the encoder thread only.
+    Makes sightings whole before anybody shares them; ``make`` is called by one encoder thread, each has its own maker.
     """
 
     def __init__(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
+from worker.flow.coming import Coming
 from worker.ports import Clock, Recorder
 
 T = TypeVar("T")
@@ -33,12 +34,14 @@ class Inbox(Generic[T]):
     """
     A queue for ``readers`` threads that ends when it is closed.
 
-    Unbounded on purpose: every item belongs to a slot, and slots are bounded where they are given out.
+    Unbounded on purpose: every item belongs to a slot, and slots are bounded where they are given out. With ``coming``
+    an item is counted there from when it is put until its reader asks for the next.
     """
 
-    def __init__(self, *, readers: int = 1, watch: WaitWatch | None = None) -> None:
+    def __init__(self, *, readers: int = 1, watch: WaitWatch | None = None, coming: Coming | None = None) -> None:
         self._readers = readers
         self._watch = watch
+        self._coming = coming
         self._queue: SimpleQueue[tuple[float, T] | None] = SimpleQueue()
 
     def __len__(self) -> int:
@@ -51,6 +54,8 @@ class Inbox(Generic[T]):
         """
         Add an item; never blocks.
         """
+        if self._coming is not None:
+            self._coming.more()
         self._queue.put((0.0 if self._watch is None else self._watch.clock.monotonic_s(), item))
 
     def close(self) -> None:
@@ -62,7 +67,11 @@ class Inbox(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         while (entry := self._queue.get()) is not None:
-            yield self._taken(entry)
+            try:
+                yield self._taken(entry)
+            finally:
+                if self._coming is not None:
+                    self._coming.fewer()
 
     def _taken(self, entry: tuple[float, T]) -> T:
         put_s, item = entry
@@ -89,6 +98,8 @@ class Inbox(Generic[T]):
                     break
                 batch.append(self._taken(entry))
             yield batch
+            if self._coming is not None:
+                self._coming.fewer(len(batch) - 1)  # the first is counted where it was waited for
             if ended:
                 return
 

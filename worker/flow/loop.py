@@ -42,9 +42,9 @@ class Flow(Protocol):
     What the loop needs of the pipeline.
     """
 
-    def submit(self, slot: Slot) -> None:
+    def submit(self, slots: Sequence[Slot]) -> None:
         """
-        Start an upload on its way; never blocks.
+        Start uploads on their way; never blocks.
         """
 
     def take_settled(self) -> Sequence[tuple[Slot, Outcome]]:
@@ -195,9 +195,9 @@ class Loop:
         self._forget(polled.revoked)
         for event in polled.events:
             self._backlog.take(event)
-            self._flow.submit(self._lines.take(event, received(self._tracer, event)))
         self._consumed += len(polled.events)
         if polled.events:
+            self._flow.submit([self._lines.take(event, received(self._tracer, event)) for event in polled.events])
             self._recorder.count("events_consumed_total", len(polled.events))
         for slot, outcome in self._flow.take_settled():
             self._lines.settle(slot, outcome)

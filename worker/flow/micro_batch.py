@@ -1,35 +1,52 @@
 """
-Micro-batches: closed by size or by deadline, whichever is first.
+Micro-batches: closed when full, when nobody else is coming, or on their deadline, whichever is first.
+
+Who is coming is counted in ``coming.py``.
 """
 
 import threading
 from collections import deque
 from typing import Generic, Literal, TypeVar
 
+from worker.flow.coming import Coming
 from worker.flow.inbox import WaitWatch
 from worker.ports import Clock
 
 T = TypeVar("T")
 
-CloseReason = Literal["size", "deadline", "drain"]
+CloseReason = Literal["size", "arrived", "deadline", "drain"]
 
 
 class MicroBatcher(Generic[T]):
     """
-    Collects items from many threads and hands them to one, a micro-batch at a time, in the order of arrival.
+    Collects items from many threads and hands them to one or more, a micro-batch at a time, in the order of arrival.
 
-    While the taker is busy the next batch goes on filling, up to ``size``: it is always ready when the taker comes
-    back, and a deadline that passed meanwhile costs nobody anything.
+    While the takers are busy the next batch goes on filling, up to ``size``: it is always ready when one comes back,
+    and a deadline that passed meanwhile costs nobody anything. While one is idle, a batch waits for others no longer
+    than that brings anything: with ``coming`` it closes as soon as nobody is on the way, and in any case when its
+    oldest item has waited for ``deadline_s``. So an item waits at low load for nothing, and at high load for the
+    takers only.
     """
 
-    def __init__(self, *, size: int, deadline_s: float, clock: Clock, watch: WaitWatch | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        size: int,
+        deadline_s: float,
+        clock: Clock,
+        watch: WaitWatch | None = None,
+        coming: Coming | None = None,
+    ) -> None:
         self._size = size
         self._deadline_s = deadline_s
         self._clock = clock
         self._watch = watch
+        self._coming = coming
         self._changed = threading.Condition()
         self._items: deque[tuple[float, T]] = deque()
         self._closed = False
+        if coming is not None:
+            coming.when_nobody(self._nobody_comes)
 
     def __len__(self) -> int:
         """
@@ -40,6 +57,8 @@ class MicroBatcher(Generic[T]):
     def put(self, item: T) -> None:
         """
         Add an item; never blocks, because the slots bound how many there can be.
+
+        Whoever puts it counts it as coming until it is put: a batch that may close without others is not missed then.
         """
         with self._changed:
             self._items.append((self._clock.monotonic_s(), item))
@@ -48,7 +67,7 @@ class MicroBatcher(Generic[T]):
 
     def close(self) -> None:
         """
-        Let the taker have what is left, at once, and then None.
+        Let the takers have what is left, at once, and then None.
         """
         with self._changed:
             self._closed = True
@@ -64,6 +83,8 @@ class MicroBatcher(Generic[T]):
             return "drain"
         if self._items and now_s - self._items[0][0] >= self._deadline_s:
             return "deadline"
+        if self._items and self._coming is not None and self._coming.nobody:
+            return "arrived"
         return None
 
     def take(self) -> tuple[list[T], CloseReason] | None:
@@ -76,6 +97,9 @@ class MicroBatcher(Generic[T]):
                 reason = self.due(now_s)
                 if reason is not None:
                     taken = [self._items.popleft() for _ in range(min(self._size, len(self._items)))]
+                    if self._items:
+                        # What is left may be due as well, or has a deadline that another taker must wait for.
+                        self._changed.notify()
                     break
                 if self._closed:
                     return None
@@ -86,3 +110,8 @@ class MicroBatcher(Generic[T]):
             for put_s, _ in taken:
                 self._watch.took(put_s)
         return [item for _, item in taken], reason
+
+    def _nobody_comes(self) -> None:
+        with self._changed:
+            if self._items:
+                self._changed.notify()

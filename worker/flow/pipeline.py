@@ -10,6 +10,7 @@ Each upload ends exactly once, as an outcome or, where its slot was forgotten, a
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 
@@ -17,6 +18,7 @@ from schemas.errors import ErrorCode, Stage
 from worker.domain import ContentHash, Provenance, Sighting
 from worker.errors import TouchstoneError, UploadFailed
 from worker.flow.byte_budget import ByteBudget
+from worker.flow.coming import Coming
 from worker.flow.containment import as_failure
 from worker.flow.crew import Crew
 from worker.flow.encoding import SightingMaker
@@ -63,21 +65,27 @@ class Pipeline:
         self._recorder = recorder
         self._crew = Crew()
         self._budget = ByteBudget(limits.max_bytes)
-        self._sightings = SightingMaker(
-            stages.encoder,
-            stages.judge,
-            stages.views,
-            batch_size=limits.batch_size,
-            clock=clock,
-            recorder=recorder,
-        )
-        self._memory = Memory(stages.cache, stages.archive, self._sightings, tracer)
+        self._makers = [
+            SightingMaker(
+                stages.encoder,
+                stages.judge,
+                stages.views,
+                batch_size=limits.batch_size,
+                clock=clock,
+                recorder=recorder,
+            )
+            for _ in range(limits.encode_threads)
+        ]
+        self._memory = Memory(stages.cache, stages.archive, self._makers[0], tracer)
         self._queues = Queues(clock=clock, recorder=recorder)
-        self._to_fetch: Inbox[Slot | Unfetched] = self._queues.inbox("fetch", readers=limits.fetch_threads)
-        self._to_recall: Inbox[Fetched | Passenger] = self._queues.inbox("recall")
-        self._to_decode: Inbox[Unknown] = self._queues.inbox("decode", readers=limits.decode_threads)
+        self._coming = coming = Coming()
+        self._to_fetch: Inbox[Slot | Unfetched] = self._queues.inbox(
+            "fetch", readers=limits.fetch_threads, coming=coming
+        )
+        self._to_recall: Inbox[Fetched | Passenger] = self._queues.inbox("recall", coming=coming)
+        self._to_decode: Inbox[Unknown] = self._queues.inbox("decode", readers=limits.decode_threads, coming=coming)
         self._to_encode: MicroBatcher[Decoded] = self._queues.batcher(
-            "encode", size=limits.batch_size, deadline_s=limits.batch_deadline_s
+            "encode", size=limits.batch_size, deadline_s=limits.batch_deadline_s, coming=coming
         )
         self._to_judge: Inbox[Sequence[Known]] = self._queues.inbox("judge")
         to_remember: Inbox[Measured | Unreadable] = self._queues.inbox("remember")
@@ -105,15 +113,19 @@ class Pipeline:
         for number in range(self._limits.decode_threads):
             self._crew.start(f"decode-{number}", self._decode_all)
         self._crew.start("recall", self._recall_all)
-        self._crew.start("encode", self._encode_all)
+        for number, maker in enumerate(self._makers):
+            self._crew.start(f"encode-{number}", partial(self._encode_all, maker))
         self._crew.start("judge", self._judge_all)
         self._kept.start(self._crew)
 
-    def submit(self, slot: Slot) -> None:
+    def submit(self, slots: Sequence[Slot]) -> None:
         """
-        Start an upload on its way; never blocks.
+        Start uploads on their way; never blocks. No micro-batch closes for want of others before all have set out.
         """
-        self._to_fetch.put(slot)
+        self._coming.more()
+        for slot in slots:
+            self._to_fetch.put(slot)
+        self._coming.fewer()
 
     def take_settled(self) -> Sequence[tuple[Slot, Outcome]]:
         """
@@ -132,7 +144,8 @@ class Pipeline:
         """
         What waits and what is held at this moment; any thread may ask.
         """
-        return PipelineLoad(self._queues.waiting(), self._budget.held, self._sightings.busy.share())
+        busy = sum(maker.busy.share() for maker in self._makers) / len(self._makers)
+        return PipelineLoad(self._queues.waiting(), self._budget.held, busy)
 
     def forget(self, hashes: Sequence[ContentHash]) -> int:
         """
@@ -245,20 +258,20 @@ class Pipeline:
         finally:
             self._budget.free(passenger.byte_length)
 
-    # encode: micro-batches, in the one thread that owns the encoder
+    # encode: micro-batches, in as many threads as the encoder has instances
 
-    def _encode_all(self) -> None:
+    def _encode_all(self, maker: SightingMaker) -> None:
         while (taken := self._to_encode.take()) is not None:
             batch, reason = taken
             self._recorder.count("micro_batches_total", reason=reason)
             self._recorder.observe("micro_batch_size", len(batch))
-            self._encode(batch)
+            self._encode(batch, maker)
 
-    def _encode(self, batch: Sequence[Decoded]) -> None:
+    def _encode(self, batch: Sequence[Decoded], maker: SightingMaker) -> None:
         pictures = [decoded.picture for decoded in batch]
         try:
             with self._tracer.gather("encode", [decoded.passenger.slot.span for decoded in batch]):
-                encoded = self._sightings.make(pictures)
+                encoded = maker.make(pictures)
         except UploadFailed as failure:
             for decoded in batch:
                 self._crash_land(decoded.passenger, failure)
@@ -281,6 +294,7 @@ class Pipeline:
     # judge: all that is waiting, together
 
     def _judge_all(self) -> None:
+        self._stages.before_searching()
         for batches in self._to_judge.batches(JUDGE_LIMIT):
             wanted = [known for batch in batches for known in batch if not known.passenger.slot.forgotten]
             if wanted:

@@ -4,6 +4,7 @@ The queues between the stages: made here, so that how many wait and how long can
 
 from typing import TypeVar
 
+from worker.flow.coming import Coming
 from worker.flow.inbox import Inbox, WaitWatch
 from worker.flow.micro_batch import MicroBatcher
 from worker.ports import Clock, Recorder
@@ -21,20 +22,21 @@ class Queues:
         self._recorder = recorder
         self._made: dict[str, Inbox[object] | MicroBatcher[object]] = {}
 
-    def inbox(self, stage: str, *, readers: int = 1) -> Inbox[T]:
+    def inbox(self, stage: str, *, readers: int = 1, coming: Coming | None = None) -> Inbox[T]:
         """
-        A queue for ``readers`` threads.
+        A queue for ``readers`` threads; those in it or taken from it count as ``coming``.
         """
-        made: Inbox[T] = Inbox(readers=readers, watch=self._watch(stage))
+        made: Inbox[T] = Inbox(readers=readers, watch=self._watch(stage), coming=coming)
         self._made[stage] = made  # type: ignore[assignment] # it is only counted and closed here
         return made
 
-    def batcher(self, stage: str, *, size: int, deadline_s: float) -> MicroBatcher[T]:
+    def batcher(self, stage: str, *, size: int, deadline_s: float, coming: Coming | None = None) -> MicroBatcher[T]:
         """
-        A queue that gives micro-batches.
+        A queue that gives micro-batches; ``coming`` are those who may still fill one.
         """
-        watch = self._watch(stage)
-        made: MicroBatcher[T] = MicroBatcher(size=size, deadline_s=deadline_s, clock=self._clock, watch=watch)
+        made: MicroBatcher[T] = MicroBatcher(
+            size=size, deadline_s=deadline_s, clock=self._clock, watch=self._watch(stage), coming=coming
+        )
         self._made[stage] = made  # type: ignore[assignment] # likewise
         return made
 

@@ -1,9 +1,9 @@
 """
-An encoder that two threads may call: the encoder thread, and whoever tries a bank beside it.
+An encoder that one more thread may call than there are encoder threads: whoever tries a bank beside them.
 """
 
 from collections.abc import Sequence
-from threading import Lock
+from threading import BoundedSemaphore
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,12 @@ from worker.ports import Encoder
 
 class SharedEncoder:
     """
-    Implements ``worker.ports.Encoder`` by another one, one call at a time: a call waits for at most one batch.
+    Implements ``worker.ports.Encoder`` by another one, ``calls`` at a time: a call waits for at most one batch.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, *, calls: int = 1) -> None:
         self._encoder = encoder
-        self._turn = Lock()
+        self._turn = BoundedSemaphore(calls)
 
     @property
     def fingerprint(self) -> EncoderFingerprint:

@@ -23,7 +23,8 @@ class StageSet:
 
     ``views`` are those that the decoder makes. With ``past`` an upload whose bytes are known by name is looked for in
     the cache and in ``archive`` before it is fetched. ``keep`` is where what was seen is kept for later replays.
-    ``place_of`` says where an upload's bytes lie, for the storm limit; it does not raise.
+    ``place_of`` says where an upload's bytes lie, for the storm limit; it does not raise. ``before_searching`` is
+    called once, by the thread that judges.
     """
 
     read_event: Callable[[RawEvent], Upload]
@@ -37,6 +38,7 @@ class StageSet:
     archive: SightingArchive | None = None
     keep: SightingArchive | None = None
     place_of: Callable[[Upload], Place | None] = nowhere
+    before_searching: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +55,4 @@ class PipelineLimits:
     recent_embeddings: int
     failure_known_s: float = FAILURE_KNOWN_S
     retries: Retries = NO_RETRIES
+    encode_threads: int = 1

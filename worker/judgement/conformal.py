@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import betainc
 
 from worker.errors import ConfigInvalid
 from worker.heads.features import Column, Mask
@@ -45,6 +44,8 @@ def flagged_ranks(n: int, alpha: float, delta: float | None) -> int | None:
     if delta is None:
         # The tolerance undoes the rounding of alpha * (n + 1), such as 0.07 * 100 = 7.000000000000001.
         return rank - 1 if (rank := math.floor(alpha * (n + 1) + 1e-9)) >= 1 else None
+    from scipy.special import betainc  # noqa: PLC0415 - it takes 0.3 s to import, and few banks need it
+
     low, high = -1, n
     while high - low > 1:
         r = (low + high) // 2

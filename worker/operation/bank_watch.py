@@ -23,7 +23,7 @@ from worker.flow.bank_judge import BankJudge
 from worker.flow.crew import Crew
 from worker.flow.judging import Judge
 from worker.flow.swapping_judge import SwappingJudge
-from worker.instruments import Instruments, WholeBank, open_release, read_release, trial_judge
+from worker.instruments import Instruments, open_release, trial_judge
 from worker.operation.active_release import control_reader
 from worker.operation.bank_status import BankStatus, same_bank, same_files, same_left_out, status_of
 from worker.operation.canaries import try_canaries
@@ -33,6 +33,7 @@ from worker.operation.short_turns import short_turns
 from worker.operation.starting_release import leaving_out_as
 from worker.ports import Clock, Recorder
 from worker.settings.tree import Settings
+from worker.whole_banks import WholeBank, read_release
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,8 @@ from typing import Final
 from worker.bank.files import read_manifest
 from worker.bank.manifest import BankManifest, manifest_sha256
 from worker.errors import BankInvalid, ConfigInvalid
-from worker.instruments import Instruments, WholeBank, judgement_of
+from worker.instruments import Instruments
+from worker.whole_banks import WholeBank, judgement_of
 
 FITTED_TO: Final = {"question", "counts", "encoder", "preprocess", "views"}
 """What of a manifest, beside the references' own files, a judgement depends on."""

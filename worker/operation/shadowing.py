@@ -19,7 +19,7 @@ from worker.errors import CannotStart, ConfigInvalid, TouchstoneError
 from worker.flow.bank_judge import BankJudge
 from worker.flow.judging import Judge
 from worker.flow.shadow import Candidate, Shadow, ShadowingJudge, ShadowLimits, ShadowOutbox
-from worker.instruments import Instruments, bank_path, open_beside, policy_path, read_bank
+from worker.instruments import Instruments, open_beside, policy_path
 from worker.operation.other_judgement import judged_by, require_asked
 from worker.operation.quarantined import quarantined
 from worker.policy import load_policy
@@ -28,6 +28,7 @@ from worker.settings.tree import Settings
 from worker.stages.report import RunVersions
 from worker.stages.serialise import Route, source_of, to_message
 from worker.telemetry.metrics import InMemoryRecorder
+from worker.whole_banks import bank_path, read_bank
 
 log = structlog.get_logger(__name__)
 

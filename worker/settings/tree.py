@@ -4,9 +4,9 @@ Every setting, its type, its bounds and its default. Values only: nothing here o
 The defaults are those of ``config/worker.toml``, where each is explained; a test holds the two together.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, SecretStr
 
@@ -141,6 +141,13 @@ class RedisSettings(Section):
             yield f"hmac_keys {fault}"
 
 
+ENCODER_PRECISIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "torch": ("fp32", "bf16", "fp16"),
+    "onnxruntime": ("fp32", "int8"),
+    "openvino": ("fp32", "bf16", "int8"),
+}
+
+
 class EncoderSettings(Section):
     """
     The frozen vision encoder: the starter that ships, a registry tag, a hub id, or a local checkpoint with its hash.
@@ -150,19 +157,29 @@ class EncoderSettings(Section):
     checkpoint: FilePath | None = None
     checkpoint_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    backend: Literal["torch", "onnxruntime", "openvino"] = "torch"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
+    export_dir: FilePath | None = None
     threads: Annotated[int, Field(ge=0)] = 0
+    instances: Annotated[int, Field(ge=0, le=64)] = 0
+    cuda_graphs: bool = True
+    jpeg_oversampling: Annotated[int, Field(ge=0, le=8)] = 0
     offline: bool = False
 
     def _contradictions(self) -> Iterator[str]:
         local = f"model {self.model!r}" if self.checkpoint is None else f"checkpoint {str(self.checkpoint)!r}"
         if self.checkpoint_sha256 is None and (self.checkpoint is not None or self.model.startswith("local-dir:")):
             yield f"{local} is local and needs checkpoint_sha256 (sha256sum FILE prints it)"
+        if self.backend != "torch" and self.device.startswith("cuda"):
+            yield f"backend {self.backend} computes on the CPU only, found device {self.device}: set cpu or auto"
+        if self.precision not in ("auto", *ENCODER_PRECISIONS[self.backend]):
+            has = ", ".join(ENCODER_PRECISIONS[self.backend])
+            yield f"backend {self.backend} has the precisions {has}, found {self.precision}"
 
 
 class BatchSettings(Section):
     """
-    When a micro-batch closes: full, or its oldest picture has waited long enough.
+    When a micro-batch closes: full, nobody else on the way, or its oldest picture has waited long enough.
     """
 
     size: Annotated[int, Field(ge=1, le=4096)] = 32
@@ -183,7 +200,9 @@ class BankSettings(Section):
     canary_agreement: Annotated[float, Field(ge=0, le=1)] = 1.0
     require_canaries: bool = False
     trusted_keys: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
-    index: Literal["flat", "hnsw", "ivf"] = "flat"
+    index: Literal["auto", "flat", "hnsw", "ivf"] = "auto"
+    flat_scan: Literal["auto", "single", "half"] = "auto"
+    search_threads: Annotated[int, Field(ge=0)] = 0
     hnsw_links: Annotated[int, Field(ge=4, le=128)] = 32
     hnsw_ef_search: Annotated[int, Field(ge=1)] = 64
     ivf_lists: Annotated[int, Field(ge=1)] = 1024

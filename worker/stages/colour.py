@@ -93,13 +93,13 @@ def with_deep_transparency(picture: Image.Image, png: bytes, transparent: tuple[
 
 def in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     """
-    A picture in mode L, RGB or CMYK as RGB in the sRGB colour space.
+    A picture in mode L, RGB or CMYK as RGB in the sRGB colour space; itself where it is that already.
 
     ``profile`` is the ICC profile that its numbers mean, None for sRGB; CMYK without a profile is converted plainly.
     Raises ``ProfileUnusable``.
     """
     if profile is None:
-        return picture.convert("RGB")
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
     if len(profile) > MAX_PROFILE_BYTES:
         raise ProfileUnusable(f"the ICC profile holds {len(profile)} bytes, at most {MAX_PROFILE_BYTES} are read")
     try:

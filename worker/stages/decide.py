@@ -33,6 +33,7 @@ class Terms:
     surface: SurfacePolicy
     positive: Label
     credentials: CredentialsRule = field(default_factory=CredentialsRule)
+    _reported: dict[str | None, Thresholds] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def applied(self, *, fitted: bool) -> AppliedRule:
         """
@@ -41,6 +42,23 @@ class Terms:
         if self.rule.name != "auto":
             return self.rule.name
         return "fused" if fitted else "soft_vote"
+
+    def reported(self, judgement_id: str | None) -> Thresholds:
+        """
+        See ``thresholds_of``; one value for all verdicts under these terms.
+        """
+        known = self._reported.get(judgement_id)
+        if known is None:
+            known = self._reported[judgement_id] = Thresholds(
+                rule=self.applied(fitted=judgement_id is not None),
+                labels={label: rule.threshold for label, rule in self.surface.labels.items()},
+                min_margin=self.surface.min_margin,
+                min_similarity=self.surface.min_similarity,
+                k=self.rule.k,
+                temperature=self.rule.temperature,
+                calibration_id=judgement_id,
+            )
+        return known
 
 
 def decide(
@@ -97,16 +115,7 @@ def thresholds_of(terms: Terms, judgement_id: str | None) -> Thresholds:
     """
     The numbers that a verdict reports, those of failed uploads included; ``judgement_id`` is None unless ``fused``.
     """
-    rule, surface = terms.rule, terms.surface
-    return Thresholds(
-        rule=terms.applied(fitted=judgement_id is not None),
-        labels={label: label_rule.threshold for label, label_rule in surface.labels.items()},
-        min_margin=surface.min_margin,
-        min_similarity=surface.min_similarity,
-        k=rule.k,
-        temperature=rule.temperature,
-        calibration_id=judgement_id,
-    )
+    return terms.reported(judgement_id)
 
 
 def _reckoned(neighbourhood: Neighbourhood, terms: Terms, assessed: Assessed | None) -> Reckoning:

@@ -35,7 +35,8 @@ from worker.stages.heif import REMEDY, can_open_heif
 from worker.stages.native_views import continued, crop_boxes
 from worker.stages.one_footing import MAX_JPEG_SIDE_PX, reduced_to, through_jpeg
 from worker.stages.opened import opened
-from worker.stages.preprocess import RULES_VERSION, framed, resized
+from worker.stages.preprocess import RULES_VERSION, Area, framed, resized
+from worker.stages.reduced_jpeg import reduce_jpeg
 from worker.stages.sniff import HEIF, MEDIA_TYPES, announced_bytes, description_of, format_of, is_heif
 from worker.stages.upright import upright
 from worker.views import GLOBAL_ONLY, DecodedPicture, ViewSpec
@@ -73,6 +74,17 @@ class DecodeLimits:
     max_frames: int = 1
     max_animation_pixels: int = 100_000_000
     on_grey: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """
+    What holds of a file and of all its frames; ``area``: of one that was decoded smaller, where the picture lies.
+    """
+
+    orientation: int
+    profile: bytes | None = field(repr=False)
+    area: Area | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,19 +190,20 @@ class PillowDecoder:
             image = file.image
             width, height, mode = *image.size, image.mode
             self._check_pixels(width * height)
+            orientation, whole = file.orientation()
+            area = reduce_jpeg(image, self._spec, self._views, orientation)
             first = file.first()
             notes: list[DecodeNote] = []
-            orientation, whole = file.orientation()
             if not whole:
                 notes.append(DecodeNote.EXIF_DAMAGED)
             # Of the file, not of a frame: Pillow replaces what it knows of an image as it goes through the frames.
-            profile = image.info.get("icc_profile")
-            looks, alpha = self._looks(first, orientation, profile, notes)
+            known = _Known(orientation, image.info.get("icc_profile"), area)
+            looks, alpha = self._looks(first, known, notes)
             # Counting comes after: in a GIF it moves through the frames.
             announced = announced_frames(image, data, max_pixels=self._limits.max_pixels, notes=notes)
             limits = FrameLimits(self._limits.max_frames, self._limits.max_animation_pixels)
             for number in further_frames(image, announced, limits, notes):
-                looks += self._looks(image, orientation, profile, notes, frame=number)[0]
+                looks += self._looks(image, known, notes, frame=number)[0]
         facts = ImageFacts(
             sha256=content_hash,
             byte_length=len(data),
@@ -207,23 +220,17 @@ class PillowDecoder:
         return looks, facts
 
     def _looks(
-        self,
-        image: Image.Image,
-        orientation: int,
-        profile: bytes | None,
-        notes: list[DecodeNote],
-        *,
-        frame: int = 0,
+        self, image: Image.Image, known: _Known, notes: list[DecodeNote], *, frame: int = 0
     ) -> tuple[list[_Seen], AlphaFact]:
         """
         What is to be seen of the frame that ``image`` shows, on white first, and what became of its alpha.
         """
-        picture = upright(image, orientation)
+        picture = upright(image, known.orientation)
         flat, alpha = flattened(picture)
         grounds = [flat]
         if self._limits.on_grey and alpha == "composited" and (grey := on_grey(picture)) is not None:
             grounds.append(grey)
-        return [self._seen(ground, profile, notes, frame=frame) for ground in grounds], alpha
+        return [self._seen(ground, known, notes, frame=frame) for ground in grounds], alpha
 
     def _check_pixels(self, pixels: int) -> None:
         if pixels > self._limits.max_pixels:
@@ -232,7 +239,7 @@ class PillowDecoder:
                 f"the header announces {pixels} pixels, decode.max_pixels allows {self._limits.max_pixels}",
             )
 
-    def _seen(self, flat: Image.Image, profile: bytes | None, notes: list[DecodeNote], *, frame: int) -> _Seen:
+    def _seen(self, flat: Image.Image, known: _Known, notes: list[DecodeNote], *, frame: int) -> _Seen:
         """
         All views of an upright picture without alpha, in sRGB.
 
@@ -240,6 +247,7 @@ class PillowDecoder:
         Only where all go through one JPEG does it come before, as a JPEG in the file's own colours would give away
         what the file was.
         """
+        profile = known.profile
         thumbnail = self._thumbnail(flat) if frame == 0 else []
         picture = reduced_to(flat, self._views.max_side_px)
         quality = self._views.reencode_quality
@@ -249,8 +257,12 @@ class PillowDecoder:
             picture, profile = through_jpeg(picture, quality), None
         size = self._spec.size
         crops = [picture.crop(box) for box in crop_boxes(*picture.size, size, self._views.native_crops)]
-        square = [picture.resize((REALISM_SIDE, REALISM_SIDE), Image.Resampling.BICUBIC)] * self._views.realism
-        small, *others = _all_in_srgb([resized(picture, self._spec), *thumbnail, *crops, *square], profile, notes)
+        square: list[Image.Image] = []
+        if self._views.realism:
+            square.append(picture.resize((REALISM_SIDE, REALISM_SIDE), Image.Resampling.BICUBIC))
+        small, *others = _all_in_srgb(
+            [resized(picture, self._spec, known.area), *thumbnail, *crops, *square], profile, notes
+        )
         arrays = [np.asarray(other) for other in others]
         after = len(thumbnail) + len(crops)
         return _Seen(

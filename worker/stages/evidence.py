@@ -2,6 +2,8 @@
 What a verdict shows of a neighbourhood: who voted, how near, and how each label stands. Nothing is decided here.
 """
 
+from collections.abc import Sequence
+
 from schemas.verdict import Evidence, LabelEvidence, NeighbourV1
 from worker.domain import Label, Neighbourhood
 from worker.stages.vote import SoftVote, Voter, largest_similarity
@@ -15,7 +17,9 @@ def evidence_of_vote(
 
     Among equals the upload's own bytes (``content_hash``) come first, so that the limit never hides an exact match.
     """
-    shown = sorted(vote.voters, key=lambda voter: (-voter.neighbour.similarity, not is_exact(voter, content_hash)))
+    shown: Sequence[Voter] = vote.voters
+    if any(is_exact(voter, content_hash) for voter in shown):
+        shown = sorted(shown, key=lambda voter: (-voter.neighbour.similarity, not is_exact(voter, content_hash)))
     return Evidence(
         voted=len(vote.voters),
         coverage=coverage,

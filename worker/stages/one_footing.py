@@ -38,4 +38,5 @@ def through_jpeg(picture: Image.Image, quality: int) -> Image.Image:
     file.seek(0)
     with Image.open(file, formats=["JPEG"]) as again:
         again.load()
-        return again.convert("RGB")
+    # Its pixels stay; what was RGB comes back as RGB.
+    return again

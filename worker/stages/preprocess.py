@@ -6,6 +6,7 @@ encoder's, on its device. Any change that moves a pixel changes ``RULES_VERSION`
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from PIL import Image
@@ -27,6 +28,9 @@ Of a longer picture only the middle is resized: the whole, 224 pixels high, coul
 The crop that follows shows none of the rest; open_clip resizes it all the same.
 """
 
+MOST_OVERSAMPLING: Final = 8
+"""Beyond it hardly a picture is large enough to be reduced."""
+
 _FILTERS: Final = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -34,7 +38,8 @@ def preprocess_spec(config: Mapping[str, object]) -> PreprocessSpec:
     """
     The spec that an open_clip preprocess configuration asks for (``model.visual.preprocess_cfg``).
 
-    Raises ``ValueError`` for what open_clip's inference transform would not do either, and for inputs not square.
+    ``jpeg_oversampling`` may stand in it too, which open_clip does not know. Raises ``ValueError`` for what open_clip's
+    inference transform would not do either, and for inputs not square.
     """
     side = _side(config.get("size", 224))
     resize_mode = config.get("resize_mode") or "shortest"
@@ -49,6 +54,9 @@ def preprocess_spec(config: Mapping[str, object]) -> PreprocessSpec:
     # "random" is a training augmentation; open_clip takes bicubic for it when it infers.
     taken: Literal["bicubic", "bilinear"] = "bilinear" if interpolation == "bilinear" else "bicubic"
     mean, std = _three(config.get("mean"), "mean"), _three(config.get("std"), "std")
+    oversampling = config.get("jpeg_oversampling") or 0
+    if not isinstance(oversampling, int) or not 0 <= oversampling <= MOST_OVERSAMPLING:
+        raise ValueError(f"the jpeg_oversampling is {oversampling!r}, want a number from 0 to {MOST_OVERSAMPLING}")
     parts = {
         "size": side,
         "resize_mode": resize_mode,
@@ -57,6 +65,8 @@ def preprocess_spec(config: Mapping[str, object]) -> PreprocessSpec:
         "mean": mean,
         "std": std,
     }
+    # Only where it is set: without it the hash is the one that all banks have.
+    rules: dict[str, object] = {"jpeg_oversampling": oversampling} if oversampling else {}
     return PreprocessSpec(
         size=side,
         resize_mode=resize_mode,
@@ -64,23 +74,44 @@ def preprocess_spec(config: Mapping[str, object]) -> PreprocessSpec:
         fill_color=fill_color,
         mean=mean,
         std=std,
-        sha256=canonical_sha256({"rules": RULES_VERSION, **parts}),
+        sha256=canonical_sha256({"rules": RULES_VERSION, **parts, **rules}),
+        jpeg_oversampling=oversampling,
     )
 
 
-def resized(picture: Image.Image, spec: PreprocessSpec) -> Image.Image:
+@dataclass(frozen=True, slots=True)
+class Area:
+    """
+    Where a picture lies in one that was decoded smaller: ``size`` is its own, in whole pixels of the file.
+
+    ``box`` is left, top, right and bottom in pixels of the smaller one, whose last row and column it may fill in part.
+    """
+
+    size: tuple[int, int]
+    box: tuple[float, float, float, float]
+
+
+def resized(picture: Image.Image, spec: PreprocessSpec, area: Area | None = None) -> Image.Image:
     """
     The picture at the scale of the encoder's input; its sides may still be longer or shorter than ``spec.size``.
+
+    ``area``: of a picture that was decoded smaller, whose sides decide by what they are in the file.
     """
+    if area is None:
+        picture = picture if spec.resize_mode == "squash" else _without_far_ends(picture)
+        return _resize(picture, _resized_size(picture.size, spec), spec)
+    return picture.resize(_resized_size(area.size, spec), _FILTERS[spec.interpolation], box=area.box)
+
+
+def _resized_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
+    width, height = size
     if spec.resize_mode == "squash":
-        return _resize(picture, (spec.size, spec.size), spec)
-    picture = _without_far_ends(picture)
-    width, height = picture.size
+        return spec.size, spec.size
     if spec.resize_mode == "longest":
         ratio = max(height / spec.size, width / spec.size)
-        return _resize(picture, (max(1, round(width / ratio)), max(1, round(height / ratio))), spec)
+        return max(1, round(width / ratio)), max(1, round(height / ratio))
     long_side = int(spec.size * max(width, height) / min(width, height))
-    return _resize(picture, (spec.size, long_side) if width <= height else (long_side, spec.size), spec)
+    return (spec.size, long_side) if width <= height else (long_side, spec.size)
 
 
 def framed(picture: Image.Image, spec: PreprocessSpec) -> Image.Image:

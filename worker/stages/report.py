@@ -5,7 +5,7 @@ Pure functions. They judge nothing: thresholds, label and action come from the p
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -66,6 +66,7 @@ class RunVersions:
     run_id: str | None = None
     judgement: str | None = None
     views: str | None = None
+    _on_surface: dict[str, Versions] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def decision_versions(self) -> DecisionVersions:
         """
@@ -82,8 +83,14 @@ class RunVersions:
 
     def on_surface(self, surface: str) -> Versions:
         """
-        The versions as a verdict states them.
+        The versions as a verdict states them: one value for all verdicts of a surface.
         """
+        stated = self._on_surface.get(surface)
+        if stated is None:
+            stated = self._on_surface[surface] = self._stated(surface)
+        return stated
+
+    def _stated(self, surface: str) -> Versions:
         encoder, bank, policy = self.encoder, self.bank, self.policy
         return Versions(
             schema_version=SCHEMA_VERSION,

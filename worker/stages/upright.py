@@ -23,6 +23,9 @@ _TRANSPOSITIONS: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 
+TURNED: Final = frozenset({5, 6, 7, 8})
+"""Orientations that exchange width and height."""
+
 _PREFIX: Final = b"Exif\0\0"
 _BYTE_ORDERS: Final = {b"II*\0": "<", b"MM\0*": ">"}
 _ENTRY_BYTES: Final = 12

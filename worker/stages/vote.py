@@ -7,7 +7,8 @@ Pure numbers; thresholds, actions and surfaces are in ``worker.policy`` and ``wo
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -20,8 +21,7 @@ NO_NEIGHBOUR: Final = -1.0
 """The similarity that stands for a label of which the index found nothing: the least that a cosine can be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Voter:
+class Voter(NamedTuple):
     """
     A neighbour that took part in the vote; ``share`` is its part of the whole vote, 0 to 1.
     """
@@ -69,24 +69,27 @@ def soft_vote(neighbourhood: Neighbourhood, *, k: int, temperature: float) -> So
     voters = _nearest_of_all(neighbourhood, vote_depth(k, sizes))
     if not voters:
         return SoftVote(dict.fromkeys(sizes, 1 / len(sizes)), ())
-    labels = tuple(sizes)
-    number = {label: position for position, label in enumerate(labels)}
-    of_voter = np.array([number[label] for label, _ in voters])
-    log_sizes = np.log(np.array([sizes[label] for label in labels], dtype=np.float64))
-    similarity = np.array([neighbour.similarity for _, neighbour in voters], dtype=np.float64)
-    log_weight = similarity / temperature - log_sizes[of_voter]
-    log_pseudo = similarity[-1] / temperature - log_sizes.min()
-    peak = max(float(log_weight.max()), float(log_pseudo))  # the largest exponent is 0: nothing overflows
-    weight = np.exp(log_weight - peak)
-    sums = np.bincount(of_voter, weights=weight, minlength=len(labels)) + math.exp(log_pseudo - peak)
-    total = float(sums.sum())
+    # Numbers of Python's, but for the logarithms and exponentials: of so few, arrays take longer to make than to use.
+    log_size = dict(zip(sizes, _logs(tuple(sizes.values())), strict=True))
+    log_weight = [neighbour.similarity / temperature - log_size[label] for label, neighbour in voters]
+    log_pseudo = voters[-1][1].similarity / temperature - min(log_size.values())
+    peak = max(*log_weight, log_pseudo)  # the largest exponent is 0: nothing overflows
+    weight = np.exp([one - peak for one in log_weight]).tolist()
+    sums = dict.fromkeys(sizes, 0.0)
+    for (label, _), part in zip(voters, weight, strict=True):
+        sums[label] += part
+    pseudo = math.exp(log_pseudo - peak)
+    sums = {label: found + pseudo for label, found in sums.items()}
+    total = float(np.sum(list(sums.values())))
     return SoftVote(
-        {label: float(sums[position]) / total for label, position in number.items()},
-        tuple(
-            Voter(label, neighbour, float(part) / total)
-            for (label, neighbour), part in zip(voters, weight, strict=True)
-        ),
+        {label: found / total for label, found in sums.items()},
+        tuple(Voter(label, neighbour, part / total) for (label, neighbour), part in zip(voters, weight, strict=True)),
     )
+
+
+@lru_cache(maxsize=64)  # a bank has the same sizes for every upload
+def _logs(sizes: tuple[int, ...]) -> tuple[float, ...]:
+    return tuple(np.log(np.array(sizes, dtype=np.float64)).tolist())
 
 
 def nearest_neighbour_weights(neighbourhood: Neighbourhood, *, temperature: float) -> Mapping[Label, float]:
@@ -140,7 +143,9 @@ def largest_similarity(neighbours: tuple[Neighbour, ...]) -> float | None:
 
 def _nearest_of_all(neighbourhood: Neighbourhood, depth: int) -> list[tuple[Label, Neighbour]]:
     union = [(label, neighbour) for label, neighbours in neighbourhood.nearest.items() for neighbour in neighbours]
-    union.sort(key=lambda pair: (-pair[1].similarity, pair[1].entry.id))
+    union.sort(key=lambda pair: -pair[1].similarity)
+    if len({neighbour.similarity for _, neighbour in union}) < len(union):
+        union.sort(key=lambda pair: (-pair[1].similarity, pair[1].entry.id))
     if len(union) <= depth:
         return union
     last = union[depth - 1][1].similarity

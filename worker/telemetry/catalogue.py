@@ -133,7 +133,9 @@ MEASURED: Final[Mapping[MetricName, Metric]] = {
         "Contents whose bytes were noted, so that they can be forgotten by name.",
         _of("result", "stored", "error", "skipped"),
     ),
-    "micro_batches_total": _counter("Micro-batches, by why they closed.", _of("reason", "size", "deadline", "drain")),
+    "micro_batches_total": _counter(
+        "Micro-batches, by why they closed.", _of("reason", "size", "arrived", "deadline", "drain")
+    ),
     "micro_batch_size": _histogram("Pictures in a micro-batch.", _POWERS_OF_TWO),
     "perturbed_total": _counter(
         "Pictures of the grey zone, by whether their embedding shift could be measured.",

@@ -183,10 +183,12 @@ def _offset_ranges(releases: Sequence[Release]) -> Mapping[str, tuple[int, int]]
 
 
 def _short_ids(versions: Sequence[Versions]) -> Mapping[str, str | None]:
+    # Of a batch nearly all verdicts share one value.
+    distinct = {id(one): one for one in versions}.values()
     ids = {
-        "bank": {f"{one.bank.id}@{one.bank.manifest_sha256[:SHORT_ID_CHARS]}" for one in versions},
-        "policy": {f"{one.policy.id}@{one.policy.sha256[:SHORT_ID_CHARS]}" for one in versions},
-        "encoder": {one.encoder.fingerprint[:SHORT_ID_CHARS] for one in versions},
+        "bank": {f"{one.bank.id}@{one.bank.manifest_sha256[:SHORT_ID_CHARS]}" for one in distinct},
+        "policy": {f"{one.policy.id}@{one.policy.sha256[:SHORT_ID_CHARS]}" for one in distinct},
+        "encoder": {one.encoder.fingerprint[:SHORT_ID_CHARS] for one in distinct},
     }
     return {name: ",".join(sorted(found)) or None for name, found in ids.items()}
 

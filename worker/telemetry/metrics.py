@@ -4,6 +4,7 @@ Counts and measurements kept in memory, for the last line of a run and for tests
 An exporter is another ``Recorder`` beside it; nothing here knows of any.
 """
 
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Self
 
 from worker.metric_names import MetricName
 from worker.ports import Recorder
+
+_Given = tuple[MetricName | tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,11 +51,30 @@ class Summary:
     min: float
     max: float
 
-    def including(self, value: float) -> "Summary":
-        """
-        The summary with one more value.
-        """
-        return Summary(self.count + 1, self.sum + value, min(self.min, value), max(self.max, value))
+
+class _Counter:
+    __slots__ = ("amount",)
+
+    def __init__(self) -> None:
+        self.amount: float = 0
+
+
+class _Observed:
+    __slots__ = ("count", "largest", "smallest", "total")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total: float = 0
+        self.smallest = math.inf
+        self.largest = -math.inf
+
+    def take(self, value: float) -> None:
+        self.count += 1
+        self.total += value
+        if value < self.smallest:  # noqa: PLR1730 - calling min is most of what an observation would take
+            self.smallest = value
+        if value > self.largest:  # noqa: PLR1730 - likewise
+            self.largest = value
 
 
 class InMemoryRecorder:
@@ -62,46 +84,64 @@ class InMemoryRecorder:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counters: dict[Series, float] = {}
-        self._summaries: dict[Series, Summary] = {}
+        self._counters: dict[Series, _Counter] = {}
+        self._observed: dict[Series, _Observed] = {}
+        # By labels as they are given, in their order: to sort them each time costs more than all the rest.
+        self._counters_given: dict[_Given, _Counter] = {}
+        self._observed_given: dict[_Given, _Observed] = {}
 
     def count(self, name: MetricName, amount: float = 1, **labels: str) -> None:
         """
         Add to a counter.
         """
-        series = Series.of(name, labels)
+        given = (name, *labels.items())
         with self._lock:
-            self._counters[series] = self._counters.get(series, 0) + amount
+            found = self._counters_given.get(given)
+            if found is None:
+                found = self._counters.setdefault(Series.of(name, labels), _Counter())
+                self._counters_given[given] = found
+            found.amount += amount
 
     def observe(self, name: MetricName, value: float, **labels: str) -> None:
         """
         Record one measured value.
         """
-        series = Series.of(name, labels)
+        given = (name, *labels.items())
         with self._lock:
-            so_far = self._summaries.get(series)
-            self._summaries[series] = Summary(1, value, value, value) if so_far is None else so_far.including(value)
+            found = self._observed_given.get(given)
+            if found is None:
+                found = self._observed.setdefault(Series.of(name, labels), _Observed())
+                self._observed_given[given] = found
+            found.take(value)
 
     def counters(self) -> Mapping[Series, float]:
         """
         Every counter as it stands now.
         """
         with self._lock:
-            return dict(self._counters)
+            return self._amounts()
 
     def summaries(self) -> Mapping[Series, Summary]:
         """
         Every summary as it stands now.
         """
         with self._lock:
-            return dict(self._summaries)
+            return self._summaries()
+
+    def _amounts(self) -> dict[Series, float]:
+        return {series: one.amount for series, one in self._counters.items()}
+
+    def _summaries(self) -> dict[Series, Summary]:
+        return {
+            series: Summary(one.count, one.total, one.smallest, one.largest) for series, one in self._observed.items()
+        }
 
     def snapshot(self) -> Mapping[str, float]:
         """
         Everything as it stood at one moment, by name: a summary as its ``_count``, ``_sum``, ``_min`` and ``_max``.
         """
         with self._lock:
-            counters, summaries = dict(self._counters), dict(self._summaries)
+            counters, summaries = self._amounts(), self._summaries()
         flat = {series.key(): value for series, value in counters.items()}
         for series, summary in summaries.items():
             flat[series.key("_count")] = summary.count

@@ -1,0 +1,82 @@
+"""
+Laws of comparing in half precision: the answer is that of single precision, bit for bit, over all banks.
+"""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tests.bank_builders import a_stored_bank, unit_rows
+from worker.adapters.faiss_bank import FaissBank
+from worker.adapters.faiss_half_scan import HalfScan
+from worker.bank.vectors import unit_rows as single_rows
+from worker.domain import Embedding
+from worker.settings.tree import BankSettings
+
+SINGLE = BankSettings(index="flat", flat_scan="single")
+HALF = BankSettings(index="flat", flat_scan="half")
+
+
+@st.composite
+def crowds(draw: st.DrawFn) -> NDArray[np.float64]:
+    """
+    Vectors that crowd a few places: equal, nearer to each other than bfloat16 can tell, or spread.
+    """
+    dim = draw(st.integers(2, 40))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    places = rng.normal(size=(draw(st.integers(1, 6)), dim)) + draw(st.sampled_from([0.0, 5.0]))
+    count = draw(st.integers(2, 400))
+    spread = draw(st.sampled_from([0.0, 1e-4, 1e-3, 0.05, 1.0]))
+    found: NDArray[np.float64] = places[rng.integers(0, len(places), count)] + spread * rng.normal(size=(count, dim))
+    return found
+
+
+@given(crowds(), st.integers(1, 60), st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_half_is_single(vectors: NDArray[np.float64], k: int, seed: int) -> None:
+    """
+    The same references with the same similarities in the same order, ties included.
+    """
+    half = len(vectors) // 2
+    stored = a_stored_bank({"real": vectors[:half], "ai_generated": vectors[half:]})
+    anywhere = unit_rows(np.random.default_rng(seed).normal(size=(3, vectors.shape[1])))
+    queries = [Embedding.from_half(row) for row in (*anywhere, *stored.vectors[:4])]
+
+    assert FaissBank(stored, SINGLE).nearest(queries, k) == FaissBank(stored, HALF).nearest(queries, k)
+
+
+@given(crowds(), st.integers(1, 20), st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_nobody_left_out_is_nearer_than_told(vectors: NDArray[np.float64], k: int, seed: int) -> None:
+    """
+    Of whoever is not proposed, the last similarity is an upper bound; those of the others are right.
+    """
+    rows = unit_rows(vectors)
+    scan = HalfScan(rows, np.arange(len(rows), dtype=np.int64))
+    asked = single_rows(unit_rows(np.random.default_rng(seed).normal(size=(3, rows.shape[1]))))
+    wanted = min(k, len(rows))
+    told, numbers = scan.search(asked, wanted)
+    true = asked.astype(np.float64) @ single_rows(rows).astype(np.float64).T
+
+    for at in range(len(asked)):
+        left_out = np.delete(true[at], numbers[at])
+        assert left_out.max(initial=-2.0) <= told[at, -1] + 1e-5
+        assert np.abs(true[at, numbers[at, :-1]] - told[at, :-1]).max(initial=0.0) < 1e-5
+
+
+def test_many_columns_have_the_same_largest() -> None:
+    """
+    Over so many vectors that their largest products are sought in groups, none is lost.
+    """
+    rng = np.random.default_rng(4)
+    rows = unit_rows(rng.normal(size=(70_003, 8)))
+    scan = HalfScan(rows, np.arange(len(rows), dtype=np.int64))
+    asked = single_rows(unit_rows(rng.normal(size=(5, 8))))
+    told, numbers = scan.search(asked, 40)
+    true = asked.astype(np.float64) @ single_rows(rows).astype(np.float64).T
+
+    for at in range(5):
+        left_out = np.delete(true[at], numbers[at])
+        assert left_out.max() <= told[at, -1] + 1e-5
+        assert len(set(numbers[at].tolist())) == 40

@@ -1,0 +1,101 @@
+"""
+``touchstone bench bank``: what it measures and tells; that figures are right nobody can test.
+"""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.bank_builders import GENERATED, REAL, a_neighbourhood
+from worker.bank.search_quality import compared
+from worker.bench import bank_size
+from worker.bench.clustered import clustered_bank, uploads
+from worker.cli.bench_bank import bank
+
+
+def test_one_object_for_machines() -> None:
+    """
+    Each index with its cost per micro-batch, its share of what encoding was said to cost, and what it finds.
+    """
+    ran = CliRunner().invoke(
+        bank, ["--sizes", "1000,2000", "--dim", "32", "--encode-ms", "1000", "--rounds", "1", "--json"]
+    )
+    told = json.loads(ran.stdout)
+    first = told["banks"][0]["indexes"][0]
+
+    assert [one["entries"] for one in told["banks"]] == [1000, 2000]
+    assert set(first["cpu_ms"]) == set(first["wall_ms"]) == {"1", "16", "32", "64"}
+    assert (first["identity"], first["recall"], first["equal_votes"]) == ("flat", 1.0, 1.0)
+    assert first["share_of_encode"] == pytest.approx(first["cpu_ms"]["32"] / 1000, abs=1e-4)
+    assert told["search_share_of_encode_1000"] == first["share_of_encode"]
+    assert first["memory_bytes"] == 1000 * 32 * 4
+    assert told["machine"]["cores"] >= 1
+
+
+def test_large_banks_are_searched_through_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Beside exact search, whose answers they are compared with; encoding takes its turn in each round.
+    """
+    monkeypatch.setattr(bank_size, "CELLS_FROM", 2500)
+    encoded: list[int] = []
+    found = bank_size.bank_cost(2500, 32, encode=lambda: encoded.append(1), rounds=2)
+    cells = found.chosen
+
+    assert cells.name == "cells"
+    assert cells.identity.startswith("cells(real=")
+    assert cells.quality is not None
+    assert (cells.quality.recall > 0.9, cells.quality.queries) == (True, 192)
+    assert (len(encoded) > 2, found.encode_cpu_ms >= 0) == (True, True)
+
+
+def test_sizes_are_numbers() -> None:
+    """
+    Anything else is a usage error.
+    """
+    for sizes in ("many", "10", "1000,"):
+        ran = CliRunner().invoke(bank, ["--sizes", sizes, "--encode-ms", "1"])
+
+        assert ran.exit_code == 2
+
+
+def test_banks_are_drawn_from_their_seed() -> None:
+    """
+    The same again, with near copies among them; uploads are near to what they are of.
+    """
+    (first, directions), (second, _) = clustered_bank(2000, 48), clustered_bank(2000, 48)
+    cosines = first.vectors.astype(np.float32) @ first.vectors.astype(np.float32).T
+    np.fill_diagonal(cosines, -1)
+    nearest = [float((first.vectors.astype(np.float32) @ one.vector).max()) for one in uploads(first, directions, 90)]
+
+    np.testing.assert_array_equal(first.vectors, second.vectors)
+    assert first.sizes == {REAL: 1000, GENERATED: 1000}
+    assert (cosines.max(axis=1) > 0.98).mean() > 0.1
+    assert np.median(nearest) > 0.7
+
+
+@pytest.mark.parametrize(
+    ("real", "recall", "agreement"),
+    [((0.9, 0.8, 0.7), 1.0, 1.0), ((0.9, 0.8), 2 / 3, 1.0), ((0.9, 0.8, 0.6), 2 / 3, 1.0), ((), 0.0, 0.0)],
+)
+def test_recall_counts_who_is_as_near(real: Sequence[float], recall: float, agreement: float) -> None:
+    """
+    The worst label's share of the true nearest, and whether the vote is the same.
+    """
+    true = a_neighbourhood({"real": (0.9, 0.8, 0.7), "ai_generated": (0.5, 0.4, 0.3)})
+    ours = a_neighbourhood({"real": real, "ai_generated": (0.5, 0.4, 0.3)}, {"real": 3, "ai_generated": 3})
+    quality = compared([true], [ours], depth=3)
+
+    assert quality.recall == pytest.approx(recall)
+    assert agreement == quality.agreement
+    assert (quality.depth, quality.queries) == (3, 1)
+
+
+def test_nothing_compared_is_no_quality() -> None:
+    """
+    An index must not pass because nobody was asked.
+    """
+    with pytest.raises(ValueError, match="no query was asked"):
+        compared([], [], depth=3)

@@ -1,0 +1,176 @@
+"""
+What the rounds of an end-to-end benchmark come to: rates, conservation, the roofline and the overhead.
+"""
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from worker.adapters.kafka_arrivals import Arrived
+from worker.bench.e2e_result import Rounds, figures_of, summary_of
+from worker.bench.live import Round
+from worker.bench.measurement import Took
+from worker.bench.roofline import overhead_ms, roofline_fraction, roofline_per_s
+from worker.bench.uploads import Answers, answers_of, file_events, rate_of
+from worker.errors import WorkerCrashed
+
+COSTS_S = {"fetch": 0.001, "decode": 0.004, "encode": 0.014, "search": 0.001}
+CORES = 2
+
+
+def arrived(content_id: str, at_ms: int = 1_000, **more: object) -> Arrived:
+    """
+    An outcome of this content.
+    """
+    return Arrived("verdicts", 0, 0, at_ms, None, json.dumps({"content_id": content_id, **more}).encode())
+
+
+def steady(uploads: int, per_s: float) -> Answers:
+    """
+    The answers of uploads that are judged one after the other.
+    """
+    return Answers(0.0, [(number + 1) / per_s for number in range(uploads)], {"hit redis": uploads})
+
+
+def a_round(uploads: int, per_s: float, cpu_s: float) -> Round:
+    """
+    A round at this rate, with this CPU time per upload; the servers take a tenth of it.
+    """
+    took = Took(uploads / per_s, cpu_s * uploads, others=0.25)
+    return Round(steady(uploads, per_s), took, cpu_s * uploads / 10, cpu_s * uploads / 20)
+
+
+def all_rounds(count: int) -> Rounds:
+    """
+    Equal rounds of every lane: 90 uploads a second in 21 ms each, the naive loop 15 in 130 ms, cached ones 3,000.
+    """
+    rounds = Rounds()
+    for _ in range(count):
+        rounds.add("worker", a_round(180, 90.0, 0.021))
+        rounds.add("naive", a_round(30, 15.0, 0.130))
+        rounds.add("batched", a_round(60, 20.0, 0.100))
+        rounds.add("light", a_round(100, 300.0, 0.0204))
+        rounds.add("cached", a_round(3_000, 3_000.0, 0.0025))
+        rounds.add("recent", a_round(3_000, 4_000.0, 0.002))
+    rounds.stages = {name: [Took(cost_s, cost_s, 0.0)] * count for name, cost_s in COSTS_S.items()}
+    rounds.light_stages = rounds.cached_stages = rounds.stages
+    return rounds
+
+
+def test_the_roofline_is_the_cores_over_all_stages() -> None:
+    """
+    Two cores and 20 ms of work per upload are 100 uploads a second; 90 of them are nine tenths.
+    """
+    assert roofline_per_s(COSTS_S, CORES) == pytest.approx(100.0)
+    assert roofline_fraction(90.0, COSTS_S, CORES) == pytest.approx(0.9)
+    assert overhead_ms(0.0205, COSTS_S) == pytest.approx(0.5)
+
+
+def test_stages_that_cost_nothing_have_no_roofline() -> None:
+    """
+    An unmeasured stage must not look like an infinite speed.
+    """
+    with pytest.raises(ValueError, match="cost 0"):
+        roofline_per_s({"encode": 0.0}, CORES)
+
+
+def test_the_summary_relates_what_was_measured() -> None:
+    """
+    Ratios are of rates in one round, by the clock and by CPU time; overhead is what the stages leave of the light lane.
+    """
+    rounds = all_rounds(3)
+    figures = figures_of(rounds)
+
+    summary = summary_of(rounds, figures, cores=CORES)
+
+    assert summary["images_per_s"] == pytest.approx(90.0)
+    assert summary["ratio_to_naive"] == pytest.approx(6.0)
+    assert summary["ratio_to_naive_by_cpu"] == pytest.approx(130 / 21)
+    assert summary["ratio_to_batched_naive"] == pytest.approx(4.5)
+    assert summary["roofline_fraction"] == pytest.approx(0.9)
+    assert summary["roofline_fraction_by_cpu"] == pytest.approx(20 / 21)
+    assert summary["overhead_ms_per_upload"] == pytest.approx(0.4)
+    assert summary["overhead_cached_ms_per_upload"] == pytest.approx(0.5)
+    assert summary["cached_per_s"] == pytest.approx(3_000.0)
+    assert summary["cached_from"] == {"hit redis": 9_000}
+
+
+def test_a_loop_that_took_no_part_has_no_figures() -> None:
+    """
+    Without the naive loops their keys are there and empty, and no figure of theirs is told.
+    """
+    rounds = all_rounds(1)
+    del rounds.lanes["naive"], rounds.lanes["batched"]
+    figures = figures_of(rounds)
+
+    assert summary_of(rounds, figures, cores=CORES)["ratio_to_naive"] is None
+    assert [one.name for one in figures if "naive" in one.name] == []
+
+
+def test_servers_and_others_are_told_apart() -> None:
+    """
+    The broker's and Redis's CPU time stands beside the worker's, and what strangers used beside all of them.
+    """
+    by_name = {one.name: one.median for one in figures_of(all_rounds(2))}
+
+    assert by_name["worker_cpu"] == pytest.approx(21.0)
+    assert by_name["worker_kafka_cpu"] == pytest.approx(2.1)
+    assert by_name["worker_redis_cpu"] == pytest.approx(1.05)
+    assert by_name["cores_used_by_others"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("made_s", "warm", "expected"),
+    [
+        ([1.0, 2.0, 3.0, 4.0, 5.0], 1, 1.0),
+        ([1.0, 1.001, 1.002, 3.0, 3.001, 3.002, 5.0, 5.001, 5.002], 1, 6 / 4.0),
+        ([1.0, 1.001, 1.002, 3.0, 3.001, 3.002, 5.0, 5.001, 5.002], 4, 3 / 2.0),
+        ([2.0, 2.0, 2.0, 2.0], 1, 4 / 2.0),
+    ],
+    ids=["one by one", "in bursts", "warm-up within a burst", "all in one burst"],
+)
+def test_a_rate_counts_whole_bursts(made_s: Sequence[float], warm: int, expected: float) -> None:
+    """
+    The burst in which the warm-up ends is left out whole; where nothing is left, all count from the beginning.
+    """
+    assert rate_of(made_s, began_s=0.0, warm=warm) == pytest.approx(expected, rel=0.01)
+
+
+def test_a_rate_of_nothing_is_refused() -> None:
+    """
+    Neither no outcome nor one before the beginning has a rate.
+    """
+    with pytest.raises(ValueError, match="not after the beginning"):
+        rate_of([], began_s=0.0, warm=1)
+    with pytest.raises(ValueError, match="not after the beginning"):
+        rate_of([1.0], began_s=1.0, warm=1)
+
+
+def test_every_upload_is_answered_once() -> None:
+    """
+    The times of the verdicts in order, and what the cache said.
+    """
+    events = file_events("run", ["a.jpg", "b.jpg"])
+    found = [arrived("run/1", 2_000, cache={"status": "hit", "tier": "redis"}), arrived("run/0", 1_500)]
+
+    answers = answers_of(events, found, began_s=1.0, by="worker")
+
+    assert answers == Answers(1.0, [1.5, 2.0], {"hit redis": 1, "untold": 1})
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([arrived("run/0")], "1 uploads have no verdict"),
+        ([arrived("run/0"), arrived("run/1"), arrived("run/1")], "1 outcomes answer none"),
+        ([arrived("run/0"), arrived("run/1", outcome={"status": "failed"})], "1 of 2 uploads failed"),
+    ],
+    ids=["lost", "twice", "failed"],
+)
+def test_no_rate_of_what_was_lost(found: Sequence[Arrived], said: str) -> None:
+    """
+    Lost, repeated and failed uploads end the benchmark.
+    """
+    with pytest.raises(WorkerCrashed, match=said):
+        answers_of(file_events("run", ["a.jpg", "b.jpg"]), found, began_s=0.0, by="worker")

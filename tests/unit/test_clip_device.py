@@ -1,0 +1,161 @@
+"""
+What the machine computes on, and what follows from it for how many encode at once and what is advised.
+"""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from structlog.testing import capture_logs
+
+from tests.bank_builders import a_picture
+from tests.doctor_parts import some_parts, there
+from tests.fake_encoder import FakeEncoder, fake_decoder
+from tests.pictures import ANY_HASH
+from worker import encoders
+from worker.adapters import clip_device
+from worker.doctor import model
+from worker.domain import Pixels
+from worker.encoders import GPU_INSTANCES, encode_threads, faster_in_bf16
+from worker.flow.shared_encoder import SharedEncoder
+from worker.settings.tree import EncoderSettings, Settings
+
+PATIENCE_S = 20.0
+
+
+def settings_of(**values: object) -> EncoderSettings:
+    """
+    Settings of an encoder.
+    """
+    return EncoderSettings.model_validate(values)
+
+
+def test_how_many_encode_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    One on a CPU and several for a GPU, unless a number is configured; other runtimes than torch have the CPU.
+    """
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    assert GPU_INSTANCES == encode_threads(settings_of()) == encode_threads(settings_of(device="cuda:1"))
+    assert 1 == encode_threads(settings_of(device="cpu")) == encode_threads(settings_of(backend="openvino"))
+    assert 5 == encode_threads(settings_of(instances=5)) == encode_threads(settings_of(instances=5, device="cpu"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert 1 == encode_threads(settings_of())
+
+
+@pytest.mark.parametrize(
+    ("values", "has", "expected"),
+    [
+        ({}, True, True),
+        ({"precision": "fp32"}, True, True),
+        ({}, False, False),
+        ({"precision": "bf16"}, True, False),
+        ({"backend": "onnxruntime"}, True, False),
+    ],
+)
+def test_who_is_told_of_bf16(
+    values: dict[str, object], has: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Whoever computes in fp32 with torch on a CPU that has bf16, and nobody else.
+    """
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(encoders, "cpu_features", lambda: encoders.BF16 if has else frozenset())
+
+    assert expected == faster_in_bf16(settings_of(**values))
+
+
+def test_nobody_with_a_gpu_is_told_of_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    On a GPU the automatic precision is bf16 already.
+    """
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(encoders, "cpu_features", lambda: encoders.BF16)
+
+    assert not faster_in_bf16(settings_of())
+
+
+@pytest.mark.parametrize("feature", ["avx512_bf16", "amx_bf16", "bf16"])
+def test_any_instructions_for_bf16_will_do(feature: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    AVX512's, AMX's or ARM's; AVX512 alone has none.
+    """
+    monkeypatch.setattr(encoders, "cpu_features", lambda: frozenset({"avx512f", feature}))
+    assert faster_in_bf16(settings_of(device="cpu"))
+
+    monkeypatch.setattr(encoders, "cpu_features", lambda: frozenset({"avx512f", "avx512_vnni"}))
+    assert not faster_in_bf16(settings_of(device="cpu"))
+
+
+def test_the_gain_is_measured() -> None:
+    """
+    It is a ratio of times of this machine.
+    """
+    assert 0.01 < clip_device.bf16_gain() < 1000
+
+
+def test_the_doctor_says_what_bf16_would_bring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    In the line of the device, as measured, and without making a warning of it.
+    """
+    monkeypatch.setattr(model, "faster_in_bf16", lambda _: True)
+    monkeypatch.setattr(model, "bf16_gain", lambda: 4.25)
+    found = model.device(Settings(encoder=settings_of(device="cpu")), some_parts(encoder=there(FakeEncoder())))
+
+    assert "ok" == found.status
+    assert 'multiplies 4.2 times as fast in bf16: see encoder.precision = "bf16"' in found.text
+
+
+def test_a_shared_encoder_lets_in_as_many_as_it_is_told() -> None:
+    """
+    Two calls of three are inside together; the third waits for one of them.
+    """
+    inside, leave = threading.Semaphore(0), threading.Event()
+    most, now, turn = 0, 0, threading.Lock()
+
+    class Slow(FakeEncoder):
+        """
+        Stays inside until it is told to leave.
+        """
+
+        def encode(self, pixels: Sequence[Pixels]) -> NDArray[np.float32]:
+            """
+            As the fake, in its time.
+            """
+            nonlocal most, now
+            with turn:
+                now += 1
+                most = max(most, now)
+            inside.release()
+            assert leave.wait(PATIENCE_S)
+            with turn:
+                now -= 1
+            return super().encode(pixels)
+
+    shared = SharedEncoder(Slow(), calls=2)
+    picture = fake_decoder().decode(a_picture(1), ANY_HASH).pixels
+    with ThreadPoolExecutor(3) as threads:
+        found = [threads.submit(shared.encode, [picture]) for _ in range(3)]
+        assert inside.acquire(timeout=PATIENCE_S)
+        assert inside.acquire(timeout=PATIENCE_S)
+        leave.set()
+
+    assert 2 == most
+    assert 1 == len({one.result().tobytes() for one in found})
+
+
+@pytest.mark.parametrize("faster", [False, True])
+def test_the_start_says_so(faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    One line with what to set, where it would help, and none where not.
+    """
+    monkeypatch.setattr(encoders, "faster_in_bf16", lambda _: faster)
+    with capture_logs() as lines:
+        encoders.advise_bf16(settings_of())
+
+    assert faster == bool(lines)
+    assert all('encoder.precision = "bf16"' in line["advice"] for line in lines)

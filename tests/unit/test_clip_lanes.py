@@ -1,0 +1,223 @@
+"""
+The way to an accelerator and back, on the CPU: what is padded, what is recorded, what a fault leaves behind.
+
+The streams do nothing here; that copies and passes overlap on a GPU is not shown by these tests.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from structlog.testing import capture_logs
+
+from tests.pictures import photograph, spec_of
+from tests.small_encoder import CountingRecorder, loaded
+from worker.adapters.clip_encoder import COMPOSITION_TOLERANCE, ClipEncoder
+from worker.adapters.clip_graphs import Forward, Graphs, Recorded
+from worker.adapters.clip_lanes import LANES, Lanes
+from worker.dev.small_encoder import SmallEncoder, write_small_encoder
+from worker.domain import EncoderFingerprint, Pixels
+from worker.errors import UploadFailed
+
+CPU = torch.device("cpu")
+SIDE = 8
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SmallEncoder:
+    """
+    One small model folder for the file.
+    """
+    return write_small_encoder(tmp_path_factory.mktemp("small"))
+
+
+def pictures(count: int, *, side: int = SIDE) -> list[Pixels]:
+    """
+    So many different pictures.
+    """
+    return [np.asarray(photograph(side, side, seed=n)) for n in range(count)]
+
+
+def means(images: torch.Tensor) -> torch.Tensor:
+    """
+    A forward pass whose feature is each picture's mean colour.
+    """
+    return images.to(torch.float32).mean(dim=(1, 2))
+
+
+@dataclass
+class Tape:
+    """
+    Records passes as a CUDA device does: the pass runs once, and replaying runs it over the same place in memory.
+    """
+
+    recorded: list[int] = field(default_factory=list)
+    replayed: list[int] = field(default_factory=list)
+    fault: Callable[[int], None] = lambda _: None
+
+    def __call__(self, forward: Forward, pixels: torch.Tensor) -> Recorded:
+        """
+        Record a pass.
+        """
+        self.fault(len(pixels))
+        self.recorded.append(len(pixels))
+        features = forward(pixels)
+
+        def replay() -> None:
+            self.replayed.append(len(pixels))
+            features.copy_(forward(pixels))
+
+        return Recorded(pixels, features, replay)
+
+
+def lanes_of(
+    forward: Forward, tape: Tape | None = None, *, lanes: int = LANES, side: int = SIDE, dim: int = 3
+) -> Lanes:
+    """
+    Lanes on the CPU.
+    """
+    return Lanes(Graphs(forward, tape), shape=(side, side, 3), dim=dim, device=CPU, lanes=lanes)
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 3, 9, 40, 300])
+def test_features_come_in_order(count: int, lanes: int) -> None:
+    """
+    However many pieces a batch is cut into and however few lanes there are, each picture has its own features.
+    """
+    batch, tape = pictures(count), Tape()
+    found = lanes_of(means, tape, lanes=lanes)
+    expected = np.stack([one.mean(axis=(0, 1)) for one in batch])
+
+    for _ in range(2):
+        np.testing.assert_allclose(expected, found.features(batch), rtol=1e-5)
+    assert sorted(set(tape.recorded)) == sorted(tape.recorded)
+    assert 2 * len(tape.recorded) <= len(tape.replayed)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_padding_changes_no_picture(small: SmallEncoder, precision: str) -> None:
+    """
+    Padded to a bucket and cut into pieces, a picture keeps its unit vector within the tolerance of its precision.
+    """
+    encoder = loaded(small, precision=precision)
+    lanes = lanes_of(encoder._forward, Tape(), side=64, dim=encoder.fingerprint.dim)
+    batch = pictures(13, side=64)
+    alone = np.concatenate([encoder.encode([one]) for one in batch])
+    units = [alone / np.linalg.norm(alone, axis=1, keepdims=True)]
+    for count in (13, 3, 5, 7):
+        found = np.concatenate([lanes.features(batch[at : at + count]) for at in range(0, 13, count)])
+        units.append(found / np.linalg.norm(found, axis=1, keepdims=True))
+
+    assert max(np.abs(units[0] - other).max() for other in units[1:]) <= COMPOSITION_TOLERANCE[precision]
+
+
+def test_threads_share_the_lanes() -> None:
+    """
+    More threads than lanes, each with batches of several pieces: nobody waits for ever, and nobody gets another's.
+    """
+    lanes, batch = lanes_of(means, Tape()), pictures(45)
+    starts = [number % 20 for number in range(60)]
+    with ThreadPoolExecutor(6) as threads:
+        found = list(threads.map(lambda start: lanes.features(batch[start:]), starts))
+
+    for start, features in zip(starts, found, strict=True):
+        np.testing.assert_allclose(np.stack([one.mean(axis=(0, 1)) for one in batch[start:]]), features, rtol=1e-5)
+
+
+def test_passes_take_turns() -> None:
+    """
+    Two passes are never recorded or replayed at the same time: graphs share their memory.
+    """
+    inside, most, turn = 0, 0, threading.Lock()
+
+    def watched(images: torch.Tensor) -> torch.Tensor:
+        nonlocal inside, most
+        with turn:
+            inside += 1
+            most = max(most, inside)
+        found = means(images)
+        with turn:
+            inside -= 1
+        return found
+
+    lanes = lanes_of(watched)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: lanes.features(pictures(5)), range(40)))
+
+    assert 1 == most
+
+
+def test_a_pass_that_cannot_be_recorded_runs_as_it_is() -> None:
+    """
+    Where recording fails, that is said once, and the features are the same.
+    """
+
+    def broken(_: int) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    lanes, batch = lanes_of(means, Tape(fault=broken)), pictures(9)
+    with capture_logs() as lines:
+        found = [lanes.features(batch) for _ in range(3)]
+
+    assert all(np.allclose(np.stack([one.mean(axis=(0, 1)) for one in batch]), each, rtol=1e-5) for each in found)
+    assert ["encoder.cuda_graphs_off"] == [line["event"] for line in lines]
+    assert "operation not permitted when stream is capturing" == lines[0]["error"]
+
+
+def test_without_room_to_record_the_batch_is_halved() -> None:
+    """
+    Lack of memory is no reason to give recording up: smaller batches are recorded, and uploads get their features.
+    """
+
+    def large(count: int) -> None:
+        if count > 4:
+            raise torch.OutOfMemoryError(f"tried to allocate {count} pictures")
+
+    tape, recorder, batch = Tape(fault=large), CountingRecorder(), pictures(14)
+    fingerprint = EncoderFingerprint("means", "", "", spec_of(SIDE), "bf16", 3, "", "")
+    encoder = ClipEncoder(means, fingerprint, device=CPU, recorder=recorder, lanes=lanes_of(means, tape))
+    found = encoder.encode(batch)
+
+    np.testing.assert_allclose(np.stack([one.mean(axis=(0, 1)) for one in batch]), found, rtol=1e-5)
+    assert {4} == set(tape.recorded)
+    assert recorder.counts["encoder_out_of_memory_total"] == 3
+
+
+def test_faults_give_every_lane_back() -> None:
+    """
+    After batches that broke in the middle as often as there are lanes, and more, the next one finds a free lane.
+    """
+    broken = True
+
+    def sometimes(images: torch.Tensor) -> torch.Tensor:
+        if broken and len(images) == 1:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return means(images)
+
+    lanes, batch = lanes_of(sometimes), pictures(33)
+    for _ in range(2 * LANES):
+        with pytest.raises(RuntimeError, match="device-side"):
+            lanes.features(batch)
+    broken = False
+
+    assert (33, 3) == lanes.features(batch).shape
+
+
+def test_not_even_one_picture_fits() -> None:
+    """
+    Over lanes too, a picture without room is an upload's failure.
+    """
+
+    def nothing(_images: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("tried to allocate")
+
+    fingerprint = EncoderFingerprint("means", "", "", spec_of(SIDE), "bf16", 3, "", "")
+    encoder = ClipEncoder(means, fingerprint, device=CPU, recorder=CountingRecorder(), lanes=lanes_of(nothing))
+
+    with pytest.raises(UploadFailed, match="does not fit"):
+        encoder.encode(pictures(3))

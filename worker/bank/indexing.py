@@ -1,0 +1,143 @@
+"""
+A bank released again with an approximate index: made, tried at several depths against exact search, and put in place.
+
+Who makes and who searches it is told as callables, so that nothing here knows FAISS.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from worker.bank.files import StoredBank, load_bank, sha256_of, sync, write_manifest
+from worker.bank.full_disk import writing
+from worker.bank.manifest import MIN_SEARCH_QUALITY, SEARCH, BankManifest, SearchRecord
+from worker.bank.own_folder import own_folder
+from worker.bank.release import changed_version, link_or_copy, place_of
+from worker.bank.search_cells import SearchCells, write_cells
+from worker.bank.search_quality import SAMPLE, SearchQuality, compared, default_depth, neighbourhoods, sample_of
+from worker.bank.survey import Progress, no_progress
+from worker.bank.swap import put_in_place, refusal, require_replaceable
+from worker.errors import EXIT_FOUND, BankInvalid
+from worker.ports import Bank
+
+DEPTHS: Final = ((8, 2), (16, 2), (32, 2), (64, 2), (128, 2), (256, 2), (256, 4), (512, 4), (1024, 8))
+"""Cells looked at, and candidates compared for each that is wanted: tried in this order, each dearer than the last."""
+
+ENOUGH: Final = 0.997
+"""Recall and agreement at which no dearer depth is tried: above the least that is loaded, since uploads are others."""
+
+_FOLDER_MODE: Final = 0o755
+
+
+class IndexTooPoor(BankInvalid):
+    """
+    No depth reached the least quality; nothing was changed.
+    """
+
+    exit_code = EXIT_FOUND
+
+
+@dataclass(frozen=True, slots=True)
+class IndexTools:
+    """
+    Who makes cells of a bank, who opens it exactly and through the cells that it carries, and what that software is.
+    """
+
+    make: Callable[[StoredBank, Progress], SearchCells]
+    open_exact: Callable[[StoredBank], Bank]
+    open_carried: Callable[[StoredBank], Bank]
+    built_with: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPlan:
+    """
+    Where the bank goes (in place of the old where ``out`` is None), under which version, and how many queries try it.
+    """
+
+    version: str | None = None
+    out: Path | None = None
+    replace: bool = False
+    sample: int = SAMPLE
+
+
+def index_bank(path: Path, *, plan: IndexPlan, tools: IndexTools, progress: Progress = no_progress) -> StoredBank:
+    """
+    The same references, and the judgement fitted to them, with an index made for them; in place in one step.
+
+    Raises ``IndexTooPoor`` where no depth finds enough; ``BankInvalid`` where the bank is unsound, ``plan.out`` is
+    there already and may not be replaced, or the version would not change; ``CannotStart`` when the disk is full.
+    """
+    bank = load_bank(path)
+    version = changed_version(bank.manifest, plan.version, path)
+    target = place_of(plan.out or path)
+    if target.exists() and not (plan.replace or plan.out is None):
+        raise BankInvalid(refusal(target))
+    require_replaceable(target)
+    cells = tools.make(bank, progress)
+    record = tried(bank, cells, tools=tools, sample=plan.sample, progress=progress)
+    manifest = bank.manifest.model_copy(update={"version": version})
+    with writing(target), own_folder(target.with_name(f"{target.name}.indexing")) as folder:
+        fresh = folder / "bank"
+        fresh.mkdir()
+        fresh.chmod(_FOLDER_MODE)
+        for name in manifest.model_copy(update={"search": None}).file_checksums:
+            link_or_copy(path / name, fresh / name)
+        write_cells(fresh, cells)
+        sync(fresh / SEARCH)
+        files = {SEARCH: sha256_of(fresh / SEARCH)}
+        write_manifest(fresh, manifest.model_copy(update={"search": record.model_copy(update={"files": files})}))
+        sealed = load_bank(fresh)
+        put_in_place(fresh, target, replace=plan.replace or plan.out is None)
+    return sealed
+
+
+def tried(
+    bank: StoredBank, cells: SearchCells, *, tools: IndexTools, sample: int, progress: Progress = no_progress
+) -> SearchRecord:
+    """
+    The cheapest depth that finds enough, as the manifest tells it but for the file's hash.
+
+    Raises ``IndexTooPoor`` where none does.
+    """
+    exactly = tools.open_exact(replace(bank, search=None))
+    depth, asked = default_depth(exactly), sample_of(bank, sample)
+    truth = neighbourhoods(exactly, asked, depth=depth, progress=progress)
+    del exactly
+    best: SearchQuality | None = None
+    for probes, pool in DEPTHS:
+        record = _record(bank.manifest, cells, (probes, pool), tools.built_with)
+        carried = replace(bank, manifest=bank.manifest.model_copy(update={"search": record}), search=cells)
+        found = neighbourhoods(tools.open_carried(carried), asked, depth=depth)
+        quality = compared(truth, found, depth=depth)
+        progress("trying depths", DEPTHS.index((probes, pool)) + 1, len(DEPTHS))
+        best = quality
+        if min(quality.recall, quality.agreement) >= ENOUGH:
+            break
+    if best is None or min(best.recall, best.agreement) < MIN_SEARCH_QUALITY:
+        raise IndexTooPoor(_too_poor(bank.manifest, best))
+    told = {"recall": best.recall, "agreement": best.agreement, "depth": best.depth, "queries": best.queries}
+    return record.model_copy(update=told)
+
+
+def _record(manifest: BankManifest, cells: SearchCells, depth: tuple[int, int], built_with: str) -> SearchRecord:
+    return SearchRecord(
+        cells={label: len(cells.labels[label].centres) for label in cells.labels},
+        probes=depth[0],
+        pool=depth[1],
+        recall=1.0,
+        agreement=1.0,
+        depth=1,
+        queries=1,
+        built_with=built_with,
+        files={SEARCH: manifest.encoder.id},
+    )
+
+
+def _too_poor(manifest: BankManifest, best: SearchQuality | None) -> str:
+    found = "nothing" if best is None else f"recall {best.recall:.4f} and equal votes {best.agreement:.4f}"
+    return (
+        f"bank {manifest.id} {manifest.version}: the deepest index tried reaches {found} against exact search, "
+        f"expected {MIN_SEARCH_QUALITY} of each; nothing was changed, and the bank is searched exactly as before"
+    )

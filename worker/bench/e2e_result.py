@@ -1,0 +1,164 @@
+"""
+From the rounds of all lanes to the figures of ``touchstone bench e2e``: rates, ratios, the roofline and the overhead.
+
+Pure: what was measured comes in as numbers. How it is measured is in ``e2e.py``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from worker.bench.live import Round
+from worker.bench.measurement import Measured, Took, ratios
+from worker.bench.peer import PeerRound
+from worker.bench.roofline import overhead_ms, roofline_fraction, roofline_per_s
+from worker.bench.stages import IN_ROOFLINE
+from worker.bench.uploads import rate_of
+
+WARM_SHARE = 6
+"""Of the uploads of a round, one in so many is the warm-up behind which its rate is counted."""
+
+
+@dataclass(slots=True)
+class Rounds:
+    """
+    All rounds of one run, by lane, as they come; ``ready`` are the lanes that have answered.
+
+    ``peer`` has rounds where a peer takes part. ``stages``, those of the light lane and those of the cached one are by
+    stage, per upload.
+    ``light`` is the lane of tiny new pictures and a small encoder, ``cached`` that of bytes that Redis knows,
+    ``recent`` that of bytes that the worker itself remembers.
+    """
+
+    lanes: dict[str, list[Round]] = field(default_factory=dict)
+    peer: list[PeerRound] = field(default_factory=list)
+    ready: list[str] = field(default_factory=list)
+    stages: dict[str, list[Took]] = field(default_factory=dict)
+    light_stages: dict[str, list[Took]] = field(default_factory=dict)
+    cached_stages: dict[str, list[Took]] = field(default_factory=dict)
+
+    def add(self, lane: str, one: Round) -> None:
+        """
+        One more round of a lane.
+        """
+        self.lanes.setdefault(lane, []).append(one)
+
+    def rates(self, lane: str) -> list[float]:
+        """
+        Uploads per second in each round of a lane.
+        """
+        answers = [one.answers for one in self.lanes[lane]]
+        return [rate_of(one.made_s, began_s=one.began_s, warm=warm_up(len(one.made_s))) for one in answers]
+
+    def cpu_s(self, lane: str) -> list[float]:
+        """
+        CPU seconds of the lane's process per upload, in each round.
+        """
+        return [one.took.cpu_s / len(one.answers.made_s) for one in self.lanes[lane]]
+
+
+def warm_up(uploads: int) -> int:
+    """
+    How many outcomes of a round are its warm-up.
+    """
+    return max(1, uploads // WARM_SHARE)
+
+
+def summary_of(rounds: Rounds, figures: Sequence[Measured], *, cores: int) -> dict[str, object]:
+    """
+    The keys that come first: medians, and the roofline from the best round of every stage.
+
+    ``roofline_fraction`` = images_per_s x (sum of the best measured CPU seconds of fetch, decode, encode and search,
+    per upload) / cores: what share of these cores' time went into work that cannot be left out. ``_by_cpu`` is the same
+    with the CPU time that the worker took in place of the clock, which others on the machine hardly change.
+
+    ``overhead_ms_per_upload`` = CPU time of the worker with its decoders per upload, less the same four stages as
+    measured in the same round. It is taken from the lane of tiny new pictures and a small encoder, whose uploads go
+    all the way that any new upload goes, inter-process decoding and micro-batches included; beside a large encoder it
+    would drown in that encoder's noise. ``overhead_cached_ms_per_upload`` is that of uploads that Redis knows.
+    """
+    by_name = {one.name: one.median for one in figures}
+    costs = {name: min(one.cpu_s for one in rounds.stages[name]) for name in IN_ROOFLINE}
+    cpu_s = median(rounds.cpu_s("worker"))
+    return {
+        "images_per_s": by_name["images_per_s"],
+        "naive_images_per_s": by_name.get("naive_images_per_s"),
+        "ratio_to_naive": by_name.get("ratio_to_naive"),
+        "roofline_fraction": roofline_fraction(by_name["images_per_s"], costs, cores),
+        "overhead_ms_per_upload": by_name["overhead_ms_per_upload"],
+        "cached_per_s": by_name["cached_per_s"],
+        "ratio_to_naive_by_cpu": by_name.get("ratio_to_naive_by_cpu"),
+        "batched_naive_images_per_s": by_name.get("batched_naive_images_per_s"),
+        "ratio_to_batched_naive": by_name.get("ratio_to_batched_naive"),
+        "peer_images_per_s": by_name.get("peer_images_per_s"),
+        "ratio_to_peer": by_name.get("ratio_to_peer"),
+        "ratio_to_peer_by_cpu": by_name.get("ratio_to_peer_by_cpu"),
+        "roofline_images_per_s": roofline_per_s(costs, cores),
+        "roofline_fraction_by_cpu": sum(costs.values()) / cpu_s,
+        "overhead_cached_ms_per_upload": by_name["overhead_cached_ms_per_upload"],
+        "stage_costs_ms": {name: cost_s * 1000 for name, cost_s in costs.items()},
+        "recent_per_s": by_name["recent_per_s"],
+        "cached_from": _cached_from(rounds.lanes["cached"]),
+    }
+
+
+def figures_of(rounds: Rounds) -> list[Measured]:
+    """
+    Every figure with its spread over the rounds.
+    """
+    rates = {lane: rounds.rates(lane) for lane in rounds.lanes}
+    figures = [Measured.of("images_per_s", "uploads/s", rates["worker"])]
+    for lane, prefix in (("naive", "naive"), ("batched", "batched_naive")):
+        if lane in rates:
+            figures += [
+                Measured.of(f"{prefix}_images_per_s", "uploads/s", rates[lane]),
+                Measured.of(f"ratio_to_{prefix}", "times", ratios(rates["worker"], rates[lane])),
+                Measured.of(f"ratio_to_{prefix}_by_cpu", "times", ratios(rounds.cpu_s(lane), rounds.cpu_s("worker"))),
+            ]
+    if rounds.peer:
+        peer_s = [one.cpu_s / one.images for one in rounds.peer]
+        figures += [
+            Measured.of("peer_images_per_s", "images/s", [one.per_s for one in rounds.peer]),
+            Measured.of("ratio_to_peer", "times", ratios(rates["worker"], [one.per_s for one in rounds.peer])),
+            Measured.of("ratio_to_peer_by_cpu", "times", ratios(peer_s, rounds.cpu_s("worker"))),
+            Measured.of("peer_cpu", "ms/image", [one_s * 1000 for one_s in peer_s]),
+        ]
+    known = {"fetch": rounds.cached_stages["fetch"], "search": rounds.stages["search"]}
+    figures += [
+        Measured.of("cached_per_s", "uploads/s", rates["cached"]),
+        Measured.of("recent_per_s", "uploads/s", rates["recent"]),
+        Measured.of("overhead_ms_per_upload", "ms CPU", _overheads(rounds, "light", rounds.light_stages)),
+        Measured.of("overhead_cached_ms_per_upload", "ms CPU", _overheads(rounds, "cached", known)),
+    ]
+    for lane, found in rounds.lanes.items():
+        figures += _costs_of(lane, found)
+    for name, took in rounds.stages.items():
+        figures.append(Measured.of(f"stage_{name}", "ms CPU", [one.cpu_s * 1000 for one in took]))
+    everybody = [one.took.others for found in rounds.lanes.values() for one in found]
+    return [*figures, Measured.of("cores_used_by_others", "share", everybody)]
+
+
+def _overheads(rounds: Rounds, lane: str, stages: Mapping[str, Sequence[Took]]) -> list[float]:
+    return [
+        overhead_ms(cpu_s, {name: took[number].cpu_s for name, took in stages.items()})
+        for number, cpu_s in enumerate(rounds.cpu_s(lane))
+    ]
+
+
+def _costs_of(lane: str, found: Sequence[Round]) -> list[Measured]:
+    def per_upload(seconds: Sequence[float]) -> list[float]:
+        return [one_s * 1000 / len(one.answers.made_s) for one_s, one in zip(seconds, found, strict=True)]
+
+    return [
+        Measured.of(f"{lane}_cpu", "ms/upload", per_upload([one.took.cpu_s for one in found])),
+        Measured.of(f"{lane}_kafka_cpu", "ms/upload", per_upload([one.kafka_cpu_s for one in found])),
+        Measured.of(f"{lane}_redis_cpu", "ms/upload", per_upload([one.redis_cpu_s for one in found])),
+    ]
+
+
+def _cached_from(found: Sequence[Round]) -> dict[str, int]:
+    counted: dict[str, int] = {}
+    for one in found:
+        for name, number in one.answers.cache.items():
+            counted[name] = counted.get(name, 0) + number
+    return counted

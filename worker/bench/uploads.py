@@ -1,0 +1,116 @@
+"""
+The upload events of a benchmark, as a platform publishes them, and the outcomes that answer them.
+
+Conservation is looked at in every round: a rate of uploads that were lost or answered twice is no rate.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from schemas import uploaded
+from worker.adapters.kafka_arrivals import Arrived
+from worker.adapters.kafka_platform import PublishedEvent
+from worker.errors import WorkerCrashed
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """
+    The verdicts of one round: when each was made, in order, and how often the cache said what.
+
+    ``began_s`` is when the first upload could be taken; all times are in seconds since the epoch.
+    """
+
+    began_s: float
+    made_s: Sequence[float]
+    cache: Mapping[str, int]
+
+
+def file_event(content_id: str, path: str) -> PublishedEvent:
+    """
+    One upload whose picture lies at ``path`` below the file root.
+    """
+    return _event(content_id, {"kind": "file", "path": path})
+
+
+def https_event(content_id: str, url: str) -> PublishedEvent:
+    """
+    One upload whose picture a web host serves.
+    """
+    return _event(content_id, {"kind": "https", "url": url})
+
+
+def file_events(run: str, paths: Iterable[str]) -> list[PublishedEvent]:
+    """
+    An upload for each path, with content ids that begin with the name of the run.
+    """
+    return [file_event(f"{run}/{number}", path) for number, path in enumerate(paths)]
+
+
+def _event(content_id: str, ref: Mapping[str, str]) -> PublishedEvent:
+    body = {"content_id": content_id, "image": {"ref": ref}, "context": {"surface": "post"}}
+    headers = {
+        "ce_specversion": "1.0",
+        "ce_id": str(uuid4()),
+        "ce_source": "urn:touchstone:bench",
+        "ce_type": uploaded.TYPE,
+        "content-type": "application/json",
+    }
+    named = tuple((name, text.encode()) for name, text in headers.items())
+    return PublishedEvent(content_id.encode(), json.dumps(body).encode(), named)
+
+
+def answers_of(events: Sequence[PublishedEvent], arrived: Sequence[Arrived], *, began_s: float, by: str) -> Answers:
+    """
+    What answers these events.
+
+    Raises ``WorkerCrashed`` unless each of them is answered by exactly one verdict, and none of these is of a failure.
+    """
+    verdicts = [json.loads(one.value or b"{}") for one in arrived]
+    asked = Counter(event.key.decode() for event in events)
+    answered = Counter(str(verdict.get("content_id")) for verdict in verdicts)
+    if asked != answered:
+        lost, twice = (asked - answered).total(), (answered - asked).total()
+        raise WorkerCrashed(
+            f"{by}: {len(events)} uploads were published and {len(arrived)} outcomes arrived; {lost} uploads have no "
+            f"verdict, {twice} outcomes answer none or one that was answered before. No rate is told of such a run"
+        )
+    failed = [verdict for verdict in verdicts if verdict.get("outcome", {}).get("status", "decided") == "failed"]
+    if failed:
+        raise WorkerCrashed(
+            f"{by}: {len(failed)} of {len(events)} uploads failed, the first with {failed[0].get('error')}; "
+            "no rate is told of uploads that were not judged"
+        )
+    cache = Counter(_cache_of(verdict) for verdict in verdicts)
+    return Answers(began_s, sorted(one.timestamp_ms / 1000 for one in arrived), dict(cache))
+
+
+def _cache_of(verdict: Mapping[str, object]) -> str:
+    told = verdict.get("cache")
+    if not isinstance(told, dict):
+        return "untold"
+    return " ".join(str(told[name]) for name in ("status", "tier") if told.get(name) is not None)
+
+
+def rate_of(made_s: Sequence[float], *, began_s: float, warm: int) -> float:
+    """
+    Uploads per second from the end of the warm-up, which is the first ``warm`` outcomes, to the last outcome.
+
+    Outcomes come in bursts, one for each micro-batch: the burst in which the warm-up ends is left out as a whole, so
+    that no upload is counted without the time that it took. Where nothing is left behind it, all are counted from
+    ``began_s`` on, when the first upload could be taken. Raises ``ValueError`` where nothing can be told at all.
+    """
+    ordered = sorted(made_s)
+    if not ordered or ordered[-1] <= began_s:
+        raise ValueError(f"{len(ordered)} outcomes, the last one not after the beginning: expected some, made later")
+    last_s = ordered[-1]
+    apart_s = (last_s - ordered[0]) / len(ordered) / 2
+    end = min(max(warm, 1), len(ordered))
+    while end < len(ordered) and ordered[end] - ordered[end - 1] <= apart_s:
+        end += 1
+    if end == len(ordered):
+        return len(ordered) / (last_s - began_s)
+    return (len(ordered) - end) / (last_s - ordered[end - 1])

@@ -1,0 +1,85 @@
+"""
+Options that benchmarks share, and what they come to: settings for the processes that are measured.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import click
+
+from worker.settings.load import load_settings
+from worker.settings.tree import LogSettings
+from worker.telemetry.log import configure_logging
+
+Returned = TypeVar("Returned")
+
+DEFAULT_MODEL = "ViT-B-32"
+
+
+def bench_options(command: Callable[..., Returned]) -> Callable[..., Returned]:
+    """
+    Give a benchmark the options by which all are configured, from ``--model`` to ``--json``.
+
+    It is passed ``sets``, ``rounds``, ``work_folder`` and ``as_json``. Raises ``ConfigInvalid`` for what is no setting.
+    """
+
+    @click.option(
+        "--model",
+        default=DEFAULT_MODEL,
+        show_default=True,
+        help="As encoder.model; an architecture without weights, such as ViT-L-14, is given random ones.",
+    )
+    @click.option("--precision", help="As encoder.precision. Default: the setting's.")
+    @click.option("--backend", help="As encoder.backend. Default: the setting's.")
+    @click.option(
+        "--set",
+        "more",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="A setting of the worker that is measured; wins over its files and environment. May be repeated.",
+    )
+    @click.option(
+        "--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="How often all have a turn."
+    )
+    @click.option(
+        "--work-folder",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Where pictures, weights and banks are made, and kept for the next run. Default: a temporary folder.",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+    @functools.wraps(command)
+    def with_sets(
+        *args: object,
+        model: str,
+        precision: str | None,
+        backend: str | None,
+        more: tuple[str, ...],
+        **kwargs: Any,  # noqa: ANN401 - click's
+    ) -> Returned:
+        named = {"model": model, "precision": precision, "backend": backend}
+        sets = [f"encoder.{name}={json.dumps(value)}" for name, value in named.items() if value is not None]
+        sets += more
+        checked = [one for one in sets if not one.startswith("encoder.model=")]
+        load_settings(config=None, overlay=None, environ={}, sets=checked)
+        configure_logging(LogSettings(level="error"))
+        return command(*args, sets=tuple(sets), **kwargs)
+
+    return with_sets
+
+
+@contextmanager
+def folder_of(work_folder: Path | None) -> Iterator[Path]:
+    """
+    The folder that was asked for, else one that is gone afterwards.
+    """
+    if work_folder is not None:
+        work_folder.mkdir(parents=True, exist_ok=True)
+        yield work_folder.resolve()
+        return
+    with TemporaryDirectory(prefix="touchstone-bench-") as made:
+        yield Path(made)
