@@ -169,6 +169,20 @@ CHAPTERS: Final[Mapping[str, Chapter]] = {
             ),
         )
     ),
+    "speed and size": Chapter(
+        (
+            Step("touchstone bench agreement --precision bf16 --count 20 --min-agreement 0.95", r"agreement"),
+            Step(
+                "touchstone bench simulate --picture-ms 12 --workers 1,2,4,8,16,32 --partitions 64 --skew 0.8",
+                r"32 workers: share of linear",
+            ),
+            Step(
+                "touchstone bench size --peak-per-s 2000 --mean-per-s 500 --known 0.3 --new-per-s 80 "
+                "--known-per-s 2500",
+                r"workers, one device each +\d+(?s:.*)Redis memory",
+            ),
+        )
+    ),
     "the authors' sets": Chapter(
         (
             Step(
@@ -229,6 +243,33 @@ LEFT_TO_WORLDS: Final = ("2026-11-20T00:00:00Z", "image-uploads", "moderation-ve
 ELSEWHERE: Final[Mapping[str, Elsewhere]] = {
     "touchstone dev": Elsewhere(
         "tests/integration/test_demo.py", '"-m", "worker", "dev"', "it stays in the foreground until SIGINT"
+    ),
+    "touchstone bank build --engine ray": Elsewhere(
+        "tests/integration/test_bank_build_ray.py", '"--engine", "ray"', "it needs a cluster"
+    ),
+    "touchstone stress --rate 200 --seconds 60 --max-p99-ms 1500": Elsewhere(
+        "tests/integration/test_stress.py", 'stress("--uploads", UPLOADS', "it needs a worker that runs meanwhile"
+    ),
+    "touchstone bench e2e": Elsewhere("tests/integration/test_bench_e2e.py", "e2e, [", "it takes minutes"),
+    "touchstone bench stages": Elsewhere("tests/integration/test_bench_e2e.py", "stages, [", "it needs servers"),
+    "touchstone bench latency": Elsewhere("tests/integration/test_stress.py", "LatencyBench(", "it takes minutes"),
+    "touchstone bench scaling": Elsewhere("tests/integration/test_bench_fleets.py", "scaling, [", "it needs servers"),
+    "touchstone bench cache": Elsewhere("tests/integration/test_bench_fleets.py", "cache, [", "it needs servers"),
+    "touchstone bench startup": Elsewhere(
+        "tests/integration/test_bench_startup.py", 'bench("--model"', "it needs servers and takes a minute"
+    ),
+    "touchstone bench encode": Elsewhere(
+        "tests/unit/test_bench_encode.py", '["encode", "--device"', "its model is large"
+    ),
+    "touchstone bench encode --device cuda": Elsewhere(
+        "tests/unit/test_bench_encode.py", '["encode", "--device"', "it needs a GPU"
+    ),
+    "touchstone bench decode": Elsewhere("tests/unit/test_bench_decode.py", "decode, [", "it takes a minute"),
+    "touchstone bench image-size": Elsewhere(
+        "tests/unit/test_bench_decode.py", "image_size_command, [", "it takes a minute"
+    ),
+    "touchstone bench bank": Elsewhere(
+        "tests/unit/test_bench_bank.py", '"--sizes", "1000', "its largest bank takes minutes"
     ),
     "touchstone bank announce PLACE": Elsewhere(
         "tests/integration/test_bank_control.py", 'touchstone("announce", ', "it needs workers that follow a topic"

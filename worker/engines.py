@@ -5,8 +5,9 @@ What an actor does is ``worker.adapters.ray_embedding``; here is which settings 
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from worker.adapters.ray_room import RayRoom
 from worker.bank.embedding import Engine, ReferenceEmbedder
 from worker.decoders import open_reference_decoder
 from worker.encoders import load_encoder
@@ -16,9 +17,6 @@ from worker.settings.section import Section
 from worker.settings.tree import BatchSettings, EncoderSettings, Settings
 from worker.telemetry.metrics import InMemoryRecorder
 from worker.views import ViewSpec
-
-if TYPE_CHECKING:
-    from worker.adapters.ray_cluster import ActorRoom
 
 _LOCAL_DIR: Final = "local-dir:"
 
@@ -34,7 +32,7 @@ class ActorOrder(Section):
     views: ViewSpec
 
 
-def ray_engine(settings: Settings, views: ViewSpec, room: "ActorRoom") -> Engine:
+def ray_engine(settings: Settings, views: ViewSpec, room: RayRoom) -> Engine:
     """
     An engine whose actors open the configured encoder. Raises ``ConfigInvalid`` where Ray is not installed.
     """

@@ -32,6 +32,7 @@ CLIENTS = {
     "onnxruntime": {"worker/adapters/onnx_"},
     "openvino": {"worker/adapters/openvino_"},
     "ray": {"worker/adapters/ray_"},
+    "pyarrow": {"worker/adapters/ray_"},
     "open_clip": {"worker/adapters/clip_", "worker/bench/", "worker/starter/training.py", "worker/starter/make.py"},
     "boto3": {"worker/adapters/s3_"},
     "botocore": {"worker/adapters/s3_"},

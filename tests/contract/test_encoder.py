@@ -19,7 +19,7 @@ from tests.exported_encoders import EXPORTED, exported
 from tests.pictures import ANY_HASH, photograph, spec_of
 from tests.small_encoder import CountingRecorder, encoder_settings, loaded, mobilenet_encoder
 from worker.adapters.clip_encoder import COMPOSITION_TOLERANCE, ClipEncoder, load_encoder
-from worker.adapters.clip_tower import DTYPES, Precision, build, cast, ready
+from worker.adapters.clip_tower import Precision, build, ready
 from worker.adapters.exported_encoder import EXPORTED_TOLERANCE
 from worker.dev.small_encoder import write_small_encoder
 from worker.domain import Embedding, EncoderFingerprint, Pixels
@@ -133,21 +133,20 @@ def test_companions_do_not_matter_at_full_size(precision: Precision) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_of_open_clip_runs(name: str, precision: Precision) -> None:
     """
-    A tower of each family is built without its text half and gives one vector per image in each precision.
+    A tower of each family is built without its text half and gives one vector per image in each precision, as it runs.
 
     On torch's meta device, which checks every shape and type and computes nothing.
     """
     architecture = open_clip.get_model_config(name)
     with torch.device("meta"):
         tower = build(architecture, precision).eval()
-    cast(tower, precision)
-    side = tower.image_size
-    assert isinstance(side, int | tuple)
-    images = torch.zeros(
-        2, 3, *((side, side) if isinstance(side, int) else side), dtype=DTYPES[precision], device="meta"
-    )
+        side = tower.image_size
+        assert isinstance(side, int | tuple)
+        _, forward = ready(tower, spec_of(224), precision, torch.device("meta"))
+    sides = (side, side) if isinstance(side, int) else side
+    pixels = torch.zeros(2, *sides, 3, dtype=torch.uint8, device="meta")
     with torch.inference_mode():
-        features = tower(images)
+        features = forward(pixels)
 
     assert (2, architecture["embed_dim"]) == tuple(features.shape)
 

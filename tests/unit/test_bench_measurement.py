@@ -4,14 +4,18 @@ How benchmarks measure: medians and spread, turns, CPU time of processes and the
 
 import subprocess
 import sys
+from dataclasses import replace
+from typing import Any, Final
 
 import pytest
 
+from worker.bench import measurement
 from worker.bench.cpu_time import cores_here, cpu_s_of_machine, cpu_s_of_trees, own_cpu_s
 from worker.bench.machine import machine
-from worker.bench.measurement import Measured, Reading, Took, interleaved, ratios, took
+from worker.bench.measurement import Measured, Reading, Took, interleaved, ratios, took, took_here
 
 BURN_S = 0.2
+PIPES: Final[dict[str, Any]] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
 BURN = f"import time\nwhile time.process_time() < {BURN_S}: pass"
 
 
@@ -69,6 +73,25 @@ def test_children_count_as_long_as_they_run_and_afterwards() -> None:
     assert own_cpu_s() - before_s >= BURN_S
 
 
+def test_what_children_do_beside_is_no_cost_of_ours() -> None:
+    """
+    A server that is a child is busy while a stage is measured: that is not what the stage takes.
+    """
+    with subprocess.Popen([sys.executable, "-c", f"input()\n{BURN}\nprint(flush=True)\ninput()"], **PIPES) as process:
+
+        def work() -> None:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            process.stdout.readline()
+
+        spent = took_here(work)
+        process.communicate("\n")
+
+    assert spent.cpu_s < BURN_S / 2
+
+
 def test_a_tree_counts_each_process_once() -> None:
     """
     Naming a process and its child counts the child once; who is gone counts for nothing.
@@ -83,31 +106,41 @@ def test_a_tree_counts_each_process_once() -> None:
         twice_s = cpu_s_of_trees([process.pid, process.pid])
         process.communicate("\n")
 
-    assert BURN_S <= once_s < 10 * BURN_S
+    assert 0.9 * BURN_S <= once_s < 10 * BURN_S  # the kernel counts in ticks
     assert twice_s == once_s
     assert cpu_s_of_trees([process.pid]) == 0.0
 
 
 def test_what_others_use_is_a_share_of_all_cores() -> None:
     """
-    What the machine did and we did not is what others did, our servers counted as ours.
+    What the machine did and none of ours did is what others did.
     """
-    before = Reading(wall_s=0.0, cpu_s=1.0, machine_s=100.0, own_s=1.0)
-    after = Reading(wall_s=10.0, cpu_s=3.0, machine_s=100.0 + 5.0, own_s=3.0)
+    before = Reading(wall_s=0.0, cpu_s=1.0, machine_s=100.0, ours_s=4.0)
+    after = Reading(wall_s=10.0, cpu_s=3.0, machine_s=100.0 + 5.0, ours_s=6.0)
 
     assert before.until(after) == Took(10.0, 2.0, 3.0 / (10.0 * cores_here()))
-    assert before.until(after, beside_s=3.0).others == 0.0
-    assert before.until(after, beside_s=9.0).others == 0.0
+    assert before.until(replace(after, ours_s=13.0)).others == 0.0
 
 
-def test_what_this_process_did_is_no_strangers() -> None:
+def test_a_child_that_is_measured_is_ours_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    While another process is measured, what the benchmark itself does is not counted as others'.
+    A process that is measured, or stands beside it, is a child of this one, too: what it did is not taken off twice.
     """
-    before = Reading(wall_s=0.0, cpu_s=1.0, machine_s=0.0, own_s=5.0)
-    after = Reading(wall_s=1.0, cpu_s=1.5, machine_s=1.5, own_s=6.0)
+    with subprocess.Popen([sys.executable, "-c", f"input()\n{BURN}\nprint(flush=True)\ninput()"], **PIPES) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        monkeypatch.setattr(measurement, "cpu_s_of_machine", iter([100.0, 100.3]).__next__)
+        before = Reading.now([process.pid], beside=[process.pid])
+        process.stdin.write("\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        after = Reading.now([process.pid], beside=[process.pid])
+        process.communicate("\n")
+    spent = before.until(after)
+    others_s = spent.others * spent.wall_s * cores_here()
 
-    assert before.until(after).others == 0.0
+    assert spent.cpu_s > BURN_S / 2
+    assert 0.25 < others_s + spent.cpu_s < 0.301
 
 
 def test_the_machine_is_described_without_its_name() -> None:

@@ -15,6 +15,7 @@ from worker.adapters.faiss_bank import FaissBank
 from worker.bank.files import load_bank
 from worker.bench.banks import write_random_bank
 from worker.bench.corpus import KINDS, write_pictures
+from worker.bench.live import lane_environ
 from worker.bench.naive import judge_one, judge_one_by_one
 from worker.bench.naive_batched import judge_together
 from worker.bench.naive_tools import Embedder, NaiveJob, NaiveTools, References
@@ -189,6 +190,15 @@ def test_each_upload_is_sent_and_committed(world: World) -> None:
 
     sent = [f"sent run/{number} to verdicts as run/{number}" for number in range(PICTURES)]
     assert world.tools.consumer.done == [step for one in sent for step in (one, "committed")]
+
+
+def test_no_contender_is_held_back_by_the_callers_environment() -> None:
+    """
+    Neither the caller's configuration nor a limit of threads, which the worker would get round, reaches a contender.
+    """
+    mine = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOUCHSTONE__BATCH__SIZE": "1", "REDIS_URL": "redis://x"}
+
+    assert lane_environ({**mine, "PATH": "/bin"}) == {"PATH": "/bin"}
 
 
 def test_a_job_survives_the_command_line(world: World) -> None:

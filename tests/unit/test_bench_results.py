@@ -67,6 +67,21 @@ def test_the_roofline_is_the_cores_over_all_stages() -> None:
     assert overhead_ms(0.0205, COSTS_S) == pytest.approx(0.5)
 
 
+def test_an_encoder_with_a_device_of_its_own_is_no_work_for_the_cores() -> None:
+    """
+    The slower of the two is the limit: 1 ms on the device, or what is left on the cores, 6 ms on two.
+    """
+    rounds = all_rounds(1)
+    rounds.stages["encode"] = [Took(0.001, 0.014, 0.0)]
+    bound_by_cores = summary_of(rounds, figures_of(rounds), cores=CORES, on_device=True)
+    bound_by_device = summary_of(rounds, figures_of(rounds), cores=16, on_device=True)
+
+    assert bound_by_cores["roofline_images_per_s"] == pytest.approx(CORES / 0.006)
+    assert bound_by_device["roofline_images_per_s"] == pytest.approx(1000.0)
+    assert bound_by_device["roofline_fraction"] == pytest.approx(0.09)
+    assert bound_by_device["roofline_fraction_by_cpu"] is None
+
+
 def test_stages_that_cost_nothing_have_no_roofline() -> None:
     """
     An unmeasured stage must not look like an infinite speed.
@@ -121,20 +136,15 @@ def test_servers_and_others_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made_s", "warm", "expected"),
-    [
-        ([1.0, 2.0, 3.0, 4.0, 5.0], 1, 1.0),
-        ([1.0, 1.001, 1.002, 3.0, 3.001, 3.002, 5.0, 5.001, 5.002], 1, 6 / 4.0),
-        ([1.0, 1.001, 1.002, 3.0, 3.001, 3.002, 5.0, 5.001, 5.002], 4, 3 / 2.0),
-        ([2.0, 2.0, 2.0, 2.0], 1, 4 / 2.0),
-    ],
-    ids=["one by one", "in bursts", "warm-up within a burst", "all in one burst"],
+    ("made_s", "expected"),
+    [([2.0, 3.0, 4.0, 5.0], 4 / 4.0), ([3.0, 5.0, 3.0, 5.0], 4 / 4.0), ([2.0, 2.0], 2 / 1.0)],
+    ids=["one by one", "in bursts", "all at once"],
 )
-def test_a_rate_counts_whole_bursts(made_s: Sequence[float], warm: int, expected: float) -> None:
+def test_a_rate_counts_all_from_the_beginning(made_s: Sequence[float], expected: float) -> None:
     """
-    The burst in which the warm-up ends is left out whole; where nothing is left, all count from the beginning.
+    All outcomes, over the time from the beginning at 1 to the last of them, in whichever order they come.
     """
-    assert rate_of(made_s, began_s=0.0, warm=warm) == pytest.approx(expected, rel=0.01)
+    assert rate_of(made_s, began_s=1.0) == expected
 
 
 def test_a_rate_of_nothing_is_refused() -> None:
@@ -142,9 +152,9 @@ def test_a_rate_of_nothing_is_refused() -> None:
     Neither no outcome nor one before the beginning has a rate.
     """
     with pytest.raises(ValueError, match="not after the beginning"):
-        rate_of([], began_s=0.0, warm=1)
+        rate_of([], began_s=0.0)
     with pytest.raises(ValueError, match="not after the beginning"):
-        rate_of([1.0], began_s=1.0, warm=1)
+        rate_of([1.0], began_s=1.0)
 
 
 def test_every_upload_is_answered_once() -> None:

@@ -22,7 +22,7 @@ def arguments(folder: Path, *more: str) -> list[str]:
     """
     small = write_small_encoder(folder / "small")
     named = ["--model", small.model, "--set", f"encoder.checkpoint_sha256={small.checkpoint_sha256}"]
-    size = ["--references", "50", "--rounds", "2", "--set", "batch.size=4"]
+    size = ["--references", "50", "--rounds", "2", "--set", "batch.size=4", "--set", "encoder.device=cpu"]
     return [*named, *size, "--no-servers", "--work-folder", str(folder / "work"), *more]
 
 

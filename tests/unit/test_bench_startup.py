@@ -80,15 +80,16 @@ def test_memory_that_is_taken_is_seen() -> None:
     In what is held and in what is private; the peak stays when it was given back.
     """
     before = held_by([os.getpid()])
-    block = np.ones(64 * MEBI // 8)
+    block = np.ones(256 * MEBI // 8)
     during = held_by([os.getpid()])
     del block
 
+    # Beside other tests both move by some megabytes on their own: libraries come to be shared, garbage goes.
     for one, other in (
         (during.proportional_bytes, before.proportional_bytes),
         (during.private_bytes, before.private_bytes),
     ):
-        assert 60 * MEBI < one - other < 80 * MEBI
+        assert 192 * MEBI < one - other < 320 * MEBI
     assert peak_bytes(os.getpid()) >= during.private_bytes
 
 

@@ -124,6 +124,18 @@ def test_a_broken_promise_is_exit_code_1(
     assert f"{ran.json['run']}-3" in ran.err
 
 
+def test_uploads_that_nobody_judged_are_exit_code_1(touchstone: Touchstone, against: type[Against]) -> None:
+    """
+    A failure is an end, and quicker than a judgement: it does not pass for one, unless so many are allowed.
+    """
+    ran = ran_against(against, StandInPlatform(status="failed"), touchstone, *FAST, "--json")
+    allowed = ran_against(against, StandInPlatform(status="failed"), touchstone, *FAST, "--max-failed", "1")
+
+    assert (1, 0) == (ran.code, allowed.code)
+    assert (False, {"failed": UPLOADS}) == (ran.json["ok"], ran.json["statuses"])
+    assert "20 of 20 uploads were not judged, a share of 1, at most 0 expected" in ran.err
+
+
 def test_drops_and_repeats_may_be_allowed(touchstone: Touchstone, against: type[Against]) -> None:
     """
     Within the drop rate that is asked, and with --allow-repeats, the same is exit code 0.

@@ -3,6 +3,7 @@ What open_clip imports and image towers seldom call comes when it is called, and
 """
 
 import importlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -92,12 +93,46 @@ def test_what_is_not_installed_is_not_stood_in_for(monkeypatch: pytest.MonkeyPat
         importlib.import_module("no_such_library")
 
 
+def test_who_asks_whether_a_package_is_there_is_told_that_it_is() -> None:
+    """
+    As transformers asks, while open_clip imports it: it would not start where a package has no specification.
+    """
+    with deferred(["heavy_library"]):
+        found = [importlib.util.find_spec(name) for name in NAMES]
+
+    assert list(NAMES) == [one.name for one in found if one is not None]
+
+
 def test_a_name_that_nobody_stands_in_for_is_an_import_error() -> None:
     """
     So that ``clip_library`` knows a version which wants more, and imports all of it.
     """
     with deferred(["heavy_library"]), pytest.raises(ImportError):
         exec("from heavy_library import unheard_of")  # noqa: S102 - the statement itself is what is tried
+
+
+MARKED = """
+import sys
+from torch._compile import _disable_dynamo
+from worker.adapters.clip_deferred import COMPILER, deferred
+
+assert COMPILER not in sys.modules
+marked = _disable_dynamo(lambda number: 2 * number)
+with deferred((COMPILER,)):
+    print(marked(7))
+print(marked(8))
+"""
+
+
+def test_what_torch_keeps_from_its_compiler_can_be_called_meanwhile() -> None:
+    """
+    By an import inside, or in another thread: it gives what it gives, then and afterwards.
+    """
+    found = subprocess.run(
+        [sys.executable, "-c", MARKED], capture_output=True, text=True, check=True, cwd=ROOT, timeout=300
+    )
+
+    assert ["14", "16"] == found.stdout.split()
 
 
 WHAT_IS_LOADED = """

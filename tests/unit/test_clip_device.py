@@ -2,6 +2,7 @@
 What the machine computes on, and what follows from it for how many encode at once and what is advised.
 """
 
+import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from tests.fake_encoder import FakeEncoder, fake_decoder
 from tests.pictures import ANY_HASH
 from worker import encoders
 from worker.adapters import clip_device
+from worker.adapters.clip_device import DeviceFacts
 from worker.doctor import model
 from worker.domain import Pixels
 from worker.encoders import GPU_INSTANCES, encode_threads, faster_in_bf16
@@ -108,6 +110,24 @@ def test_the_doctor_says_what_bf16_would_bring(monkeypatch: pytest.MonkeyPatch) 
 
     assert "ok" == found.status
     assert 'multiplies 4.2 times as fast in bf16: see encoder.precision = "bf16"' in found.text
+
+
+def test_the_doctor_counts_the_threads_of_all_instances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Each that encodes at the same time has as many: together more than there are cores is a warning.
+    """
+    cores = len(os.sched_getaffinity(0))
+    monkeypatch.setattr(model, "survey_device", lambda _: DeviceFacts("2", cores, None))
+    monkeypatch.setattr(model, "faster_in_bf16", lambda _: False)
+    one, two = (
+        model.device(
+            Settings(encoder=settings_of(device="cpu", instances=instances)), some_parts(encoder=there(FakeEncoder()))
+        )
+        for instances in (1, 2)
+    )
+
+    assert ("ok", "warning") == (one.status, two.status)
+    assert f"{2 * cores} threads on {cores} cores" in two.text
 
 
 def test_a_shared_encoder_lets_in_as_many_as_it_is_told() -> None:

@@ -14,12 +14,13 @@ from PIL import Image
 from schemas.errors import ErrorCode
 from tests.pictures import photograph, spec_of
 from tests.small_encoder import CountingRecorder, encoder_settings, loaded, read_tower
-from worker.adapters import clip_encoder
+from worker.adapters import clip_encoder, clip_tower
 from worker.adapters.clip_encoder import ClipEncoder, load_encoder
 from worker.adapters.clip_tower import NormalisedTower, architecture_sha256, ready
 from worker.dev.small_encoder import SmallEncoder, write_small_encoder
 from worker.domain import EncoderFingerprint, Pixels
 from worker.errors import EncoderInvalid, UploadFailed
+from worker.fingerprint import id_of
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,19 @@ def test_automatic_choices_on_a_machine_without_cuda(small: SmallEncoder, monkey
     encoder = load_encoder(encoder_settings(small, device="auto", precision="auto"), CountingRecorder())
 
     assert ("fp32", torch.device("cpu")) == (encoder.fingerprint.precision, encoder._device)
+
+
+def test_a_fused_tower_has_an_id_of_its_own(small: SmallEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Fused, vectors round otherwise than open_clip's own in bf16: what was cached of the one is not taken for the other.
+    """
+    fused, exact = (loaded(small, precision=precision).fingerprint for precision in ("bf16", "fp32"))
+    monkeypatch.setattr(clip_tower, "fuse", lambda *_: None)
+    plain = loaded(small, precision="bf16").fingerprint
+
+    assert (plain.space, plain.precision) == (fused.space, fused.precision)
+    assert plain.id == id_of(plain.space, "bf16") != fused.id
+    assert exact.id == id_of(exact.space, "fp32")
 
 
 @pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16"), (False, "fp16")])

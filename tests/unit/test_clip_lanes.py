@@ -7,7 +7,9 @@ The streams do nothing here; that copies and passes overlap on a GPU is not show
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from structlog.testing import capture_logs
 
 from tests.pictures import photograph, spec_of
 from tests.small_encoder import CountingRecorder, loaded
+from worker.adapters import clip_graphs
 from worker.adapters.clip_encoder import COMPOSITION_TOLERANCE, ClipEncoder
 from worker.adapters.clip_graphs import Forward, Graphs, Recorded
 from worker.adapters.clip_lanes import LANES, Lanes
@@ -188,6 +191,26 @@ def test_without_room_to_record_the_batch_is_halved() -> None:
     assert recorder.counts["encoder_out_of_memory_total"] == 3
 
 
+def test_memory_is_given_back_while_nobody_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Out of memory on a GPU, what torch keeps is let go of; never while another thread is in a pass.
+    """
+    held: list[bool] = []
+
+    def large(count: int) -> None:
+        if count > 4:
+            raise torch.OutOfMemoryError(f"tried to allocate {count} pictures")
+
+    lanes = lanes_of(means, Tape(fault=large))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: held.append(lanes.turn.locked()))
+    fingerprint = EncoderFingerprint("means", "", "", spec_of(SIDE), "bf16", 3, "", "")
+    encoder = ClipEncoder(means, fingerprint, device=torch.device("cuda"), recorder=CountingRecorder(), lanes=lanes)
+    encoder.encode(pictures(8))
+
+    assert [True] == held
+    assert not lanes.turn.locked()
+
+
 def test_faults_give_every_lane_back() -> None:
     """
     After batches that broke in the middle as often as there are lanes, and more, the next one finds a free lane.
@@ -206,6 +229,31 @@ def test_faults_give_every_lane_back() -> None:
     broken = False
 
     assert (33, 3) == lanes.features(batch).shape
+
+
+def test_all_passes_are_recorded_on_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Memory of a pool is given again only for the stream that had it: on streams of their own graphs would share none.
+    """
+    asked: list[tuple[object, object]] = []
+
+    def graph(_graph: object, *, pool: object, stream: object, capture_error_mode: str) -> nullcontext[None]:
+        assert "thread_local" == capture_error_mode
+        asked.append((pool, stream))
+        return nullcontext()
+
+    monkeypatch.setattr(clip_graphs, "stream_of", lambda _: MagicMock())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: MagicMock())
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", MagicMock)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    record = clip_graphs.cuda_recording(CPU)
+    for count in (1, 2, 8):
+        record(means, torch.zeros(count, SIDE, SIDE, 3, dtype=torch.uint8))
+
+    assert 3 == len(asked)
+    assert 1 == len(set(asked))
 
 
 def test_not_even_one_picture_fits() -> None:

@@ -144,6 +144,17 @@ def test_a_shelf_that_others_may_write_is_refused(shelf: Path, mode: int) -> Non
     assert 0 == make.asked
 
 
+def test_an_entry_that_others_may_write_is_refused(shelf: Path) -> None:
+    """
+    Copied there with what may be done to it, on a shelf that is this user's alone.
+    """
+    make = Maker()
+    take(shelf, NAME, make).folder.chmod(0o777)
+
+    with pytest.raises(EncoderInvalid, match=f"{NAME} may be written by others.*mode 777"):
+        take(shelf, NAME, make)
+
+
 def test_a_shelf_that_cannot_be_made_is_told(shelf: Path) -> None:
     """
     The message names the directory and the setting.

@@ -100,7 +100,7 @@ def test_int8_of_onnxruntime_would_mix_pictures_in_a_batch(monkeypatch: pytest.M
     Why it takes one at a time: run together, the same file gives a picture other features beside a hostile one.
     """
     require_backend("onnxruntime", "int8")
-    onnxruntime = importlib.import_module("onnxruntime")
+    onnxruntime = importlib.import_module("worker.adapters.onnx_library").onnxruntime
     opened: list[str] = []
     real = onnxruntime.InferenceSession
 
@@ -302,3 +302,36 @@ def test_where_exports_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HOME", "/home/someone")
     assert Path("/home/someone/.cache/touchstone/encoders") == export_dir_of(EncoderSettings())
     assert tmp_path == export_dir_of(EncoderSettings(export_dir=tmp_path))
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    As in a container that runs under any number.
+    """
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+
+    with pytest.raises(EncoderInvalid, match=r"no home directory .* encoder\.export_dir"):
+        export_dir_of(EncoderSettings())
+
+
+@pytest.mark.parametrize("package", ["torch", "onnxscript", "open_clip_torch", "timm", "onnxruntime", "onnx"])
+def test_another_version_of_what_makes_an_export_makes_another(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What builds the tower counts like what writes it: one that is kept is not used after an upgrade of either.
+    """
+    require_backend("onnxruntime")
+    names: list[str] = []
+
+    def noted(_shelf: Path, name: str, _make: object) -> None:
+        names.append(name)
+        raise EncoderInvalid("only its name is wanted")
+
+    monkeypatch.setattr(exported_encoder, "take", noted)
+    for newer in (None, package):
+        monkeypatch.setattr(exported_encoder, "version", lambda one, newer=newer: "9.9" if one == newer else "1.0")
+        with pytest.raises(EncoderInvalid, match="only its name"):
+            exported("onnxruntime")
+
+    assert 2 == len(set(names)) == len(names)

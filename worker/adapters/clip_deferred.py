@@ -11,6 +11,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Final
 
@@ -43,7 +44,10 @@ def deferred(packages: Collection[str] = (COMPILER, TIMM)) -> Iterator[None]:
     }
     if COMPILER in stand_ins:
         # timm marks functions that are not to be compiled. This is torch's own way of saying so without the compiler.
-        vars(stand_ins[COMPILER])["disable"] = lambda fn=None, recursive=True, **_reason: _disable_dynamo(fn, recursive)
+        # What is called and marked that way already is asked for unwrapped: marked once more it would call itself.
+        vars(stand_ins[COMPILER])["disable"] = lambda fn=None, recursive=True, wrapping=True, **_reason: (
+            _disable_dynamo(fn, recursive) if wrapping else fn
+        )
     sys.modules.update(stand_ins)
     try:
         yield
@@ -55,6 +59,8 @@ def deferred(packages: Collection[str] = (COMPILER, TIMM)) -> Iterator[None]:
 
 def _stand_in(module: str, names: Collection[str]) -> ModuleType:
     made = ModuleType(module, "Stands in until something is called; see worker.adapters.clip_deferred.")
+    # transformers, which open_clip imports where it is installed, asks by it whether timm is.
+    made.__spec__ = ModuleSpec(module, None)
     vars(made).update({name: _later(module, name) for name in names})
     return made
 

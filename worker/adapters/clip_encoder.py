@@ -6,6 +6,7 @@ Start with ``load_encoder``. What is loaded is ``worker/adapters/clip_source.py`
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from schemas.errors import ErrorCode
 from worker.adapters.clip_device import share_cores
+from worker.adapters.clip_fused import FusedTower
 from worker.adapters.clip_graphs import Forward, Graphs, cuda_recording
 from worker.adapters.clip_lanes import Lanes
 from worker.adapters.clip_source import resolve
@@ -82,7 +84,8 @@ class ClipEncoder:
         # Outside of the handler: the exception's traceback would keep the tensors that did not fit.
         self._recorder.count("encoder_out_of_memory_total")
         if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+            with self._lanes.turn if self._lanes is not None else nullcontext():
+                torch.cuda.empty_cache()
         if len(batch) == 1:
             raise UploadFailed(ErrorCode.ENCODE_OUT_OF_MEMORY, f"one picture does not fit on {self._device}: {said}")
         half = (len(batch) + 1) // 2
@@ -99,7 +102,7 @@ class ClipEncoder:
 
 def load_encoder(settings: EncoderSettings, recorder: Recorder) -> ClipEncoder:
     """
-    The configured encoder, verified, loaded and tried on one grey picture.
+    The configured encoder, verified, loaded and tried on one black picture.
 
     Blocks for seconds, and for a download where weights are neither local nor cached. Raises ``EncoderInvalid``.
     """
@@ -121,7 +124,8 @@ def load_encoder(settings: EncoderSettings, recorder: Recorder) -> ClipEncoder:
         precision=precision,
         dim=dim,
         space=space,
-        id=id_of(space, precision),
+        # Fused, its vectors round otherwise than open_clip's own in this precision: caches must not mix the two.
+        id=id_of(space, f"{precision}-fused" if isinstance(tower.module, FusedTower) else precision),
     )
     lanes = _lanes(settings, tower, fingerprint, device)
     return ClipEncoder(tower.forward, fingerprint, device=device, recorder=recorder, lanes=lanes)
@@ -136,7 +140,7 @@ def _lanes(
     if device.type != "cuda" or fingerprint.precision == "fp32":
         return None
     side = fingerprint.preprocess.size
-    graphs = Graphs(tower.forward, cuda_recording() if settings.cuda_graphs else None)
+    graphs = Graphs(tower.forward, cuda_recording(device) if settings.cuda_graphs else None)
     return Lanes(graphs, shape=(side, side, 3), dim=fingerprint.dim, device=device)
 
 

@@ -4,6 +4,7 @@ An image tower written as an ONNX file, from uint8 pictures to raw features, for
 Done once for each encoder, by ``worker/adapters/exported_encoder.py``, which also says where the file is kept.
 """
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from worker.adapters.clip_source import ClipSource
 from worker.adapters.clip_tower import load_tower
 from worker.adapters.export_shelf import TowerFacts
+from worker.adapters.onnx_unheard import UNHEARD
 from worker.adapters.trial_picture import trial_picture
 from worker.domain import PreprocessSpec
 from worker.errors import EncoderInvalid
@@ -76,6 +78,7 @@ def export_tower(source: ClipSource, file: Path) -> TowerFacts:
 
 
 def _write(module: torch.nn.Module, pictures: NDArray[np.uint8], name: str, file: Path) -> None:
+    os.environ[UNHEARD] = "1"  # the exporter loads ONNX Runtime where it is installed
     try:
         with _plain_attention(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of torch to those who wrote the model

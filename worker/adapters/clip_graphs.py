@@ -91,15 +91,18 @@ def event_of(device: torch.device) -> Any:  # noqa: ANN401 - likewise
     return events(blocking=True) if device.type == "cuda" else events()
 
 
-def cuda_recording() -> Recording:
+def cuda_recording(device: torch.device) -> Recording:
     """
     How a CUDA device records: all graphs share one pool of memory, since no two are replayed at the same time.
+
+    They share one stream to be recorded on, too: memory of a pool is used again only for the stream that it was for.
     """
     pool: Any = torch.cuda.graph_pool_handle()
+    aside = stream_of(device)
 
     def record(forward: Forward, pixels: torch.Tensor) -> Recorded:
-        # Outside of the recording first, on a stream of its own: libraries choose their kernels and take their memory.
-        current, aside = torch.cuda.current_stream(pixels.device), stream_of(pixels.device)
+        # Outside of the recording first: libraries choose their kernels and take their memory.
+        current = torch.cuda.current_stream(pixels.device)
         aside.wait_stream(current)
         with torch.cuda.stream(aside):
             for _ in range(2):

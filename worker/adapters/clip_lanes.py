@@ -62,7 +62,8 @@ class Lanes:
         self._graphs = graphs
         self._api = torch.get_device_module(device)
         self._passes: Any = stream_of(device)
-        self._turn = threading.Lock()
+        self.turn = threading.Lock()
+        """Held while a pass is recorded or launched: torch's memory must not be tidied up meanwhile."""
         self._free: SimpleQueue[_Lane] = SimpleQueue()
         for _ in range(lanes):
             self._free.put(_Lane(shape, dim, device))
@@ -105,7 +106,7 @@ class Lanes:
         """
         try:
             self._load(batch, bucket, lane)
-            with self._turn, self._api.stream(self._passes):
+            with self.turn, self._api.stream(self._passes):
                 self._passes.wait_event(lane.copied)
                 found = self._graphs(lane.there[:bucket])
                 # Widened on the device: between unlike types the copy would wait for it.

@@ -1,5 +1,5 @@
 """
-open_clip as an image tower needs it: the one place that imports it, and every name of it that adapters use.
+open_clip as an image tower needs it: the one adapter that imports it, and every name of it that adapters use.
 
 It is imported without torch's compiler and without timm, which come when something calls them: see
 ``clip_deferred.py``. A version of torchvision or open_clip that wants more of them at once is given all of it.
@@ -10,7 +10,7 @@ from worker.adapters.clip_deferred import deferred
 try:
     with deferred():
         import open_clip
-except (ImportError, AttributeError):
+except (ImportError, AttributeError, RuntimeError, ValueError):  # the last two: transformers in between
     import open_clip
 
 from open_clip import get_model_config, list_models

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -30,7 +30,7 @@ _OTHERS_MAY_WRITE: Final = 0o022
 
 class TowerFacts(BaseModel):
     """
-    What is known of a tower without torch; ``trial`` are torch's own features of ``trial_picture(size)``, in fp32.
+    What is known of a tower that is not built; ``trial`` are torch's own features of ``trial_picture(size)``, in fp32.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,8 +71,11 @@ def take(shelf: Path, name: str, make: Make) -> Exported:
     cannot be written or others may write there, and whatever ``make`` raises.
     """
     try:
-        _ours(shelf)
+        shelf.mkdir(parents=True, exist_ok=True, mode=0o700)
         entry = shelf / name
+        _require_ours(shelf)
+        with suppress(FileNotFoundError):
+            _require_ours(entry)  # made here it is; it may have been copied here by other means
         found = _whole(entry)
         if found is not None:
             return found
@@ -86,15 +89,14 @@ def take(shelf: Path, name: str, make: Make) -> Exported:
         ) from error
 
 
-def _ours(shelf: Path) -> None:
+def _require_ours(folder: Path) -> None:
     """
-    The shelf is there, and nobody but its owner may write to it. Raises ``EncoderInvalid``.
+    Nobody but this user and root may write to it. Raises ``EncoderInvalid``.
     """
-    shelf.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = shelf.stat()
+    found = folder.stat()
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & _OTHERS_MAY_WRITE:
         raise EncoderInvalid(
-            f"encoder.export_dir {shelf} may be written by others (owner {found.st_uid}, mode "
+            f"encoder.export_dir: {folder} may be written by others (owner {found.st_uid}, mode "
             f"{found.st_mode & 0o777:o}), who could change what the encoder computes: `chmod go-w` it, or name a "
             "directory within it that is not there yet"
         )

@@ -1,7 +1,7 @@
 """
 The encoder on another runtime than torch: exported once from the same weights, kept, checked, and compared with torch.
 
-Start with ``load_exported``. Weights are resolved as for torch; torch itself is needed only where nothing is kept yet.
+Start with ``load_exported``. Weights are resolved as for torch, whose tower is built only where nothing is kept.
 """
 
 import importlib
@@ -48,7 +48,9 @@ EXPORTED_TOLERANCE: Final[Mapping[str, float]] = {
 
 _RUNTIMES: Final = {"onnxruntime": "onnx_session", "openvino": "openvino_session"}
 _EXTRAS: Final = {"onnxruntime": "onnx", "openvino": "openvino"}
-_EXPORTERS: Final = ("torch", "onnxscript")
+_EXPORTERS: Final = ("torch", "onnxscript", "open_clip_torch", "timm")
+"""What builds towers and writes them: with another version of any, the file may be another."""
+
 _DIGITS: Final = 16
 
 
@@ -132,7 +134,13 @@ def export_dir_of(settings: EncoderSettings) -> Path:
     if settings.export_dir is not None:
         return settings.export_dir
     caches = os.environ.get("XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache") / "touchstone" / "encoders"
+    try:
+        return (Path(caches) if caches else Path.home() / ".cache") / "touchstone" / "encoders"
+    except RuntimeError as error:
+        raise EncoderInvalid(
+            f"user {os.geteuid()} has no home directory to keep exported encoders in: set encoder.export_dir to a "
+            "directory that this user may write"
+        ) from error
 
 
 def _runtime(backend: str) -> Runtime:
@@ -155,8 +163,7 @@ def _kept(settings: EncoderSettings, source: ClipSource, runtime: Runtime, form:
     name = f"{settings.backend}-{form}-{canonical_sha256(made_from)[:_DIGITS]}"
 
     def make(folder: Path) -> TowerFacts:
-        # Only here: a worker that finds its encoder exported needs no torch for it.
-        from worker.adapters.clip_export import export_tower  # noqa: PLC0415 - see above
+        from worker.adapters.clip_export import export_tower  # noqa: PLC0415 - the exporter: only where it is needed
 
         facts = export_tower(source, folder / TOWER)
         runtime.store(folder, form)

@@ -103,7 +103,7 @@ def _shelf(bank: StoredBank, label: Label, settings: BankSettings) -> Shelf:
     if settings.index != "auto" or carried is None or record is None:
         return build_shelf(bank.vectors, rows, settings, name=label)
     of_label = Sorted(carried.labels[label], carried.cell[rows], carried.codes[rows])
-    return Shelf(CellScan(bank.vectors, rows, of_label, Depth(record.probes, record.pool)), rows)
+    return Shelf(CellScan(bank.vectors, rows, of_label, Depth(record.probes, record.pool, record.depth)), rows)
 
 
 def _described(shelves: dict[Label, Shelf], settings: BankSettings) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.adapters.faiss_half_scan import widened
+from worker.adapters.faiss_shelf import SLACK
 from worker.bank.files import StoredBank
 from worker.bank.search_cells import CODE_WORDS, LabelCells, SearchCells, code_parts, code_width
 from worker.bank.survey import Progress
@@ -42,10 +43,13 @@ _MAX_CELLS: Final = 16_384
 class Depth:
     """
     How far a search goes: ``probes`` cells are looked at, and ``pool`` candidates compared for each that is asked for.
+
+    That is enough for the ``tried`` nearest, with which it was tried; for more, as many more cells are looked at.
     """
 
     probes: int
     pool: int
+    tried: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,16 +165,22 @@ class CellScan:
         """
         similarities = np.full((len(queries), k), -1.0, dtype=np.float32)
         numbers = np.full((len(queries), k), -1, dtype=np.int64)
+        wide = faiss.SearchParametersIVF(nprobe=self._probes(k))  # type: ignore[call-arg] # the stubs lack FAISS's keywords
         for at, query in enumerate(queries):
             # Alone: in company FAISS chooses another way through the cells, and among equal codes other candidates.
             within = (query @ self._axes)[np.newaxis]
-            _, found = self._index.search(within, min(self._depth.pool * k, self.ntotal))
+            _, found = self._index.search(within, min(self._depth.pool * k, self.ntotal), params=wide)
             candidates = found[0][found[0] >= 0]
             products = widened(self._vectors[self._members[candidates]]) @ query / self._lengths[candidates]
             best = np.argsort(-products, kind="stable")[:k]
             similarities[at, : len(best)] = products[best]
             numbers[at, : len(best)] = candidates[best]
         return similarities, numbers
+
+    def _probes(self, k: int) -> int:
+        # A trial asks for one more than it compares, for each of its queries is found itself.
+        tried = self._depth.tried + 1 + SLACK
+        return int(min(self._index.nprobe * max(k, tried) // tried, self._index.nlist))
 
     def reconstruct_batch(self, numbers: NDArray[np.int64]) -> Matrix:
         """

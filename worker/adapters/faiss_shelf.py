@@ -29,7 +29,7 @@ _ROWS_AT_ONCE: Final = 65_536
 _SEED: Final = 1234
 _EF_CONSTRUCTION: Final = 64
 
-_SLACK: Final = 16
+SLACK: Final = 16
 """Candidates beyond k, so that the exact similarities decide who is k-th."""
 
 _QUERIES_AT_ONCE: Final = 64
@@ -131,7 +131,7 @@ def _settles(shelf: Shelf) -> bool:
     count = shelf.index.ntotal
     asked = shelf.index.reconstruct_batch(np.linspace(0, count - 1, min(count, _ASKED)).astype(np.int64))
     wanted = min(_ASKED_DEPTH, count)
-    fetched = min(wanted + _SLACK, count)
+    fetched = min(wanted + SLACK, count)
     proposed, _ = shelf.index.search(asked, fetched)
     surely = (proposed[:, wanted - 1] - proposed[:, -1] > 2 * _ROUNDING) | (fetched == count)
     return bool(surely.mean() >= _SETTLED)
@@ -162,7 +162,7 @@ def _found_together(shelf: Shelf, queries: NDArray[np.float64], wanted: int) -> 
     """
     The queries whose candidates settle who is nearest are answered at once, the few others one by one.
     """
-    fetched = min(wanted + _SLACK, shelf.index.ntotal)
+    fetched = min(wanted + SLACK, shelf.index.ntotal)
     proposed, numbers = shelf.index.search(queries.astype(np.float32), fetched)
     there = (numbers >= 0).all(axis=1)
     # At least ``wanted`` are as similar as the last of them but for the margin: who is further below is none of them.

@@ -1,10 +1,11 @@
 """
 How many fetches one host may hold at a time, and when a host that does not answer is left alone.
 
-No host holds all fetch threads: not with slow answers, for some threads are always left to others; not with waiting
-fetches, for these give up soon; and not with time-outs, for these open its circuit breaker. At the platform's own
-places a fetch waits for its turn as long as it may take: that the store halts for a moment is no reason to put off all
-its uploads at once. What a host is, and what counts as its failure, is for the caller to say.
+No stranger's host holds all fetch threads: not with slow answers, for some threads are always left to others; not with
+waiting fetches, for these give up soon; and not with time-outs, for these open its circuit breaker. At the platform's
+own places a fetch waits for its turn as long as it may take: that the store halts for a moment is no reason to put off
+all its uploads at once. So a slow store of one's own can hold all threads for as long as a fetch may take. What a host
+is, and what counts as its failure, is for the caller to say.
 
 Known hole: hosts are told apart by name, so whoever owns a domain has as many hosts as it has names below it.
 """

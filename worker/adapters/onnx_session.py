@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import onnx
-import onnxruntime
-from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 from worker.adapters.clip_export import FEATURES, PICTURES, PIXELS
 from worker.adapters.cpu_features import INT8_ARM, INT8_X86, cpu_features
@@ -24,6 +21,7 @@ from worker.adapters.exported_runtime import (
     is_out_of_memory,
     require_quantised,
 )
+from worker.adapters.onnx_library import QuantType, add_pre_process_metadata, onnxruntime, quantize_dynamic
 from worker.errors import EncoderInvalid
 
 PACKAGES: Final = ("onnx", "onnxruntime")

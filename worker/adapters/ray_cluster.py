@@ -6,12 +6,12 @@ What is computed on it is ``worker.adapters.ray_embedding``. Ray's usage statist
 
 import logging
 import os
+import secrets
 import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 # Read by Ray when it is imported and by every process that it starts: no report to anybody, no bars beside ours.
@@ -21,30 +21,17 @@ os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 import ray
+from ray.exceptions import RayError
 
+from worker.adapters.ray_room import RayRoom
 from worker.errors import CannotStart, ConfigInvalid
 
 ADDRESS_VARIABLE: Final = "RAY_ADDRESS"
 _LOCAL: Final = "local"
 
 
-@dataclass(frozen=True, slots=True)
-class ActorRoom:
-    """
-    Where actors run, how many, and what each of them holds of its node: so many CPUs, and a share of the GPUs.
-
-    Without ``actors``, as many as find room. ``address`` is that of a cluster; without it, what the variable
-    RAY_ADDRESS says, and without that a cluster is started on this machine.
-    """
-
-    actors: int | None = None
-    cpus: int = 1
-    gpus: float = 0.0
-    address: str | None = None
-
-
 @contextmanager
-def cluster(room: ActorRoom) -> Iterator[int]:
+def cluster(room: RayRoom) -> Iterator[int]:
     """
     Be connected to the cluster, and know how many actors to start there; what was started for this is ended with it.
 
@@ -58,7 +45,7 @@ def cluster(room: ActorRoom) -> Iterator[int]:
 
 
 @contextmanager
-def _connected(room: ActorRoom) -> Iterator[None]:
+def _connected(room: RayRoom) -> Iterator[None]:
     address = room.address or os.environ.get(ADDRESS_VARIABLE) or _LOCAL
     if "://" in address:
         raise ConfigInvalid(
@@ -77,7 +64,7 @@ def _connected(room: ActorRoom) -> Iterator[None]:
                 _start_here(room, folder)
             else:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as fault:
+        except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as fault:
             what = "be started on this machine" if local else f"be reached at {address}"
             raise CannotStart(
                 f"a Ray cluster cannot {what}: {fault}. `ray status` tells what runs; leave out --ray-address and "
@@ -86,9 +73,12 @@ def _connected(room: ActorRoom) -> Iterator[None]:
         yield
 
 
-def _start_here(room: ActorRoom, folder: str | None) -> None:
+def _start_here(room: RayRoom, folder: str | None) -> None:
     cores = len(os.sched_getaffinity(0))
     actors = room.actors or max(1, cores // room.cpus)
+    if not any(name.startswith("RAY_AUTH_") for name in os.environ):
+        # By itself Ray would write a token for everybody to read into the home directory, and use it from then on.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     ray.init(
         address=_LOCAL,
         # Of one's own machine one may ask for more actors than it has cores.
@@ -98,6 +88,7 @@ def _start_here(room: ActorRoom, folder: str | None) -> None:
         log_to_driver=False,
         logging_level=logging.ERROR,
         _temp_dir=folder,
+        _node_ip_address="127.0.0.1",
     )
 
 
@@ -114,7 +105,7 @@ def _sigterm_kept() -> Iterator[None]:
             signal.signal(signal.SIGTERM, kept)
 
 
-def _fitting(room: ActorRoom) -> int:
+def _fitting(room: RayRoom) -> int:
     known = ray.nodes()  # type: ignore[no-untyped-call]  # it has no types
     nodes = [_free(node) for node in known if node.get("Alive")]
     fitting = sum(_held(node, room) for node in nodes)
@@ -133,7 +124,7 @@ def _free(node: Mapping[str, object]) -> tuple[float, float]:
     return has.get("CPU", 0.0), has.get("GPU", 0.0)
 
 
-def _held(node: tuple[float, float], room: ActorRoom) -> int:
+def _held(node: tuple[float, float], room: RayRoom) -> int:
     cpus, gpus = node
     by_cpus = int(cpus // room.cpus)
     return by_cpus if room.gpus == 0 else min(by_cpus, int(gpus // room.gpus))

@@ -7,15 +7,19 @@ What is said in between stands in ``worker.bank.part_exchange``; how a cluster i
 
 import logging
 import platform
+import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa  # type: ignore[import-untyped]  # it has no types
-from ray.data import ActorPoolStrategy, DataContext, Dataset, from_arrow
+from ray.data import ActorPoolStrategy, DataContext, Dataset, from_items
 from ray.exceptions import RayError
+from ray.util.annotations import RayDeprecationWarning
 
-from worker.adapters.ray_cluster import ActorRoom, cluster
+from worker.adapters.ray_cluster import cluster
+from worker.adapters.ray_room import RayRoom
 from worker.bank.embedding import Parts, ReferenceEmbedder
 from worker.bank.part_exchange import (
     Answer,
@@ -36,17 +40,24 @@ JOBS_PER_ACTOR: Final = 4
 """At least so many, where there are parts enough: so that no actor is still at work long after the others."""
 
 MOST_BLOCKS: Final = 4096
-"""Ray keeps a note of each; beyond this, blocks hold several jobs. One block is what an actor that dies may lose."""
+"""Ray keeps notes on each; of more jobs, several are in one block. A block is begun again where its actor dies."""
 
 RETRIES: Final = 5
 """How often a job is begun again whose actor died, before the build is given up."""
 
-_JOBS: Final = pa.schema([("first", pa.int64()), ("part_size", pa.int64()), ("references", pa.large_string())])
+_NEEDED: Final = (
+    "Every node needs this touchstone-worker, the same model files, and the same encoder.precision (auto differs "
+    "between CPU and GPU)"
+)
+
+_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
+
 _ANSWERS: Final = pa.schema(
     [("first", pa.int64()), ("refused", pa.string()), ("facts", pa.string()), ("tensors", pa.binary())]
 )
 
 OpenEmbedder = Callable[[str], ReferenceEmbedder]
+Job = Mapping[str, int | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +84,16 @@ class EmbeddingActor:
         try:
             self._embedder = opening.open_embedder(opening.order)
         except TouchstoneError as fault:
-            self._refused = f"an actor on {platform.node()} cannot open the encoder: {fault}"
+            self._refused = f"an actor on {platform.node()} cannot open the encoder: {fault}. {_NEEDED}"
             return
         if different := opening.station.differences(station_of(self._embedder)):
-            self._refused = f"an actor on {platform.node()} would come to other numbers: it has {different}"
+            self._refused = f"an actor on {platform.node()} would come to other numbers: it has {different}. {_NEEDED}"
 
-    def __call__(self, jobs: pa.Table) -> Iterator[pa.Table]:
+    def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
         """
         The answers to each job's parts, one table each; to a job that cannot be done, one that says why.
         """
-        for job in jobs.to_pylist():
+        for job in rows.to_pylist():
             if self._embedder is None or self._refused:
                 yield _refusal(job["first"], self._refused)
                 continue
@@ -106,7 +117,7 @@ class RayEngine:
     Implements ``worker.bank.embedding.Engine``: ``open_embedder`` is called with ``order`` once in each actor.
     """
 
-    room: ActorRoom
+    room: RayRoom
     open_embedder: OpenEmbedder
     order: str = field(repr=False)
 
@@ -126,7 +137,7 @@ class RayEngine:
             try:
                 for row in _streamed(_jobs(wanted, size, actors), opening, self.room, actors):
                     if row["refused"]:
-                        raise CannotStart(_advised(row["refused"]))
+                        raise CannotStart(row["refused"])
                     # An answer may come twice where an actor died behind it.
                     if (asked := waiting.pop(row["first"], None)) is not None:
                         yield read_answer(Answer(row["facts"], row["tensors"]), asked, embedder)
@@ -139,53 +150,37 @@ class RayEngine:
             raise WorkerCrashed(f"{len(waiting)} parts never came back from the Ray cluster; run the command again")
 
 
-def _advised(refused: str) -> str:
-    return (
-        f"{refused}. Every node needs this touchstone-worker, the same model files, and the same encoder.precision "
-        "(auto differs between CPU and GPU)"
-    )
-
-
-def _jobs(wanted: Sequence[Surveyed], part_size: int, actors: int) -> list[pa.Table]:
+def _jobs(wanted: Sequence[Surveyed], part_size: int, actors: int) -> list[Job]:
     """
-    The blocks to be worked off, a job in each row: consecutive parts, cut here so that they are the same everywhere.
+    The rows to be worked off, a job each: consecutive parts, cut here so that they are the same everywhere.
     """
     parts = -(-len(wanted) // part_size)
     step = part_size * max(1, min(PARTS_PER_JOB, parts // (JOBS_PER_ACTOR * actors)))
-    firsts = range(0, len(wanted), step)
-    rows = -(-len(firsts) // MOST_BLOCKS)
-    blocks = [firsts[start : start + rows] for start in range(0, len(firsts), rows)]
     return [
-        pa.table(
-            {
-                "first": list(block),
-                "part_size": [part_size] * len(block),
-                "references": [asked_text(wanted[first : first + step]) for first in block],
-            },
-            schema=_JOBS,
-        )
-        for block in blocks
+        {"first": first, "part_size": part_size, "references": asked_text(wanted[first : first + step])}
+        for first in range(0, len(wanted), step)
     ]
 
 
-def _streamed(
-    blocks: Sequence[pa.Table], opening: Opening, room: ActorRoom, actors: int
-) -> Iterator[Mapping[str, Any]]:
+def _streamed(jobs: Sequence[Job], opening: Opening, room: RayRoom, actors: int) -> Iterator[Mapping[str, Any]]:
     """
     The answers' rows as they come, with bounded memory: Ray holds its actors back while nobody takes them.
     """
     _quieten()
-    answers: Dataset = from_arrow(list(blocks)).map_batches(
-        EmbeddingActor,
-        fn_constructor_args=(opening,),
-        compute=ActorPoolStrategy(size=min(actors, len(blocks))),
-        batch_size=1,
-        batch_format="pyarrow",
-        num_cpus=room.cpus,
-        num_gpus=room.gpus or None,
-        max_restarts=-1,
-        max_task_retries=RETRIES,
-    )
+    blocks = min(len(jobs), MOST_BLOCKS)
+    with warnings.catch_warnings():
+        # Ray names no other way to bound the retries; by itself it would begin a job that kills its actor for ever.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        answers: Dataset = from_items(list(jobs), override_num_blocks=blocks).map_batches(
+            EmbeddingActor,
+            fn_constructor_args=(opening,),
+            compute=ActorPoolStrategy(size=min(actors, blocks)),
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=room.cpus,
+            num_gpus=room.gpus or None,
+            max_task_retries=RETRIES,
+        )
     tables: Iterable[pa.Table] = answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     for table in tables:
         yield from table.to_pylist()
@@ -197,8 +192,9 @@ def _quieten() -> None:
     context.print_on_execution_start = False
     # Each answer leaves its actor as soon as it is made, rather than with the 128 MiB that Ray would gather.
     context.target_max_block_size = 1
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # What goes wrong is told once, by us.
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _table(**values: int | str | bytes) -> pa.Table:
@@ -206,8 +202,14 @@ def _table(**values: int | str | bytes) -> pa.Table:
 
 
 def _refusal(first: int, reason: str) -> pa.Table:
+    # It may name a file whose name is no UTF-8, which Arrow's text must be.
+    reason = reason.encode("utf-8", "backslashreplace").decode()
     return _table(first=first, refused=reason, facts="", tensors=b"")
 
 
 def _said(fault: Exception) -> str:
-    return next((line.strip() for line in str(fault).splitlines() if line.strip()), type(fault).__name__)
+    """
+    What ended and why: the first and the last line of Ray's report, without its colours.
+    """
+    lines = [line.strip() for line in _COLOURS.sub("", str(fault)).splitlines() if line.strip()]
+    return ": ".join(dict.fromkeys([*lines[:1], *lines[-1:]])) or type(fault).__name__

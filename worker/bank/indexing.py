@@ -107,7 +107,7 @@ def tried(
     del exactly
     best: SearchQuality | None = None
     for probes, pool in DEPTHS:
-        record = _record(bank.manifest, cells, (probes, pool), tools.built_with)
+        record = _record(bank.manifest, cells, (probes, pool), tools.built_with).model_copy(update={"depth": depth})
         carried = replace(bank, manifest=bank.manifest.model_copy(update={"search": record}), search=cells)
         found = neighbourhoods(tools.open_carried(carried), asked, depth=depth)
         quality = compared(truth, found, depth=depth)

@@ -163,8 +163,8 @@ def read_answer(answer: Answer, asked: Sequence[Surveyed], embedder: ReferenceEm
         _check_complete(finished, skipped, asked)
     except (ValidationError, ValueError, KeyError, SafetensorError) as fault:
         raise WorkerCrashed(
-            f"an actor's answer for {asked[0].reference.name} and those after it is not usable: {fault}. Run the same "
-            "touchstone-worker on every node; what was embedded is kept, and the same command goes on from there"
+            f"an actor's answer for {asked[0].reference.name} and those after it is not usable: {_said(fault)}. Run "
+            "the same touchstone-worker on every node; what was embedded is kept, and the same command goes on there"
         ) from fault
     return EmbeddedPart(len(asked), finished, skipped)
 
@@ -185,6 +185,12 @@ def _finished(tensors: bytes, facts: _Facts, embedder: ReferenceEmbedder) -> dic
         )
         for measured, record in zip(single_rows(stored), facts.records, strict=True)
     }
+
+
+def _said(fault: Exception) -> str:
+    if not isinstance(fault, ValidationError):
+        return str(fault)
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in fault.errors(include_url=False))
 
 
 def _check_complete(

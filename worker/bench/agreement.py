@@ -153,12 +153,17 @@ def run_agreement(
     Compare the encoder of the settings with the candidate, over the bank and under the policy of the settings.
 
     Raises ``BankInvalid`` where the reference does not fit the bank, or the candidate is of another space; and
-    ``ConfigInvalid`` where not one picture could be compared.
+    ``ConfigInvalid`` where the two are one, or not one picture could be compared.
     """
     whole = configured_bank(settings)
     trusted = load_encoder(settings.encoder, InMemoryRecorder())
     other = load_encoder(candidate, InMemoryRecorder())
     check_space(whole.stored.manifest, other.fingerprint)
+    if trusted.fingerprint.id == other.fingerprint.id:
+        raise ConfigInvalid(
+            f"configured and candidate come to one encoder here, {other.fingerprint.precision}: name another backend "
+            "or precision, as one encoder always agrees with itself"
+        )
     views = whole.stored.views
     decoder = open_decoder(settings, trusted, views)
     beside = Beside(trusted, decoder, load_policy(policy_path(settings.policy)), views)

@@ -5,19 +5,20 @@ Known and new uploads are pictures of the same size, mixed evenly, so that nothi
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Final
 from uuid import uuid4
 
 from worker.adapters.kafka_platform import PublishedEvent
 from worker.bench.cached import again_and_again, remember_all, write_contents
 from worker.bench.corpus import KINDS, write_variants
 from worker.bench.cpu_time import cores_here
-from worker.bench.e2e_result import warm_up
 from worker.bench.encoders import bench_encoder
 from worker.bench.live import START_PATIENCE_S, Lane, Round, bench_servers, lane_sets, settings_of, worker_command
 from worker.bench.machine import machine
@@ -27,6 +28,9 @@ from worker.bench.subjects import Subject, opened_subject
 from worker.bench.uploads import file_events, rate_of
 
 Progress = Callable[[str, int, int], None]
+
+_FROM_REDIS: Final = "flow.recent_embeddings=64"
+"""Else a worker would know them by itself from the second round on, and no longer ask Redis for any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,13 @@ class CachePlan:
         """
         return round(self.new_uploads / (1 - share))
 
+    @property
+    def most_new(self) -> int:
+        """
+        How many new pictures all rounds and the warm-up may take: of a share that comes to no whole number, one more.
+        """
+        return (self.rounds * len(self.shares) + 1) * (self.new_uploads + 1)
+
 
 def run_cache_share(plan: CachePlan, sets: Sequence[str], *, folder: Path, progress: Progress) -> Report:
     """
@@ -62,14 +73,12 @@ def run_cache_share(plan: CachePlan, sets: Sequence[str], *, folder: Path, progr
     rounds = plan.rounds * len(plan.shares)
     with ExitStack() as stack:
         servers = stack.enter_context(bench_servers(os.environ))
-        own = [f'fetch.file_root="{root}"', f'encoder.export_dir="{folder / "exports"}"', *sets]
+        own = [f'fetch.file_root="{root}"', f'encoder.export_dir="{folder / "exports"}"', _FROM_REDIS, *sets]
         named = lane_sets(uuid4().hex[:8], "cache", servers, own)
         encoder = bench_encoder(settings_of(named).encoder, folder / "encoders")
         subject = opened_subject(named, encoder, references=plan.references, folder=folder / "banks")
         stack.callback(subject.store.close)
-        new = iter(
-            [f"new/{name}" for name in write_variants(root / "new", (rounds + 1) * plan.new_uploads, KINDS["1mp"])]
-        )
+        new = iter([f"new/{name}" for name in write_variants(root / "new", plan.most_new, KINDS["1mp"])])
         contents = write_contents(root, max(plan.uploads(share) for share in plan.shares), KINDS["1mp"])
         remember_all(contents, subject, like=subject.inputs([contents[0].path]).sightings[0])
         known = again_and_again(contents)
@@ -100,10 +109,7 @@ def report_of(found: dict[str, list[Round]], subject: Subject) -> Report:
     Rates by share, and each as a multiple of the first.
     """
     rates = {
-        share: [
-            rate_of(one.answers.made_s, began_s=one.answers.began_s, warm=warm_up(len(one.answers.made_s)))
-            for one in rounds
-        ]
+        share: [rate_of(one.answers.made_s, began_s=one.answers.began_s) for one in rounds]
         for share, rounds in found.items()
     }
     first = next(iter(rates))
@@ -124,6 +130,7 @@ def report_of(found: dict[str, list[Round]], subject: Subject) -> Report:
         "shares": [float(share) for share in rates],
         "images_per_s": {share: Measured.of("", "", per_s).median for share, per_s in rates.items()},
         "gain": gains,
+        "found": {share: _found(rounds) for share, rounds in found.items()},
         "cores": cores_here(),
         "model": subject.encoder.name,
         "backend": subject.settings.encoder.backend,
@@ -133,6 +140,13 @@ def report_of(found: dict[str, list[Round]], subject: Subject) -> Report:
     if not subject.encoder.trained:
         notes.append("the weights are random: speed is valid, verdicts are not")
     return Report("touchstone bench cache", summary, figures, machine(), notes)
+
+
+def _found(rounds: Sequence[Round]) -> dict[str, int]:
+    """
+    How often the cache said what, over all rounds.
+    """
+    return dict(sum((Counter(one.answers.cache) for one in rounds), Counter[str]()))
 
 
 def _once(lane: Lane, new: Iterator[str], known: Iterator[str], uploads: int, share: float) -> Round:

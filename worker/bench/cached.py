@@ -17,7 +17,7 @@ from worker.adapters.redis_cache import RedisCache
 from worker.adapters.system_clock import SystemClock
 from worker.app import scope_of
 from worker.bench.banks import random_directions
-from worker.bench.corpus import KINDS, Kind, write_variants
+from worker.bench.corpus import KINDS, Kind, with_comment, write_variants
 from worker.bench.subjects import Subject
 from worker.domain import ContentHash, Embedding, Sighting
 from worker.errors import CannotStart
@@ -44,7 +44,9 @@ def write_contents(root: Path, count: int, kind: Kind = KINDS["20kb"]) -> list[C
     """
     found = []
     for name in write_variants(root / "cached", count, kind):
-        data = (root / "cached" / name).read_bytes()
+        # In other bytes than new pictures of the same kind and number have.
+        data = with_comment((root / "cached" / name).read_bytes(), b"known")
+        (root / "cached" / name).write_bytes(data)
         found.append(Content(f"cached/{name}", ContentHash(hashlib.sha256(data).hexdigest()), len(data)))
     return found
 

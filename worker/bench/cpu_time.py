@@ -24,11 +24,19 @@ def cores_here() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def process_cpu_s() -> float:
+    """
+    CPU seconds of this process alone so far, in user and system mode.
+    """
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
 def own_cpu_s() -> float:
     """
     CPU seconds of this process so far, in user and system mode, its living and its ended children counted in.
     """
-    return cpu_s_of_trees([os.getpid()]) if _living_children(os.getpid()) else _self_s() + _ended_children_s()
+    return cpu_s_of_trees([os.getpid()]) if _living_children(os.getpid()) else process_cpu_s() + _ended_children_s()
 
 
 def cpu_s_of_trees(pids: Iterable[int]) -> float:
@@ -47,11 +55,6 @@ def cpu_s_of_machine() -> float:
     return sum(int(first[at]) for at in _NICE_TO_STEAL) / TICKS_PER_S
 
 
-def _self_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
 def _ended_children_s() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
@@ -62,7 +65,7 @@ def _tree_s(pid: int, counted: set[int]) -> float:
         return 0.0
     counted.add(pid)
     if pid == os.getpid():  # finer than the kernel's ticks
-        return _self_s() + _ended_children_s() + sum(_tree_s(child, counted) for child in _living_children(pid))
+        return process_cpu_s() + _ended_children_s() + sum(_tree_s(child, counted) for child in _living_children(pid))
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except (FileNotFoundError, ProcessLookupError):

@@ -23,7 +23,7 @@ from worker.bench.e2e_result import Rounds, figures_of, summary_of
 from worker.bench.encoders import BenchEncoder, bench_encoder
 from worker.bench.live import START_PATIENCE_S, Lane, Servers, bench_servers, lane_sets, settings_of, worker_command
 from worker.bench.machine import machine
-from worker.bench.measurement import Took, interleaved, took
+from worker.bench.measurement import Took, interleaved, took_here
 from worker.bench.naive_tools import NaiveJob
 from worker.bench.peer import BATCH, Peer, running_peer
 from worker.bench.report import Report
@@ -31,15 +31,13 @@ from worker.bench.stages import IN_ROOFLINE, Stage, stages_of
 from worker.bench.subjects import Subject, opened_subject
 from worker.bench.uploads import file_events
 from worker.dev.small_encoder import write_small_encoder
+from worker.encoders import encodes_on_gpu
 from worker.settings.tree import Settings
 
 NAIVE_BATCH: Final = 32
 STAGE_BATCH: Final = 32
-MOST_CONTENTS: Final = 6_000
-"""More than a worker remembers by itself (flow.recent_embeddings), so that Redis is asked for each."""
-
 RECENT_CONTENTS: Final = 500
-"""Few enough for a worker to remember them all."""
+"""Few enough for a worker to remember them all; none of them is among those that Redis is asked for."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -73,7 +71,9 @@ class E2ePlan:
             batched_uploads=max(8, uploads // 2) if "batched" in loops else 0,
             light_uploads=max(24, uploads * 5 // 2),
             cached_uploads=cached_uploads,
-            contents=min(MOST_CONTENTS, cached_uploads),
+            # None comes again before a whole round of others, more than flow.recent_embeddings: partitions are read one
+            # after the other, and what comes again sooner a worker knows without asking Redis.
+            contents=2 * cached_uploads,
             references=references,
             rounds=rounds,
         )
@@ -134,11 +134,12 @@ class E2eRun:
             named = _files(place.root, "peer", plan.batched_uploads or plan.uploads, KINDS["1mp"])
             self._first_vector = self.subject.inputs(sorted(named)[:1]).sightings[0].embedding.vector.tolist()
         self._light_stages = _needed(stages_of(self._light.inputs(small[:STAGE_BATCH]), self._light.settings))
-        contents = write_contents(place.root, plan.contents)
+        contents = write_contents(place.root, RECENT_CONTENTS + plan.contents)
+        recent, others = contents[:RECENT_CONTENTS], contents[RECENT_CONTENTS:]
         remember_all(contents, self.subject, like=inputs.sightings[0])
         known = self.subject.inputs([one.path for one in contents[:STAGE_BATCH]])
         self._cached_stages = [stage for stage in stages_of(known, self.subject.settings) if stage.name == "fetch"]
-        self._known = {"cached": again_and_again(contents), "recent": again_and_again(contents[:RECENT_CONTENTS])}
+        self._known = {"cached": again_and_again(others), "recent": again_and_again(recent)}
 
     def measured(self, progress: Progress) -> Rounds:
         """
@@ -232,7 +233,8 @@ def report_of(rounds: Rounds, subject: Subject, plan: E2ePlan) -> Report:
     """
     figures = figures_of(rounds)
     cores = cores_here()
-    summary = summary_of(rounds, figures, cores=cores) | {
+    on_device = encodes_on_gpu(subject.settings.encoder)
+    summary = summary_of(rounds, figures, cores=cores, on_device=on_device) | {
         "model": subject.encoder.name,
         "backend": subject.settings.encoder.backend,
         "precision": subject.instruments.encoder.fingerprint.precision,
@@ -248,7 +250,7 @@ def report_of(rounds: Rounds, subject: Subject, plan: E2ePlan) -> Report:
     )
     known = (
         f"overhead: new images of 160 x 120 through a small encoder; cached: {plan.contents} contents of 20 KB whose "
-        f"sightings Redis holds; recent: {min(RECENT_CONTENTS, plan.contents)} of them, which the worker remembers"
+        f"sightings Redis holds; recent: {RECENT_CONTENTS} others, which the worker remembers"
     )
     notes = [pictures, known]
     if plan.peer_python is not None:
@@ -303,4 +305,4 @@ def _needed(stages: Sequence[Stage]) -> list[Stage]:
 
 def _add_costs(found: dict[str, list[Took]], stages: Sequence[Stage]) -> None:
     for stage in stages:
-        found.setdefault(stage.name, []).append(took(stage.work).per(stage.uploads))
+        found.setdefault(stage.name, []).append(took_here(stage.work).per(stage.uploads))

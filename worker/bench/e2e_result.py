@@ -12,11 +12,8 @@ from worker.bench.live import Round
 from worker.bench.measurement import Measured, Took, ratios
 from worker.bench.peer import PeerRound
 from worker.bench.roofline import overhead_ms, roofline_fraction, roofline_per_s
-from worker.bench.stages import IN_ROOFLINE
+from worker.bench.stages import best_costs, best_device_s
 from worker.bench.uploads import rate_of
-
-WARM_SHARE = 6
-"""Of the uploads of a round, one in so many is the warm-up behind which its rate is counted."""
 
 
 @dataclass(slots=True)
@@ -48,7 +45,7 @@ class Rounds:
         Uploads per second in each round of a lane.
         """
         answers = [one.answers for one in self.lanes[lane]]
-        return [rate_of(one.made_s, began_s=one.began_s, warm=warm_up(len(one.made_s))) for one in answers]
+        return [rate_of(one.made_s, began_s=one.began_s) for one in answers]
 
     def cpu_s(self, lane: str) -> list[float]:
         """
@@ -57,20 +54,17 @@ class Rounds:
         return [one.took.cpu_s / len(one.answers.made_s) for one in self.lanes[lane]]
 
 
-def warm_up(uploads: int) -> int:
-    """
-    How many outcomes of a round are its warm-up.
-    """
-    return max(1, uploads // WARM_SHARE)
-
-
-def summary_of(rounds: Rounds, figures: Sequence[Measured], *, cores: int) -> dict[str, object]:
+def summary_of(
+    rounds: Rounds, figures: Sequence[Measured], *, cores: int, on_device: bool = False
+) -> dict[str, object]:
     """
     The keys that come first: medians, and the roofline from the best round of every stage.
 
     ``roofline_fraction`` = images_per_s x (sum of the best measured CPU seconds of fetch, decode, encode and search,
     per upload) / cores: what share of these cores' time went into work that cannot be left out. ``_by_cpu`` is the same
     with the CPU time that the worker took in place of the clock, which others on the machine hardly change.
+    ``on_device``: the encoder has a device of its own. The limit is then the slower of that device and the cores with
+    the other three stages, and there is no share by CPU time.
 
     ``overhead_ms_per_upload`` = CPU time of the worker with its decoders per upload, less the same four stages as
     measured in the same round. It is taken from the lane of tiny new pictures and a small encoder, whose uploads go
@@ -78,13 +72,14 @@ def summary_of(rounds: Rounds, figures: Sequence[Measured], *, cores: int) -> di
     would drown in that encoder's noise. ``overhead_cached_ms_per_upload`` is that of uploads that Redis knows.
     """
     by_name = {one.name: one.median for one in figures}
-    costs = {name: min(one.cpu_s for one in rounds.stages[name]) for name in IN_ROOFLINE}
+    costs = best_costs(rounds.stages, on_device=on_device)
+    device_s = best_device_s(rounds.stages, on_device=on_device)
     cpu_s = median(rounds.cpu_s("worker"))
     return {
         "images_per_s": by_name["images_per_s"],
         "naive_images_per_s": by_name.get("naive_images_per_s"),
         "ratio_to_naive": by_name.get("ratio_to_naive"),
-        "roofline_fraction": roofline_fraction(by_name["images_per_s"], costs, cores),
+        "roofline_fraction": roofline_fraction(by_name["images_per_s"], costs, cores, device_s=device_s),
         "overhead_ms_per_upload": by_name["overhead_ms_per_upload"],
         "cached_per_s": by_name["cached_per_s"],
         "ratio_to_naive_by_cpu": by_name.get("ratio_to_naive_by_cpu"),
@@ -93,8 +88,8 @@ def summary_of(rounds: Rounds, figures: Sequence[Measured], *, cores: int) -> di
         "peer_images_per_s": by_name.get("peer_images_per_s"),
         "ratio_to_peer": by_name.get("ratio_to_peer"),
         "ratio_to_peer_by_cpu": by_name.get("ratio_to_peer_by_cpu"),
-        "roofline_images_per_s": roofline_per_s(costs, cores),
-        "roofline_fraction_by_cpu": sum(costs.values()) / cpu_s,
+        "roofline_images_per_s": roofline_per_s(costs, cores, device_s=device_s),
+        "roofline_fraction_by_cpu": None if on_device else sum(costs.values()) / cpu_s,
         "overhead_cached_ms_per_upload": by_name["overhead_cached_ms_per_upload"],
         "stage_costs_ms": {name: cost_s * 1000 for name, cost_s in costs.items()},
         "recent_per_s": by_name["recent_per_s"],

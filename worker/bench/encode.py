@@ -17,7 +17,7 @@ from typing import Final, cast, get_args
 import numpy as np
 import torch
 
-from worker.adapters.clip_device import on_gpu
+from worker.adapters.clip_device import on_gpu, survey_device
 from worker.adapters.clip_source import resolve
 from worker.adapters.clip_tower import Precision
 from worker.bench.arithmetic import Multiplication, operations_per_image
@@ -27,7 +27,7 @@ from worker.bench.machine import machine
 from worker.bench.measurement import Measured, Reading, interleaved
 from worker.bench.report import Report
 from worker.domain import Pixels
-from worker.encoders import encode_threads, load_encoder
+from worker.encoders import encode_threads, encodes_on_gpu, load_encoder
 from worker.ports import Encoder
 from worker.settings.load import load_settings
 from worker.settings.tree import EncoderSettings
@@ -144,7 +144,9 @@ def _multiplying(precision: str, device: str, least_s: float) -> Turn:
     """
     Operations per second of a large product.
     """
-    product = Multiplication(cast("Precision", precision), torch.device("cuda" if on_gpu(device) else "cpu"))
+    if device == "auto":
+        device = "cuda" if on_gpu(device) else "cpu"
+    product = Multiplication(cast("Precision", precision), torch.device(device))
     product()
     before = Reading.now()
     times, end_s = 0, time.perf_counter() + least_s
@@ -167,7 +169,7 @@ def _report(
     *,
     asked: EncoderSettings,
 ) -> Report:
-    gpu = on_gpu(asked.device)
+    gpu = encodes_on_gpu(asked)
     figures: list[Measured] = []
     for name, turns in found.items():
         if name.endswith("matrix product"):
@@ -180,7 +182,7 @@ def _report(
     summary: dict[str, object] = {
         "model": made.name,
         "backend": asked.backend,
-        "device": torch.cuda.get_device_name() if gpu else "cpu",
+        "device": survey_device(asked.device).gpu if gpu else "cpu",
         "cores": cores_here(),
         "encode_threads": contenders[0].threads,
         "others": round(max(one.others for turns in found.values() for one in turns), 3),

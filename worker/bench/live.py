@@ -49,20 +49,6 @@ class Servers:
     kafka_pids: tuple[int, ...] = ()
     redis_pids: tuple[int, ...] = ()
 
-    @property
-    def pid(self) -> int:
-        """
-        The process of the lane, the first one where there are several.
-        """
-        return self.pids[0]
-
-    @property
-    def pids(self) -> tuple[int, ...]:
-        """
-        The processes of both.
-        """
-        return self.kafka_pids + self.redis_pids
-
     def sets(self) -> list[str]:
         """
         The settings that name them.
@@ -169,7 +155,7 @@ class Lane:
             log = stack.enter_context(self._log_file.open("wb"))
             for number in range(copies):
                 process = stack.enter_context(
-                    subprocess.Popen(command, stdout=log, stderr=log, env=_environ())  # noqa: S603 - our own commands
+                    subprocess.Popen(command, stdout=log, stderr=log, env=lane_environ(os.environ))  # noqa: S603 - our own commands
                 )
                 stack.callback(_end, process)
                 self._processes.append(process)
@@ -208,16 +194,17 @@ class Lane:
         Raises ``WorkerCrashed`` when it ends, when nothing arrives for ``patience_s``, and where an upload is not
         answered exactly once by a verdict that is none of a failure.
         """
+        servers = (*self._servers.kafka_pids, *self._servers.redis_pids)
         with _held_still(self._running()):
             publish_uploads(self.settings.kafka, events)
             kafka, redis = Reading.now(self._servers.kafka_pids), Reading.now(self._servers.redis_pids)
-            before = Reading.now(self.pids)
+            before = Reading.now(self.pids, beside=servers)
             began_s = time.time()
         self._until_arrived(len(events), patience_s)
-        after = Reading.now(self.pids)
+        after = Reading.now(self.pids, beside=servers)
         kafka_s = kafka.until(Reading.now(self._servers.kafka_pids)).cpu_s
         redis_s = redis.until(Reading.now(self._servers.redis_pids)).cpu_s
-        took = before.until(after, beside_s=kafka_s + redis_s)
+        took = before.until(after)
         answers = answers_of(events, self._watch().take(), began_s=began_s, by=self.name)
         return Round(answers, took, kafka_s, redis_s)
 
@@ -282,9 +269,16 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     process.kill()
 
 
-def _environ() -> dict[str, str]:
-    # Of the environment, nothing that is the caller's own configuration.
+def lane_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """
+    The environment of a contender: of this one, nothing that is the caller's own configuration.
+
+    Nor how many threads libraries may have: with one instance for each core the worker sets that for itself, and
+    OMP_NUM_THREADS=1 would hold back the loops beside it alone.
+    """
     mine = {KAFKA_VARIABLE, REDIS_VARIABLE}
     return {
-        name: value for name, value in os.environ.items() if not name.startswith("TOUCHSTONE__") and name not in mine
+        name: value
+        for name, value in environ.items()
+        if not name.startswith("TOUCHSTONE__") and not name.endswith("_NUM_THREADS") and name not in mine
     }

@@ -4,13 +4,14 @@ How a benchmark measures: rounds of all contenders in turn, CPU time beside the 
 Numbers only. What is measured is in the file of each benchmark, what CPU other processes took in ``cpu_time``.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Self, TypeVar
 
-from worker.bench.cpu_time import cores_here, cpu_s_of_machine, cpu_s_of_trees, own_cpu_s
+from worker.bench.cpu_time import cores_here, cpu_s_of_machine, cpu_s_of_trees, own_cpu_s, process_cpu_s
 
 T = TypeVar("T")
 
@@ -81,32 +82,44 @@ class Took:
 class Reading:
     """
     The clocks at one moment; two of them make a ``Took``.
+
+    ``cpu_s`` is that of the processes that are measured, ``ours_s`` that of all that are the benchmark's.
     """
 
     wall_s: float
     cpu_s: float
     machine_s: float
-    own_s: float
+    ours_s: float
 
     @classmethod
-    def now(cls, pids: Sequence[int] | None = None) -> Self:
+    def now(cls, pids: Sequence[int] | None = None, *, beside: Sequence[int] = ()) -> Self:
         """
         Of the trees of these processes; of this process and its children where none are named.
-        """
-        own_s = own_cpu_s()
-        cpu_s = own_s if pids is None else cpu_s_of_trees(pids)
-        return cls(time.perf_counter(), cpu_s, cpu_s_of_machine(), own_s)
 
-    def until(self, later: "Reading", *, beside_s: float = 0.0) -> Took:
+        ``beside`` are processes that are the benchmark's as well, such as a server's. Most of all of them are children
+        of this one: each counts once.
         """
-        What lies between the two; ``beside_s`` are CPU seconds that are the benchmark's as well, such as a server's.
+        if pids is None and not beside:
+            own_s = own_cpu_s()
+            return cls(time.perf_counter(), own_s, cpu_s_of_machine(), own_s)
+        cpu_s = own_cpu_s() if pids is None else cpu_s_of_trees(pids)
+        ours_s = cpu_s_of_trees([os.getpid(), *(pids or ()), *beside])
+        return cls(time.perf_counter(), cpu_s, cpu_s_of_machine(), ours_s)
+
+    @classmethod
+    def here(cls) -> Self:
+        """
+        Of this process alone: servers and lanes are its children, and are busy a little even while they wait.
+        """
+        return cls(time.perf_counter(), process_cpu_s(), cpu_s_of_machine(), own_cpu_s())
+
+    def until(self, later: "Reading") -> Took:
+        """
+        What lies between the two.
         """
         wall_s = later.wall_s - self.wall_s
         cpu_s = later.cpu_s - self.cpu_s
-        ours_s = cpu_s + beside_s
-        if self.cpu_s != self.own_s:  # of other processes: what this one did meanwhile is no stranger's either
-            ours_s += later.own_s - self.own_s
-        others_s = max(0.0, later.machine_s - self.machine_s - ours_s)
+        others_s = max(0.0, later.machine_s - self.machine_s - (later.ours_s - self.ours_s))
         room_s = wall_s * cores_here()
         return Took(wall_s, cpu_s, min(1.0, others_s / room_s) if room_s > 0 else 0.0)
 
@@ -118,6 +131,15 @@ def took(action: Callable[[], object], pids: Sequence[int] | None = None) -> Too
     before = Reading.now(pids)
     action()
     return before.until(Reading.now(pids))
+
+
+def took_here(action: Callable[[], object]) -> Took:
+    """
+    What ``action`` takes in this process, its children left out.
+    """
+    before = Reading.here()
+    action()
+    return before.until(Reading.here())
 
 
 def interleaved(

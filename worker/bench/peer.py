@@ -6,6 +6,7 @@ It reads files, encodes and stops there: no broker, no cache, no search, no verd
 """
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import open_clip
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME
 
 from worker.bench.encoders import BenchEncoder
+from worker.bench.live import lane_environ
 from worker.bench.peer_child import MARK
 from worker.errors import CannotStart, ConfigInvalid
 
@@ -118,6 +120,7 @@ def running_peer(python: Path, encoder: BenchEncoder, folder: Path, *, loaders: 
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
+            env=lane_environ(os.environ),
         ) as process,
     ):
         peer = Peer(process, log_file)

@@ -4,27 +4,30 @@ The arithmetic of the roofline: how fast these cores could be at best, and how m
 Pure numbers. What a stage costs is measured in ``stages.py``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 
-def roofline_per_s(costs_s: Mapping[str, float], cores: int) -> float:
+def roofline_per_s(costs_s: Mapping[str, float], cores: int, *, device_s: float | None = None) -> float:
     """
     Uploads per second if the cores did nothing but these stages, each at the best cost measured for it.
 
-    ``costs_s`` in CPU seconds of one core per upload. All stages share the cores here; where the encoder has a device
-    of its own, the slowest stage is the limit instead. Raises ``ValueError`` where the costs are not above 0.
+    ``costs_s`` in CPU seconds of one core per upload, of the stages that share the cores. Where the encoder has a
+    device of its own it is not among them, and ``device_s`` is its time for an upload: the slower of the two is the
+    limit. Raises ``ValueError`` where the costs are not above 0.
     """
     together_s = sum(costs_s.values())
     if together_s <= 0:
         raise ValueError(f"the stages cost {together_s} s together, expected more than 0")
-    return cores / together_s
+    return cores / together_s if device_s is None else min(cores / together_s, 1 / device_s)
 
 
-def roofline_fraction(images_per_s: float, costs_s: Mapping[str, float], cores: int) -> float:
+def roofline_fraction(
+    images_per_s: float, costs_s: Mapping[str, float], cores: int, *, device_s: float | None = None
+) -> float:
     """
     The measured rate as a share of ``roofline_per_s``.
     """
-    return images_per_s / roofline_per_s(costs_s, cores)
+    return images_per_s / roofline_per_s(costs_s, cores, device_s=device_s)
 
 
 def overhead_ms(cpu_s_per_upload: float, costs_s: Mapping[str, float]) -> float:
@@ -32,10 +35,3 @@ def overhead_ms(cpu_s_per_upload: float, costs_s: Mapping[str, float]) -> float:
     What an upload costs a worker beside these stages, in CPU milliseconds; below 0 where the measurement is that noisy.
     """
     return (cpu_s_per_upload - sum(costs_s.values())) * 1000
-
-
-def of_rounds(costs_s: Mapping[str, Sequence[float]], number: int) -> dict[str, float]:
-    """
-    What each stage cost in one round, where what is subtracted should have met the same machine.
-    """
-    return {name: rounds[number] for name, rounds in costs_s.items()}

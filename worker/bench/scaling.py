@@ -19,7 +19,6 @@ from uuid import uuid4
 from worker.adapters.kafka_survey import survey_group
 from worker.bench.corpus import KINDS, write_variants
 from worker.bench.cpu_time import cores_here
-from worker.bench.e2e_result import warm_up
 from worker.bench.encoders import bench_encoder
 from worker.bench.live import (
     START_PATIENCE_S,
@@ -103,10 +102,7 @@ def report_of(found: dict[int, list[Round]], plan: ScalingPlan, subject: Subject
     Rates by team, and each beside as many times what the smallest team's worker does.
     """
     rates = {
-        team: [
-            rate_of(one.answers.made_s, began_s=one.answers.began_s, warm=warm_up(len(one.answers.made_s)))
-            for one in rounds
-        ]
+        team: [rate_of(one.answers.made_s, began_s=one.answers.began_s) for one in rounds]
         for team, rounds in found.items()
     }
     smallest = min(rates)

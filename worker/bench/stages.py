@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 from worker.adapters.system_clock import SystemClock
-from worker.bench.measurement import Measured, Took, interleaved, took
+from worker.bench.measurement import Measured, Took, interleaved, took_here
 from worker.bench.stage_inputs import StageInputs
 from worker.domain import BankIdentity, Embedding, Neighbourhood
 from worker.flow.bank_judge import BankJudge
@@ -105,15 +105,24 @@ def figures_of(found: Mapping[str, Sequence[Took]]) -> list[Measured]:
     return figures
 
 
-def best_costs(found: Mapping[str, Sequence[Took]]) -> dict[str, float]:
+def best_costs(found: Mapping[str, Sequence[Took]], *, on_device: bool = False) -> dict[str, float]:
     """
     The CPU seconds per upload of the best round of every stage that the roofline is made of.
+
+    ``on_device``: the encoder has a device of its own, and is none of them.
     """
-    return {name: min(one.cpu_s for one in found[name]) for name in IN_ROOFLINE}
+    return {name: min(one.cpu_s for one in found[name]) for name in IN_ROOFLINE if not (on_device and name == "encode")}
+
+
+def best_device_s(found: Mapping[str, Sequence[Took]], *, on_device: bool) -> float | None:
+    """
+    What an encoder with a device of its own took for an upload in its best round, by the clock; None without one.
+    """
+    return min(one.wall_s for one in found["encode"]) if on_device else None
 
 
 def _once(stage: Stage) -> Took:
-    return took(stage.work).per(stage.uploads)
+    return took_here(stage.work).per(stage.uploads)
 
 
 def _judge_of(inputs: StageInputs) -> Callable[[], BankJudge]:

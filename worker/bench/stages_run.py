@@ -20,8 +20,9 @@ from worker.bench.machine import machine
 from worker.bench.report import Report
 from worker.bench.roofline import roofline_per_s
 from worker.bench.stage_servers import server_stages
-from worker.bench.stages import best_costs, figures_of, measured_stages, stages_of
+from worker.bench.stages import best_costs, best_device_s, figures_of, measured_stages, stages_of
 from worker.bench.subjects import opened_subject
+from worker.encoders import encodes_on_gpu
 from worker.errors import ConfigInvalid
 
 Progress = Callable[[str, int, int], None]
@@ -65,7 +66,8 @@ def run_stages(plan: StagesPlan, sets: Sequence[str], *, folder: Path, progress:
         done = itertools.count(1)
         count = plan.rounds * len(stages)
         found = measured_stages(stages, plan.rounds, on_done=lambda *_: progress("measured", next(done), count))
-    costs = best_costs(found)
+    on_device = encodes_on_gpu(subject.settings.encoder)
+    costs, device_s = best_costs(found, on_device=on_device), best_device_s(found, on_device=on_device)
     summary = {
         "model": encoder.name,
         "backend": subject.settings.encoder.backend,
@@ -74,7 +76,7 @@ def run_stages(plan: StagesPlan, sets: Sequence[str], *, folder: Path, progress:
         "image_size": plan.kind,
         "batch_size": subject.settings.batch.size,
         "references": subject.instruments.bank.identity.entries,
-        "roofline_images_per_s": roofline_per_s(costs, cores_here()),
+        "roofline_images_per_s": roofline_per_s(costs, cores_here(), device_s=device_s),
         "stage_costs_ms": {name: cost_s * 1000 for name, cost_s in costs.items()},
     }
     notes = [] if encoder.trained else ["the weights are random: speed is valid, verdicts are not"]

@@ -19,7 +19,6 @@ from statistics import median
 from typing import Final
 from uuid import uuid4
 
-from worker.adapters.clip_encoder import load_encoder
 from worker.bench.banks import write_random_bank
 from worker.bench.corpus import KINDS, write_variants
 from worker.bench.cpu_time import TICKS_PER_S, cpu_s_of_trees
@@ -31,6 +30,7 @@ from worker.bench.memory import MEBI, Held, held_by, peak_bytes, tree_of
 from worker.bench.report import Report
 from worker.bench.uploads import file_events
 from worker.decoders import open_reference_decoder
+from worker.encoders import load_encoder
 from worker.errors import WorkerCrashed
 from worker.telemetry.metrics import InMemoryRecorder
 from worker.views import GLOBAL_ONLY
@@ -91,7 +91,7 @@ def run_startup(plan: StartupPlan, sets: Sequence[str], *, folder: Path, progres
     Starts in turn, each on topics of its own. Raises ``WorkerCrashed`` for a worker that does not get ready.
     """
     encoder = bench_encoder(settings_of(sets).encoder, folder / "encoders")
-    named = [*sets, *encoder.sets()]
+    named = [f"encoder.export_dir={json.dumps(str(folder / 'exports'))}", *sets, *encoder.sets()]
     settings = settings_of(named)
     if settings.bank.path is not None or settings.bank.releases is not None:
         plan = replace(plan, references=len(configured_bank(settings).stored.entries))

@@ -5,7 +5,7 @@ The run itself is in ``stress.py``; how a result is shown is the command's affai
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -16,6 +16,9 @@ from worker.bench.stress import StressPlan, StressRun
 
 MOST_LATE_S: Final = 0.25
 """By which one upload in a hundred may leave too late: more, and the latencies are the sender's."""
+
+JUDGED: Final = ("decided", "abstained")
+"""How an upload ends of which something was said; a failure is an end as well, and a quick one."""
 
 _MEANS: Final[dict[FaultKind, str]] = {
     "missing": "uploads have no outcome",
@@ -29,10 +32,14 @@ _MEANS: Final[dict[FaultKind, str]] = {
 @dataclass(frozen=True, slots=True)
 class Limits:
     """
-    What the operator asks: of drops, the share of uploads without an outcome; of latencies, milliseconds.
+    What the operator asks.
+
+    Of drops it is the share of uploads without an outcome, of failures that of outcomes without a judgement, and of
+    latencies milliseconds.
     """
 
     max_drop: float = 0.0
+    max_failed: float = 0.0
     max_p50_ms: float | None = None
     max_p99_ms: float | None = None
     allow_repeats: bool = False
@@ -91,13 +98,14 @@ def result_of(plan: StressPlan, run: StressRun, limits: Limits) -> StressResult:
     late_p99_s = percentile(late, 0.99) if late else 0.0
     planned, attained = rate_of(list(plan.times)), rate_of(run.sent_s)
     arrived = sorted(end.arrived_s for end in ends.values())
+    statuses = Counter(end.status for end in ends.values())
     return StressResult(
         run=plan.run,
         uploads=len(plan.times),
         acknowledged=len(run.stored),
         ended=len(ends),
         drop_rate=drop_rate,
-        statuses=dict(Counter(end.status for end in ends.values())),
+        statuses=dict(statuses),
         planned_per_s=planned,
         attained_per_s=attained,
         sent_late_p99_ms=round(max(0.0, late_p99_s) * 1000, 3),
@@ -105,7 +113,11 @@ def result_of(plan: StressPlan, run: StressRun, limits: Limits) -> StressResult:
         latency=latency,
         retried=sum(end.attempt > 1 for end in ends.values()),
         faults=found.faults,
-        broken=(*_broken_promises(found, drop_rate, limits), *_broken_limits(latency, limits)),
+        broken=(
+            *_broken_promises(found, drop_rate, limits),
+            *_not_judged(statuses, limits),
+            *_broken_limits(latency, limits),
+        ),
         unfit=tuple(_unfit(plan, run, planned=planned, attained=attained, late_p99_s=late_p99_s)),
     )
 
@@ -123,6 +135,15 @@ def _broken_promises(found: Balance, drop_rate: float, limits: Limits) -> Sequen
         more = ", ..." if fault.count > MOST_NAMED else ""
         told.append(f"{sentence}: {'; '.join(fault.examples)}{more}")
     return told
+
+
+def _not_judged(statuses: Mapping[str, int], limits: Limits) -> Sequence[str]:
+    ended = sum(statuses.values())
+    failed = sum(count for status, count in statuses.items() if status not in JUDGED)
+    if not failed or failed / ended <= limits.max_failed:
+        return ()
+    share = f"a share of {failed / ended:.4g}, at most {limits.max_failed:g} expected"
+    return [f"{failed} of {ended} uploads were not judged, {share}; their verdicts say why"]
 
 
 def _broken_limits(latency: Latencies, limits: Limits) -> Sequence[str]:

@@ -95,22 +95,14 @@ def _cache_of(verdict: Mapping[str, object]) -> str:
     return " ".join(str(told[name]) for name in ("status", "tier") if told.get(name) is not None)
 
 
-def rate_of(made_s: Sequence[float], *, began_s: float, warm: int) -> float:
+def rate_of(made_s: Sequence[float], *, began_s: float) -> float:
     """
-    Uploads per second from the end of the warm-up, which is the first ``warm`` outcomes, to the last outcome.
+    Uploads per second from ``began_s``, when the first one could be taken, to the last outcome.
 
-    Outcomes come in bursts, one for each micro-batch: the burst in which the warm-up ends is left out as a whole, so
-    that no upload is counted without the time that it took. Where nothing is left behind it, all are counted from
-    ``began_s`` on, when the first upload could be taken. Raises ``ValueError`` where nothing can be told at all.
+    Nothing is left out as a warm-up: a round fits into a worker as a whole, which fetches and decodes most of it while
+    the first micro-batch is encoded, and whatever were counted from then on would have that work for nothing. Raises
+    ``ValueError`` where nothing can be told.
     """
-    ordered = sorted(made_s)
-    if not ordered or ordered[-1] <= began_s:
-        raise ValueError(f"{len(ordered)} outcomes, the last one not after the beginning: expected some, made later")
-    last_s = ordered[-1]
-    apart_s = (last_s - ordered[0]) / len(ordered) / 2
-    end = min(max(warm, 1), len(ordered))
-    while end < len(ordered) and ordered[end] - ordered[end - 1] <= apart_s:
-        end += 1
-    if end == len(ordered):
-        return len(ordered) / (last_s - began_s)
-    return (len(ordered) - end) / (last_s - ordered[end - 1])
+    if not made_s or max(made_s) <= began_s:
+        raise ValueError(f"{len(made_s)} outcomes, the last one not after the beginning: expected some, made later")
+    return len(made_s) / (max(made_s) - began_s)

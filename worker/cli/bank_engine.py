@@ -3,7 +3,7 @@ The options that say where references are embedded, and the engine that they ask
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Command = Callable[..., int]
 
-_OF_RAY = {
+_OF_RAY: Final = {
     "ray_address": "--ray-address",
     "actors": "--actors",
     "actor_cpus": "--actor-cpus",
@@ -34,10 +34,10 @@ def engine_options(command: Command) -> Command:
             type=click.Choice(["local", "ray"]),
             default="local",
             show_default=True,
-            help="Where pictures are decoded and encoded: here, or by actors on a Ray cluster, which see the same paths "
-            "and have the same touchstone-worker[ray] and model files. The bank comes out the same; where the matrix "
-            "kernels of other machines round differently, within the encoder's tolerance for companions in a batch. "
-            "(History that was judged already is embedded again by `touchstone replay`, which scales by workers.)",
+            help="Where pictures are decoded and encoded: here, or by actors on a Ray cluster. Its nodes need the same "
+            "files under the same paths, the same touchstone-worker[ray] and the same model files. The bank is the "
+            "same; where other machines' kernels round differently, within the encoder's tolerance for companions in "
+            "a batch. Uploads that were judged already are embedded again by `touchstone replay`, not by this.",
         ),
         click.option(
             "--ray-address",
@@ -71,14 +71,17 @@ def engine_options(command: Command) -> Command:
 
 def chosen_engine(options: Mapping[str, Any], settings: Settings, views: "ViewSpec") -> "Engine | None":
     """
-    The engine that the options ask for; None to embed here. Raises ``ConfigInvalid``, also where Ray is not installed.
+    The engine that the options ask for; None to embed here.
+
+    Raises ``ConfigInvalid`` where the options do not go together, or Ray is not installed.
     """
     given = [name for key, name in _OF_RAY.items() if options[key] is not None]
     if options["engine"] == "local":
         if given:
             raise ConfigInvalid(f"{given[0]} is for actors on a Ray cluster; it needs --engine ray too")
         return None
-    from worker.engines import RayRoom, ray_engine  # noqa: PLC0415 - numpy and PIL; --help needs neither
+    from worker.adapters.ray_room import RayRoom  # noqa: PLC0415 - only where it is asked for
+    from worker.engines import ray_engine  # noqa: PLC0415 - numpy and PIL; --help needs neither
 
     room = RayRoom(
         actors=options["actors"],

@@ -96,7 +96,11 @@ def _measured(
     for name, data in zip(warm, drawn, strict=True):
         (root / name).write_bytes(data)
     with live.bench_servers(os.environ) as servers:
-        own = live.lane_sets(uuid4().hex[:8], "latency", servers, [f"fetch.file_root={json.dumps(str(root))}", *sets])
+        places = [
+            f"fetch.file_root={json.dumps(str(root))}",
+            f"encoder.export_dir={json.dumps(str(folder / 'exports'))}",
+        ]
+        own = live.lane_sets(uuid4().hex[:8], "latency", servers, [*places, *sets])
         encoder = bench_encoder(live.settings_of(own).encoder, folder / "encoders")
         subject = opened_subject(own, encoder, references=references, folder=folder / "banks")
         subject.store.close()  # only the worker fetches here
@@ -110,7 +114,8 @@ def _measured(
     deadline_ms = settings.batch.deadline_ms
     summary = summary_of(rounds, deadline_ms=deadline_ms, batch_size=settings.batch.size) | {
         "model": encoder.name,
-        "precision": settings.encoder.precision,
+        "backend": settings.encoder.backend,
+        "precision": subject.instruments.encoder.fingerprint.precision,
         "picture": picture,
     }
     notes = (

@@ -40,8 +40,9 @@ def progress_bars(*, shown: bool) -> Iterator[Report]:
     A bar with its rate per kind of work, on stderr and only on a terminal.
     """
     console = Console(stderr=True)
-    said, count = TextColumn("{task.description}"), MofNCompleteColumn()
-    with Progress(said, BarColumn(), count, RateColumn(), TimeRemainingColumn(), console=console, disable=not (shown and console.is_terminal)) as bars:
+    said = TextColumn("{task.description}")
+    columns = (said, BarColumn(), MofNCompleteColumn(), RateColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(what: str, done: int, total: int) -> None:

@@ -35,7 +35,7 @@ PICTURES: Final = 32
 SETTLE_S: Final = 1.0
 """For which outcomes are read on after the last one was there: a second one would come about then."""
 
-SIZES: Final = ("20kb", "0.2mp", "1mp", "2mp", "4mp", "12mp")
+SIZES: Final = ("tiny", "20kb", "0.2mp", "1mp", "2mp", "4mp", "12mp")
 Told = Callable[[str, int, int], None]
 
 
@@ -55,6 +55,7 @@ class Asked:
     repeated: float
     seed: int
     max_drop: float
+    max_failed: float
     max_p50_ms: float | None
     max_p99_ms: float | None
     allow_repeats: bool
@@ -111,6 +112,13 @@ class Asked:
     show_default=True,
     help="Share of uploads that may stay without outcome.",
 )
+@click.option(
+    "--max-failed",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of outcomes that may be failures, as of given uploads that are none.",
+)
 @click.option("--max-p50-ms", type=click.FloatRange(0), help="Most milliseconds for every second upload.")
 @click.option("--max-p99-ms", type=click.FloatRange(0), help="Most milliseconds for 99 of 100 uploads.")
 @click.option(
@@ -129,7 +137,8 @@ def stress(loaded: LoadedSettings, *, as_json: bool, **options: Any) -> int:  # 
     """
     Send uploads at a rate to the workers that run with these settings, whatever they do, and read what they answer.
 
-    Every upload must end exactly once, and in the order of its partition; nothing else may be answered in its name.
+    Every upload must end exactly once, with a judgement and in the order of its partition; nothing else may be
+    answered in its name.
     Latencies count from the moment at which an upload was to be sent to the arrival of its verdict here. Exit code 0
     when all of it holds, 1 when a promise or a limit does not, 3 when nobody answers, and 4 when the stress itself did
     not hold its rate. Event ids begin with `stress-`, so that readers of verdicts can pass over them.

@@ -101,8 +101,15 @@ class Lost(Exception):
 
     def __init__(self, code: ErrorCode, detail: str, *, reason: str) -> None:
         super().__init__(detail)
-        self.failure = UploadFailed(code, detail)
         self.reason = reason
+        self._code = code
+
+    @property
+    def failure(self) -> UploadFailed:
+        """
+        Made anew and not kept: whoever raises it from this loss would else close a circle that holds the image.
+        """
+        return UploadFailed(self._code, str(self))
 
 
 class DecoderChild:

@@ -118,9 +118,10 @@ class ProcessDecoder:
     def _picture(self, answer: Answer, picture: DecodedPicture | None, content_hash: ContentHash) -> DecodedPicture:
         if picture is not None:
             return picture
-        failure = failed(answer)
-        if failure is not None:
-            raise failure
+        if answer.failure is not None:
+            # Without a name here: its traceback would hold this frame, and so itself and the image's bytes, until the
+            # garbage collector comes by, which it seldom does in a worker.
+            raise failed(answer.failure)
         lines = [printable(line) for line in (answer.fault or "").splitlines()]
         log.error("decoder.unexpected_fault", content=content_hash, traceback=lines)
         said = lines[0] if lines else "fault"

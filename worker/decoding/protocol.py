@@ -238,13 +238,11 @@ class Expected:
                 raise Garbled("crops or statistics that were not asked for")
 
 
-def failed(answer: Answer) -> UploadFailed | None:
+def failed(failure: Failure) -> UploadFailed:
     """
-    The failure that an answer tells, in printable characters; None where it tells none.
+    The failure that an answer tells, in printable characters.
     """
-    if answer.failure is None:
-        return None
-    return UploadFailed(answer.failure.code, printable(answer.failure.detail))
+    return UploadFailed(failure.code, printable(failure.detail))
 
 
 def printable(text: str) -> str:

@@ -13,7 +13,7 @@ from worker.bank.leaving_out import Without
 from worker.decoders import open_decoder
 from worker.doctor.finding import Check, Finding, Unanswerable, failed, ok, skipped, warning
 from worker.doctor.parts import Parts
-from worker.encoders import faster_in_bf16, survey_runtime
+from worker.encoders import encode_threads, faster_in_bf16, survey_runtime
 from worker.flow.bank_judge import BankJudge
 from worker.instruments import (
     Beside,
@@ -91,11 +91,13 @@ def device(settings: Settings, parts: Parts) -> Finding:
     other = survey_runtime(settings.encoder)
     if found.gpu is not None and other is None:
         return ok(f"CUDA: {found.gpu}, torch {found.torch_version}")
-    threads = found.threads if other is None else other.threads
+    threads = found.threads * encode_threads(settings.encoder) if other is None else other.threads
     text = f"CPU: {threads} threads on {cores} cores, "
     text += f"torch {found.torch_version}" if other is None else f"{other.name}, exported to {other.kept}"
     if threads > cores:
-        return warning(text, f"set encoder.threads to {cores} or less: more only wait for each other")
+        return warning(
+            text, f"set encoder.threads, times encoder.instances, to {cores} or less: more only wait for each other"
+        )
     if faster_in_bf16(settings.encoder):
         return ok(f'{text}; it multiplies {bf16_gain():.1f} times as fast in bf16: see encoder.precision = "bf16"')
     return ok(text)

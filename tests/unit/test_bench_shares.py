@@ -1,0 +1,83 @@
+"""
+What is measured by shares of known bytes and by teams of workers: what they are given, and what their rounds come to.
+"""
+
+from collections.abc import Sequence
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.bench import cache_share, scaling
+from worker.bench.cache_share import CachePlan, mixed
+from worker.bench.live import Round
+from worker.bench.measurement import Took
+from worker.bench.scaling import ScalingPlan
+from worker.bench.uploads import Answers
+
+SUBJECT: Any = SimpleNamespace(
+    encoder=SimpleNamespace(name="small", trained=False),
+    settings=SimpleNamespace(encoder=SimpleNamespace(backend="torch")),
+    instruments=SimpleNamespace(encoder=SimpleNamespace(fingerprint=SimpleNamespace(precision="fp32"))),
+)
+
+
+def rounds_at(*rates: float) -> list[Round]:
+    """
+    A round of 100 uploads at each of these rates.
+    """
+    return [Round(Answers(0.0, [100 / per_s] * 100, {}), Took(100 / per_s, 1.0, 0.0), 0.0, 0.0) for per_s in rates]
+
+
+@settings(max_examples=30, deadline=None)
+@given(shares=st.lists(st.floats(0.0, 0.9), min_size=1, max_size=3), new=st.integers(24, 40), rounds=st.integers(1, 2))
+def test_new_pictures_last_for_all_rounds(shares: Sequence[float], new: int, rounds: int) -> None:
+    """
+    Whatever the shares: as many as were made are enough for the warm-up and every round, and a share is what was asked.
+    """
+    plan = CachePlan(tuple(shares), new, references=2, rounds=rounds)
+    made = (f"new/{number}" for number in range(plan.most_new))
+    known = (f"known/{number}" for number in count())
+    mixed(made, known, new, 0.0)
+    for share in list(shares) * rounds:
+        uploads = plan.uploads(share)
+        events = mixed(made, known, uploads, share)
+
+        assert uploads == len(events)
+        assert abs(sum(b"known/" in event.value for event in events) - share * uploads) <= 1
+
+
+def test_a_share_is_compared_with_the_first_round_by_round() -> None:
+    """
+    Three times as fast in each round is a gain of three, whatever the rounds.
+    """
+    found = {"0": rounds_at(10, 20, 30), "0.95": rounds_at(30, 60, 90)}
+
+    summary = cache_share.report_of(found, SUBJECT).summary
+
+    assert ({"0": 1.0, "0.95": 3.0}, [0.0, 0.95]) == (summary["gain"], summary["shares"])
+    assert {"0": 20.0, "0.95": 60.0} == summary["images_per_s"]
+
+
+def test_a_team_is_held_against_as_many_times_its_smallest() -> None:
+    """
+    Two workers that do 1.8 times what one does are 0.9 of linear.
+    """
+    plan = ScalingPlan((1, 2), partitions=4, uploads=100, references=2, rounds=3)
+
+    summary = scaling.report_of({1: rounds_at(10, 10, 20), 2: rounds_at(18, 18, 36)}, plan, SUBJECT).summary
+
+    assert {"1": 1.0, "2": pytest.approx(0.9)} == summary["share_of_linear"]
+    assert [1, 2] == summary["workers"]
+
+
+@pytest.mark.parametrize(("teams", "partitions"), [((), 4), ((0, 1), 4), ((2, 2), 4), ((1, 5), 4)])
+def test_teams_that_cannot_be_are_refused(teams: tuple[int, ...], partitions: int) -> None:
+    """
+    None at all, nobody, twice the same, and more workers than partitions.
+    """
+    with pytest.raises(ValueError, match="expected"):
+        ScalingPlan(teams, partitions, uploads=24, references=2, rounds=1)
