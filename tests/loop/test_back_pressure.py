@@ -6,7 +6,7 @@ from functools import partial
 
 from tests.loop_rig import Tuning, Worker
 from tests.loop_world import World, each, eventually
-from worker.flow.loop import BUSY_WAIT_S, IDLE_WAIT_S
+from worker.flow.loop import BUSY_WAIT_S, IDLE_WAIT_S, LONGEST_BUSY_WAIT_S
 
 NAMES = [f"upload-{number}" for number in range(12)]
 
@@ -69,6 +69,8 @@ def test_more_is_taken_only_below_the_threshold(world: World) -> None:
 def test_polls_are_short_while_something_is_under_way(world: World) -> None:
     """
     An outcome that is ready waits for the end of a poll: only a worker with nothing to do waits long for events.
+
+    While nothing happens the polls grow longer, to an end; what happens makes them short again.
     """
     world.publish(NAMES[0])
     worker = Worker(world)
@@ -78,11 +80,16 @@ def test_polls_are_short_while_something_is_under_way(world: World) -> None:
     for _ in range(polls):
         worker.loop.step()
     busy_s = worker.source.waits_s[-polls:]
+    world.publish(NAMES[1])
+    worker.step_until(lambda: worker.loop.in_flight == 2)
+    worker.loop.step()
+    again_s = worker.source.waits_s[-1]
     gate.open()
     worker.step_until(lambda: worker.loop.in_flight == 0)
     worker.loop.step()
 
-    assert [BUSY_WAIT_S] * polls == busy_s
+    assert [BUSY_WAIT_S, 2 * BUSY_WAIT_S, LONGEST_BUSY_WAIT_S, LONGEST_BUSY_WAIT_S] == busy_s[:4]
+    assert BUSY_WAIT_S == again_s
     assert IDLE_WAIT_S == worker.source.waits_s[-1]
 
 

@@ -28,7 +28,10 @@ from worker.telemetry.log import log_batch_released, log_dead_letter, log_upload
 log = structlog.get_logger(__name__)
 
 BUSY_WAIT_S = 0.005
-"""How long a poll may wait while outcomes are under way: each waits at most so long for its release."""
+"""How long a poll may wait after a turn in which something happened, while outcomes are under way."""
+
+LONGEST_BUSY_WAIT_S = 0.02
+"""To which that grows while nothing happens: an outcome waits at most so long for its release, and each poll costs."""
 
 IDLE_WAIT_S = 0.1
 """How long a poll may wait while nothing is under way: how late a signal is seen."""
@@ -130,6 +133,7 @@ class Loop:
         self._draining = threading.Event()
         self._give_up_s: float | None = None
         self._paused = False
+        self._busy_wait_s = BUSY_WAIT_S
         self._consumed = 0
         self._released: Counter[str] = Counter()
         self._letters = 0
@@ -190,7 +194,7 @@ class Loop:
         Take what there is room for, release what is ready, commit what is acknowledged.
         """
         self._flow.check()
-        polled = self._source.poll(room=self._room(), wait_s=BUSY_WAIT_S if self.in_flight else IDLE_WAIT_S)
+        polled = self._source.poll(room=self._room(), wait_s=self._busy_wait_s if self.in_flight else IDLE_WAIT_S)
         # Forgotten before the new events are admitted: they may be of a partition that went and came back.
         self._forget(polled.revoked)
         for event in polled.events:
@@ -199,8 +203,11 @@ class Loop:
         if polled.events:
             self._flow.submit([self._lines.take(event, received(self._tracer, event)) for event in polled.events])
             self._recorder.count("events_consumed_total", len(polled.events))
-        for slot, outcome in self._flow.take_settled():
+        settled = self._flow.take_settled()
+        for slot, outcome in settled:
             self._lines.settle(slot, outcome)
+        longer_s = min(2 * self._busy_wait_s, LONGEST_BUSY_WAIT_S)
+        self._busy_wait_s = BUSY_WAIT_S if polled.events or settled else longer_s
         self._release()
         self._delivery.advance(self._clock.monotonic_s(), polled.membership)
         self._backlog.commit(self._delivery.committed)
