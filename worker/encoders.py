@@ -25,9 +25,9 @@ GPU_INSTANCES: Final = 2
 """Batches under way on a GPU: while one computes, pictures of another are gathered and copied."""
 
 
-def load_encoder(settings: EncoderSettings, recorder: Recorder) -> Encoder:
+def load_encoder(settings: EncoderSettings, recorder: Recorder, *, batch_size: int = 0) -> Encoder:
     """
-    The configured encoder, verified and loaded.
+    The configured encoder, verified and loaded; on a GPU also made ready for batches of up to ``batch_size`` pictures.
 
     Blocks for seconds, and for a download or an export where one is needed. Raises ``EncoderInvalid``.
     """
@@ -37,7 +37,7 @@ def load_encoder(settings: EncoderSettings, recorder: Recorder) -> Encoder:
         return load_exported(settings, recorder)
     from worker.adapters.clip_encoder import load_encoder as load_clip  # noqa: PLC0415 - torch takes seconds to import
 
-    return load_clip(settings, recorder)
+    return load_clip(settings, recorder, batch_size=batch_size)
 
 
 def encode_threads(settings: EncoderSettings) -> int:
@@ -47,6 +47,15 @@ def encode_threads(settings: EncoderSettings) -> int:
     if settings.instances:
         return settings.instances
     return GPU_INSTANCES if encodes_on_gpu(settings) else 1
+
+
+def device_of(settings: EncoderSettings) -> str:
+    """
+    What the encoder computes on, by torch's name for it.
+    """
+    if not encodes_on_gpu(settings):
+        return "cpu"
+    return "cuda" if settings.device == "auto" else settings.device
 
 
 def encodes_on_gpu(settings: EncoderSettings) -> bool:
@@ -93,14 +102,14 @@ def advise_bf16(settings: EncoderSettings) -> None:
         log.info(
             "encoder.bf16_unused",
             precision="fp32",
-            advice='this CPU computes bf16 by itself: encoder.precision = "bf16" encodes several times as fast; banks '
+            advice='this CPU computes bf16 by itself: encoder.precision = "bf16" encodes faster; banks '
             "keep serving, cached embeddings are made anew, and `touchstone doctor` measures what it brings",
         )
 
 
 def faster_in_bf16(settings: EncoderSettings) -> bool:
     """
-    Whether these settings come to torch in fp32 on a CPU that computes several times as fast in bf16.
+    Whether these settings come to torch in fp32 on a CPU that has bf16, in which it encodes faster.
     """
     if settings.backend != "torch" or settings.precision not in {"auto", "fp32"}:
         return False

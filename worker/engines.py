@@ -73,7 +73,7 @@ def open_in_actor(order: str) -> ReferenceEmbedder:
     The embedder that an order asks for. Raises ``EncoderInvalid`` or ``CannotStart`` where this node cannot have it.
     """
     asked = ActorOrder.model_validate_json(order, strict=True)
-    encoder = load_encoder(asked.encoder, InMemoryRecorder())
+    encoder = load_encoder(asked.encoder, InMemoryRecorder(), batch_size=asked.batch.size)
     settings = Settings().model_copy(update={"encoder": asked.encoder, "decode": asked.decode})
     decoder = open_reference_decoder(settings, encoder.fingerprint.preprocess, asked.views)
     return ReferenceEmbedder(encoder, decoder, asked.batch.size, asked.decode.threads, asked.views)

@@ -131,7 +131,7 @@ def open_instruments(settings: Settings, recorder: Recorder) -> Instruments:
     policy = load_policy(policy_path(settings.policy))
     start = starting_release(settings)
     if start is None:
-        encoder = Ahead("encoder-load", lambda: timed(lambda: load_encoder(settings.encoder, recorder=recorder)))
+        encoder = Ahead("encoder-load", lambda: timed(lambda: _encoder(settings, recorder)))
         return _of_bank(_Opening(settings, policy, encoder, recorder))
     # Banks are tried beside the one in use, with this encoder and in another thread.
     shared = Ahead("encoder-load", lambda: timed(lambda: _shared(settings, recorder)))
@@ -144,8 +144,11 @@ def open_instruments(settings: Settings, recorder: Recorder) -> Instruments:
 
 
 def _shared(settings: Settings, recorder: Recorder) -> SharedEncoder:
-    encoder = load_encoder(settings.encoder, recorder=recorder)
-    return SharedEncoder(encoder, calls=encode_threads(settings.encoder))
+    return SharedEncoder(_encoder(settings, recorder), calls=encode_threads(settings.encoder))
+
+
+def _encoder(settings: Settings, recorder: Recorder) -> Encoder:
+    return load_encoder(settings.encoder, recorder=recorder, batch_size=settings.batch.size)
 
 
 def _of_bank(opening: "_Opening") -> Instruments:

@@ -35,7 +35,7 @@ def cores_shared_out(settings: Settings) -> Iterator[Callable[[], None]]:
     """
     One thread for linear algebra in the whole process, within; it was as it is again, after.
 
-    What it gives is to be called by the thread that searches: OpenMP, with which FAISS and torch compute, counts the
+    What it gives is to be called by each thread that searches: OpenMP, with which FAISS and torch compute, counts the
     threads of each thread by itself.
     """
     with threadpool_limits(1, user_api="blas"):

@@ -12,9 +12,11 @@ from dataclasses import replace
 import pytest
 
 from schemas.errors import ErrorCode, Stage
-from tests.decoding_rig import LONG_S, SIZE, Rig, a_png, decoding, gone, same, setup_of
+from tests.decoding_rig import LONG_S, SIZE, Rig, a_png, decoding, gone, hash_of, same, setup_of
 from tests.loop_world import eventually
 from tests.pictures import decoder_of, encoded, photograph
+from worker.decoding.protocol import Expected, Setup
+from worker.domain import ContentHash
 from worker.errors import CannotStart, UploadFailed, WorkerCrashed
 from worker.stages.decode import DecodeLimits
 from worker.views import ViewSpec
@@ -65,6 +67,21 @@ def decode_several(rig: Rig) -> None:
     """
     for seed in range(5):
         rig.decode(a_png(seed))
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """
+    The hashes of pictures that a child has the whole of: what ends it from then on costs that picture, and no other.
+    """
+    found: set[str] = set()
+
+    def expected(setup: Setup, content_hash: ContentHash, length: int) -> Expected:
+        found.add(content_hash)
+        return Expected(setup, content_hash, length)
+
+    monkeypatch.setattr("worker.decoding.child_process.Expected", expected)
+    return found
 
 
 def keepers() -> set[threading.Thread]:
@@ -235,13 +252,14 @@ def test_a_child_that_is_killed_between_two_pictures_blames_none(rig: Rig) -> No
     assert rig.endings.count("crashed") == 0
 
 
-def test_as_many_pictures_are_decoded_at_once_as_there_are_threads() -> None:
+def test_as_many_pictures_are_decoded_at_once_as_there_are_threads(begun: set[str]) -> None:
     """
     One picture that hangs holds up no other thread's.
     """
     with decoding(threads=2) as rig, ThreadPoolExecutor(2) as pool:
         rig.decode(a_png())
         hanging = pool.submit(rig.failure, stub("sleep"))
+        eventually(lambda: hash_of(stub("sleep")) in begun)
         others = [rig.decode(a_png(number)).facts.width for number in range(5)]
         was_hanging = not hanging.done()
         rig.decoder.close()
@@ -295,7 +313,7 @@ def test_starts_that_fail_later_end_it_after_a_few(monkeypatch: pytest.MonkeyPat
             decode_several(rig)
 
 
-def test_a_closed_decoder_leaves_no_process_and_no_thread() -> None:
+def test_a_closed_decoder_leaves_no_process_and_no_thread(begun: set[str]) -> None:
     """
     After close all children are gone, those that hang included, and a picture is refused.
     """
@@ -303,6 +321,7 @@ def test_a_closed_decoder_leaves_no_process_and_no_thread() -> None:
     with decoding(threads=2) as rig, ThreadPoolExecutor(1) as pool:
         rig.decode(a_png())
         hanging = pool.submit(rig.failure, stub("sleep"))
+        eventually(lambda: hash_of(stub("sleep")) in begun)
         eventually(lambda: len(rig.decoder.pids) == 2)
         pids = rig.decoder.pids
         rig.decoder.close()

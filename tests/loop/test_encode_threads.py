@@ -2,6 +2,7 @@
 Several encoder threads: micro-batches are encoded side by side, and nothing that is promised depends on it.
 """
 
+import threading
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +14,7 @@ from tests.loop_rig import Tuning, Worker, shipped_policy, small_bank
 from tests.loop_world import World
 from worker.app import running_pipeline
 from worker.flow.crew import crew_threads
+from worker.flow.stage_set import StageSet
 from worker.instruments import Instruments
 from worker.settings.tree import EncoderSettings, RedisSettings, Settings
 from worker.telemetry.metrics import InMemoryRecorder
@@ -93,6 +95,26 @@ def test_how_busy_the_encoder_is_counts_every_thread(world: World) -> None:
     assert worker.pipeline.load().encoder_share <= 1 / 3
     gate.open()
     worker.finish()
+
+
+def test_every_thread_that_searches_beside_the_encoder_is_capped(world: World) -> None:
+    """
+    The one that judges, and the one that recalls, which asks the bank whether a shift is wanted; no encoder thread.
+    """
+    told: list[str] = []
+
+    class Capped(Worker):
+        """
+        A worker that notes who says that it is about to search.
+        """
+
+        def _surrounded(self, stages: StageSet) -> StageSet:
+            return replace(stages, before_searching=lambda: told.append(threading.current_thread().name))
+
+    world.publish(NAMES[0])
+    Capped(world, PAIRS).finish()
+
+    assert ["judge", "recall"] == sorted(told)
 
 
 def test_the_settings_say_how_many_encode(world: World) -> None:

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from tests.bank_builders import a_stored_bank, unit_rows
 from worker.adapters.faiss_bank import FaissBank
 from worker.adapters.faiss_half_scan import HalfScan
+from worker.adapters.faiss_shelf import Shelf, build_shelf, search_shelf
+from worker.adapters.faiss_whole_scan import WholeScan
 from worker.bank.vectors import unit_rows as single_rows
 from worker.domain import Embedding
+from worker.heads.features import Matrix
 from worker.settings.tree import BankSettings
 
 SINGLE = BankSettings(index="flat", flat_scan="single")
@@ -63,6 +66,50 @@ def test_nobody_left_out_is_nearer_than_told(vectors: NDArray[np.float64], k: in
         left_out = np.delete(true[at], numbers[at])
         assert left_out.max(initial=-2.0) <= told[at, -1] + 1e-5
         assert np.abs(true[at, numbers[at, :-1]] - told[at, :-1]).max(initial=0.0) < 1e-5
+
+
+@given(crowds(), st.integers(0, 2**32 - 1), st.floats(-1, 1))
+@settings(max_examples=60, deadline=None)
+def test_all_that_are_so_near_are_gathered(vectors: NDArray[np.float64], seed: int, least: float) -> None:
+    """
+    In one pass, by either way of comparing all; nobody is among them who is further off than rounding explains.
+    """
+    rows = unit_rows(vectors)
+    members, lengths = np.arange(len(rows), dtype=np.int64), np.linalg.norm(rows.astype(np.float32), axis=1)
+    query = single_rows(unit_rows(np.random.default_rng(seed).normal(size=(1, rows.shape[1]))))[0]
+    true = single_rows(rows).astype(np.float64) @ query.astype(np.float64)
+
+    for scan in (HalfScan(rows, members), WholeScan(rows, members, lengths)):
+        gathered = scan.at_least(query, least)
+        assert set(np.flatnonzero(true >= least + 2e-5)) <= set(gathered.tolist())
+        assert (true[gathered] >= least - 3e-5).all()
+
+
+def test_a_crowd_costs_one_pass_more() -> None:
+    """
+    Among near copies that bfloat16 cannot tell apart, candidates used to double, each time over the whole bank.
+    """
+    rng = np.random.default_rng(5)
+    place = rng.normal(size=32)
+    rows = unit_rows(np.concatenate([rng.normal(size=(3000, 32)), place + 0.01 * rng.normal(size=(1500, 32))]))
+    members = np.arange(len(rows), dtype=np.int64)
+    passes: list[int] = []
+
+    class Counted(HalfScan):
+        """
+        Notes each of its passes over the bank.
+        """
+
+        def search(self, queries: Matrix, k: int) -> tuple[Matrix, NDArray[np.int64]]:
+            passes.append(k)
+            return super().search(queries, k)
+
+    ((found, _),) = search_shelf(Shelf(Counted(rows, members), members), unit_rows(place[None]).astype(np.float64), 18)
+    single = build_shelf(rows, members, SINGLE, name="all")
+    ((wanted, _),) = search_shelf(single, unit_rows(place[None]).astype(np.float64), 18)
+
+    assert passes == [34]
+    np.testing.assert_array_equal(wanted, found)
 
 
 def test_many_columns_have_the_same_largest() -> None:

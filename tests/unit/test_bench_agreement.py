@@ -46,6 +46,7 @@ def test_verdicts_agree_in_status_label_and_action() -> None:
 
     assert (4, 1, 0.5, 2) == (found["pictures"], found["unreadable"], found["agreement"], found["flips"])
     assert ["b", "c"] == [flip["name"] for flip in found["flipped"]]  # type: ignore[attr-defined]  # a list of them
+    assert "the view of the whole picture alone" == found["cosines_and_recall_of"]
     assert (0.9, 1.0, 0.875) == (found["cosine_min"], found["cosine_median"], found["neighbour_recall"])
 
 

@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 from worker.bench.fleet import Traffic, WorkerModel, departures, simulated
 from worker.cli.bench_simulate import simulate
 
-MODEL = WorkerModel(fixed_s=0.010, picture_s=0.005, batch_size=8, deadline_s=0.020)
+MODEL = WorkerModel(fixed_s=0.010, picture_s=0.005, batch_size=8)
 
 
-def test_a_lone_upload_waits_for_the_deadline_and_its_batch() -> None:
+def test_a_lone_upload_waits_for_nobody() -> None:
     """
-    Nobody comes after it: the deadline, then the time of a batch of one.
+    Nobody else is on the way: the time of a batch of one, and no deadline, as in the worker's own micro-batches.
     """
     done_s = departures(MODEL, np.array([1.0]))
 
-    assert done_s == pytest.approx([1.0 + 0.020 + 0.015])
+    assert done_s == pytest.approx([1.0 + 0.015])
 
 
 def test_a_full_batch_waits_for_nobody() -> None:
     """
-    Eight at once are one batch, the ninth is the next and closes when the worker is free and it has waited enough.
+    Eight at once are one batch, the ninth is the next and closes when the worker is free.
     """
     done_s = departures(MODEL, np.zeros(9))
 
@@ -38,21 +38,18 @@ def test_a_full_batch_waits_for_nobody() -> None:
 @given(
     gaps=st.lists(st.floats(0, 0.1), min_size=1, max_size=200),
     size=st.integers(1, 16),
-    deadline_s=st.floats(0, 0.05),
 )
-def test_order_is_kept_and_nobody_is_answered_too_soon_or_too_late(
-    gaps: list[float], size: int, deadline_s: float
-) -> None:
+def test_order_is_kept_and_nobody_is_answered_too_soon_or_too_late(gaps: list[float], size: int) -> None:
     """
     In order of arrival, never before a batch of one could be done, and the whole in at most one batch for each upload.
     """
-    model = WorkerModel(0.01, 0.005, size, deadline_s)
+    model = WorkerModel(0.01, 0.005, size)
     arrivals_s = np.cumsum(gaps)
     done_s = departures(model, arrivals_s)
 
     assert np.all(np.diff(done_s) >= 0)
     assert np.all(done_s >= arrivals_s + model.batch_s(1) - 1e-9)
-    assert done_s[-1] <= arrivals_s[-1] + deadline_s + len(gaps) * model.batch_s(1) + 1e-9
+    assert done_s[-1] <= arrivals_s[-1] + len(gaps) * model.batch_s(1) + 1e-9
 
 
 def test_workers_scale_as_far_as_partitions_spread_evenly() -> None:
@@ -88,8 +85,8 @@ def test_bursts_cost_latency_and_not_capacity() -> None:
     assert wild.per_s == pytest.approx(calm.per_s)
 
 
-@pytest.mark.parametrize("wrong", [(-0.1, 1, 8, 0), (0, 0, 8, 0), (0, 1, 0, 0), (0, 1, 8, -1)])
-def test_what_no_worker_takes_is_refused(wrong: tuple[float, float, int, float]) -> None:
+@pytest.mark.parametrize("wrong", [(-0.1, 1, 8), (0, 0, 8), (0, 1, 0)])
+def test_what_no_worker_takes_is_refused(wrong: tuple[float, float, int]) -> None:
     """
     Times below nothing and batches of none.
     """

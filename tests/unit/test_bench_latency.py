@@ -18,6 +18,7 @@ from worker.bench.latency import (
     figures_of,
     full_batch_ms,
     mean_batch_size,
+    mean_encode_ms,
     summary_of,
     target_ms,
 )
@@ -71,6 +72,34 @@ def test_the_mean_micro_batch_is_a_mean_of_micro_batches() -> None:
     """
     assert 2.0 == mean_batch_size([encoded(3, 1.0)] * 3 + [encoded(1, 1.0)])
     assert 0.0 == mean_batch_size([encoded(None, None)])
+
+
+def test_the_mean_encoding_is_of_micro_batches_too() -> None:
+    """
+    One batch of three in 9 ms and one of one in 3: 6 ms, though three of four verdicts tell 9.
+    """
+    assert 6.0 == pytest.approx(mean_encode_ms([encoded(3, 9.0)] * 3 + [encoded(1, 3.0), encoded(None, None)]))
+    with pytest.raises(ValueError, match="nothing was encoded"):
+        mean_encode_ms([encoded(None, None)])
+
+
+def test_the_target_is_told_for_full_and_for_mean_micro_batches(tmp_path: Path) -> None:
+    """
+    Where micro-batches at a load are quicker than full ones, p99 is held against both, and each says which it is.
+    """
+    found = measured(StandInPlatform(), tmp_path)
+    found.full_batch_ms = [20.0] * PLAN.rounds
+    summary = summary_of(found, deadline_ms=20.0, batch_size=8)
+    figures = {one.name: one.median for one in figures_of(found, 20.0)}
+    loads = summary["loads"]
+    assert isinstance(loads, dict)
+    half = loads["0.5"]
+
+    assert 5.0 == half["encode_ms"] == figures["encode, mean micro-batch at 50%"]
+    assert half["p99_of_target_mean_batch"] == pytest.approx(2 * half["p99_of_target"], rel=0.01)
+    assert figures["p99 of target at 50%, mean micro-batch"] == pytest.approx(
+        2 * figures["p99 of target at 50%, full micro-batch"]
+    )
 
 
 def test_all_loads_take_turns_and_are_told(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ The naive loops do the worker's job, and nothing less: the same neighbours for t
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.small_encoder import loaded
 from worker.adapters.faiss_bank import FaissBank
@@ -128,11 +130,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     bank = write_random_bank(folder / "banks", REFERENCES, encoder=encoder, decoder=decoder)
     paths = write_pictures(folder / "pictures", PICTURES, KINDS["20kb"])
     job = NaiveJob(
-        "", "uploads", "verdicts", "g", "", "ns", str(folder / "pictures"), str(small.folder), str(bank), K, 1
+        "", "uploads", "verdicts", "g", "", "ns", str(folder / "pictures"), str(small.folder), str(bank), K, 1, "cpu"
     )
     records = [Record(event.key, event.value) for event in file_events("run", paths)]
     kafka: Any = FakeKafka(records)
-    tools = NaiveTools(job, kafka, kafka, FakeRedis(), Embedder.load(small.folder), References.load(bank))
+    tools = NaiveTools(job, kafka, kafka, FakeRedis(), Embedder.load(small.folder, "cpu"), References.load(bank))
     data = [(folder / "pictures" / path).read_bytes() for path in paths]
     pixels = [decoder.decode(one, ContentHash("0" * 64)).pixels for one in data]
     embeddings = [Embedding.from_features(row) for row in encoder.encode(pixels)]
@@ -180,6 +182,33 @@ def test_batches_say_what_single_uploads_say(world: World) -> None:
     for one, other, third in zip(alone, fresh, again, strict=True):
         assert [near[0] for near in one] == [near[0] for near in other] == [near[0] for near in third]
         assert np.allclose([near[2] for near in one], [near[2] for near in other], atol=1e-5)
+
+
+def test_the_naive_loop_computes_where_the_worker_does(world: World) -> None:
+    """
+    Model and pictures go to the device that the job names, and vectors come back from it.
+    """
+    seen: list[torch.device] = []
+
+    class Model:
+        """
+        Looks where its pictures are.
+        """
+
+        def encode_image(self, images: torch.Tensor, *, normalize: bool) -> torch.Tensor:
+            """
+            Vectors of nothing.
+            """
+            assert normalize
+            seen.append(images.device)
+            return torch.zeros(len(images), 3)
+
+    moved = Embedder.load(Path(world.tools.job.model_folder), "meta")
+    found = Embedder(Model(), moved.transform, "meta").vectors_of([torch.zeros(3, 4, 4)] * 2)
+
+    assert {"meta"} == {one.device.type for one in moved.model.parameters()}
+    assert [torch.device("meta")] == seen
+    assert (2, 3) == found.shape
 
 
 def test_each_upload_is_sent_and_committed(world: World) -> None:

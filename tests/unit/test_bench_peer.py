@@ -5,12 +5,16 @@ The peer beside the worker: what it answers is held against our vectors, and its
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
+from worker.bench import peer_child
 from worker.bench.encoders import BenchEncoder
 from worker.bench.peer import Peer, PeerRound, cosine_of, running_peer
 from worker.bench.peer_child import MARK
@@ -32,6 +36,19 @@ def peer_that(code: str, folder: Path) -> Iterator[Peer]:
         yield Peer(process, log_file)
 
 
+def test_the_peer_tells_nobody_what_it_computes(tmp_path: Path) -> None:
+    """
+    Should its environment hold ONNX Runtime, that is told before it is loaded to be silent.
+    """
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho '{MARK}{{\"ready\": true}}'\necho $ORT_DISABLE_TELEMETRY > {tmp_path}/told\n")
+    python.chmod(0o755)
+    with running_peer(python, an_encoder("ViT-B-32", tmp_path), tmp_path, loaders=1) as peer:
+        peer._process.wait(20)
+
+    assert "1\n" == (tmp_path / "told").read_text()
+
+
 def an_encoder(name: str, folder: Path) -> BenchEncoder:
     """
     An encoder of this name, without any weights.
@@ -48,6 +65,48 @@ def test_what_the_peer_prints_for_itself_is_passed_over(tmp_path: Path) -> None:
 
     assert found == PeerRound(8, 4.0, 6.0)
     assert found.per_s == 2.0
+
+
+class SlowToStart:
+    """
+    The peer's reader on a clock of ours: five seconds until its loaders are there, then one for each picture.
+    """
+
+    now_s = 100.0
+
+    def __init__(self, _sampler: object, transform: Callable[[str], str], *_more: object, **_options: object) -> None:
+        self._transform = transform
+
+    def __iter__(self) -> Iterator[list[str]]:
+        """
+        Two batches; the loaders go after the last.
+        """
+        SlowToStart.now_s += 5
+        for batch in (["a", "b"], ["c"]):
+            SlowToStart.now_s += len(batch) - 1
+            yield [self._transform(name) for name in batch]
+            SlowToStart.now_s += 1
+        SlowToStart.now_s += 7
+
+
+def test_starting_the_peers_loaders_is_not_in_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The clock runs from the first picture begun to the last vector, and every picture counts.
+    """
+    reader = SimpleNamespace(FilesReader=SlowToStart)
+    clock = SimpleNamespace(monotonic=lambda: SlowToStart.now_s, perf_counter=lambda: SlowToStart.now_s)
+    monkeypatch.setattr(peer_child, "import_module", lambda _name: reader)
+    monkeypatch.setattr(peer_child, "time", clock)
+    monkeypatch.setattr(SlowToStart, "now_s", 100.0)
+
+    def mapper(batch: list[str]) -> dict[str, Any]:
+        return {"image_embs": np.ones((len(batch), 2)) * ord(batch[0])}
+
+    found = peer_child.embedded({"batch": 2, "loaders": 1}, str.lower, None, mapper, "folder")
+
+    assert 3 == found["images"]
+    assert 1.0 == found["wall_s"]
+    assert [97.0, 97.0] == found["first"]
 
 
 def test_another_computation_is_not_compared(tmp_path: Path) -> None:

@@ -82,6 +82,26 @@ def test_an_encoder_with_a_device_of_its_own_is_no_work_for_the_cores() -> None:
     assert bound_by_device["roofline_fraction_by_cpu"] is None
 
 
+def test_the_roofline_is_of_bare_work_and_the_overhead_of_the_workers_own() -> None:
+    """
+    Hash and credentials are in what a worker decodes, and not in the roofline; nor is a batch size that costs more.
+
+    The overhead is what the four stages leave, each counted once, however many ways were measured beside.
+    """
+    rounds = all_rounds(1)
+    before = summary_of(rounds, figures_of(rounds), cores=CORES)
+    beside_s = {"decode_bare": 0.003, "encode_8": 0.012, "encode_16": 0.013}
+    rounds.stages = rounds.stages | {name: [Took(cost_s, cost_s, 0.0)] for name, cost_s in beside_s.items()}
+    rounds.light_stages = rounds.stages
+    after = summary_of(rounds, figures_of(rounds), cores=CORES)
+
+    assert after["stage_costs_ms"] == pytest.approx({"fetch": 1.0, "decode": 3.0, "encode": 12.0, "search": 1.0})
+    assert after["roofline_images_per_s"] == pytest.approx(CORES / 0.017)
+    assert after["facts_ms_per_upload"] == pytest.approx(1.0)
+    assert before["facts_ms_per_upload"] is None
+    assert before["overhead_ms_per_upload"] == after["overhead_ms_per_upload"]
+
+
 def test_stages_that_cost_nothing_have_no_roofline() -> None:
     """
     An unmeasured stage must not look like an infinite speed.

@@ -2,6 +2,7 @@
 What ``touchstone bench startup`` makes of a log, of the kernel's figures and of its rounds.
 """
 
+import mmap
 import os
 import subprocess
 import sys
@@ -14,6 +15,13 @@ import pytest
 from worker.bench.memory import MEBI, Held, held_by, peak_bytes, tree_of
 from worker.bench.startup import Start, StartupPlan, log_lines, process_began_s, report_of
 
+MAPPER = (
+    "import mmap, sys\n"
+    "file = open(sys.argv[1], 'rb')\n"
+    "mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)\n"
+    "print(sum(mapped[at] for at in range(0, len(mapped), 4096)), flush=True)\n"
+    "sys.stdin.read()\n"
+)
 SLEEPER = "import sys, time; print('there', flush=True); sys.stdin.read()"
 
 
@@ -21,7 +29,7 @@ def a_start(ready_s: float, *, mib: int = 1000) -> Start:
     """
     A start that took so long.
     """
-    held = Held(mib * MEBI, (mib - 100) * MEBI, 50 * MEBI)
+    held = Held(mib * MEBI, (mib - 300) * MEBI, (mib - 100) * MEBI, 50 * MEBI)
     return Start(
         imported_s=1.0,
         loaded_s=ready_s - 1,
@@ -58,7 +66,7 @@ def test_the_median_start_is_held_against_the_target() -> None:
 
     assert (8.0, True) == (within.summary["ready_s"], within.summary["within_target"])
     assert (12.0, False) == (beyond.summary["ready_s"], beyond.summary["within_target"])
-    assert {"phase bank", "phase encoder", "memory when ready"} < {figure.name for figure in within.figures}
+    assert {"phase bank", "phase encoder", "resident when ready"} < {figure.name for figure in within.figures}
 
 
 def test_memory_after_uploads_is_told_where_there_were_uploads() -> None:
@@ -70,9 +78,39 @@ def test_memory_after_uploads_is_told_where_there_were_uploads() -> None:
         for uploads in (0, 10)
     ]
 
-    assert {"memory after half", "of it private after half", "memory after all", "of it private after all"} == (
-        figures[1] - figures[0]
-    )
+    kinds = ("resident", "private", "proportional")
+    assert {f"{kind} after {when}" for kind in kinds for when in ("half", "all")} == figures[1] - figures[0]
+
+
+def test_memory_is_told_as_resident_and_the_others_beside() -> None:
+    """
+    What this process shares with the worker is in the first figure; a note says which is which.
+    """
+    told = report_of([a_start(6.0)], "small", StartupPlan(9, 1, 10), [])
+
+    assert (1000, 700, 900) == tuple(told.summary[f"memory{kind}_mib"] for kind in ("", "_private", "_proportional"))
+    assert any("memory_mib is resident" in note for note in told.notes)
+
+
+def test_pages_that_others_share_are_resident_and_not_private(tmp_path: Path) -> None:
+    """
+    A child that maps the pages of a file holds them all, though this process maps them as well.
+    """
+    file = tmp_path / "library"
+    file.write_bytes(b"x" * (64 * MEBI))
+    command = [sys.executable, "-c", MAPPER, str(file)]
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert 64 * MEBI == mapped[:].count(b"x")
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            held = held_by([child.pid])
+            child.communicate()
+
+    assert held.private_bytes <= held.proportional_bytes <= held.resident_bytes
+    assert held.resident_bytes > 64 * MEBI
+    assert held.resident_bytes - held.proportional_bytes > 24 * MEBI
+    assert held.private_bytes < 48 * MEBI
 
 
 def test_memory_that_is_taken_is_seen() -> None:
@@ -107,7 +145,7 @@ def test_children_are_counted_and_the_dead_are_not() -> None:
     assert held.private_bytes > MEBI
     assert time.time() - 60 < began < time.time()
     assert child.pid not in tree_of(os.getpid())
-    assert Held(0, 0, 0) == held_by([child.pid])
+    assert Held(0, 0, 0, 0) == held_by([child.pid])
     assert 0 == peak_bytes(child.pid)
 
 

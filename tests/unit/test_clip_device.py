@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from worker.adapters import clip_device
 from worker.adapters.clip_device import DeviceFacts
 from worker.doctor import model
 from worker.domain import Pixels
-from worker.encoders import GPU_INSTANCES, encode_threads, faster_in_bf16
+from worker.encoders import GPU_INSTANCES, device_of, encode_threads, faster_in_bf16
 from worker.flow.shared_encoder import SharedEncoder
 from worker.settings.tree import EncoderSettings, Settings
 
@@ -47,6 +48,18 @@ def test_how_many_encode_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 5 == encode_threads(settings_of(instances=5)) == encode_threads(settings_of(instances=5, device="cpu"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert 1 == encode_threads(settings_of())
+
+
+def test_the_name_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    As torch calls it: a GPU where the setting comes to one, and the CPU for other runtimes than torch.
+    """
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    assert ("cuda", "cuda:1") == (device_of(settings_of()), device_of(settings_of(device="cuda:1")))
+    assert ("cpu", "cpu") == (device_of(settings_of(device="cpu")), device_of(settings_of(backend="openvino")))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "cpu" == device_of(settings_of())
 
 
 @pytest.mark.parametrize(
@@ -93,11 +106,20 @@ def test_any_instructions_for_bf16_will_do(feature: str, monkeypatch: pytest.Mon
     assert not faster_in_bf16(settings_of(device="cpu"))
 
 
-def test_the_gain_is_measured() -> None:
+def test_the_gain_is_the_ratio_of_the_best_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    It is a ratio of times of this machine.
+    Of this process's CPU: what else delays some of the products counts for nothing.
     """
-    assert 0.01 < clip_device.bf16_gain() < 1000
+    now_s, delays_s = 0.0, cycle([0.5, 0.0, 3.0])
+
+    def multiplied(left: torch.Tensor, _right: torch.Tensor) -> None:
+        nonlocal now_s
+        now_s += (0.5 if left.dtype == torch.float32 else 0.125) + next(delays_s)
+
+    monkeypatch.setattr("worker.adapters.clip_device.torch.mm", multiplied)
+    monkeypatch.setattr("worker.adapters.clip_device.time.process_time", lambda: now_s)
+
+    assert 4.0 == clip_device.bf16_gain()
 
 
 def test_the_doctor_says_what_bf16_would_bring(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,4 +200,4 @@ def test_the_start_says_so(faster: bool, monkeypatch: pytest.MonkeyPatch) -> Non
         encoders.advise_bf16(settings_of())
 
     assert faster == bool(lines)
-    assert all('encoder.precision = "bf16"' in line["advice"] for line in lines)
+    assert all('encoder.precision = "bf16" encodes faster; banks' in line["advice"] for line in lines)

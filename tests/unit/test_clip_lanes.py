@@ -17,14 +17,15 @@ import torch
 from structlog.testing import capture_logs
 
 from tests.pictures import photograph, spec_of
-from tests.small_encoder import CountingRecorder, loaded
-from worker.adapters import clip_graphs
-from worker.adapters.clip_encoder import COMPOSITION_TOLERANCE, ClipEncoder
+from tests.small_encoder import CountingRecorder, encoder_settings, loaded
+from worker.adapters import clip_encoder, clip_graphs
+from worker.adapters.clip_encoder import COMPOSITION_TOLERANCE, ClipEncoder, load_encoder
 from worker.adapters.clip_graphs import Forward, Graphs, Recorded
 from worker.adapters.clip_lanes import LANES, Lanes
+from worker.adapters.clip_tower import Tower
 from worker.dev.small_encoder import SmallEncoder, write_small_encoder
 from worker.domain import EncoderFingerprint, Pixels
-from worker.errors import UploadFailed
+from worker.errors import EncoderInvalid, UploadFailed
 
 CPU = torch.device("cpu")
 SIDE = 8
@@ -188,7 +189,103 @@ def test_without_room_to_record_the_batch_is_halved() -> None:
 
     np.testing.assert_allclose(np.stack([one.mean(axis=(0, 1)) for one in batch]), found, rtol=1e-5)
     assert {4} == set(tape.recorded)
-    assert recorder.counts["encoder_out_of_memory_total"] == 3
+    assert recorder.counts["encoder_out_of_memory_total"] == 2
+
+
+def test_what_did_not_fit_is_not_tried_again() -> None:
+    """
+    A batch that was too large once is cut from then on, and said once for each bucket that was too large.
+    """
+
+    def large(count: int) -> None:
+        if count > 4:
+            raise torch.OutOfMemoryError(f"tried to allocate {count} pictures")
+
+    recorder = CountingRecorder()
+    fingerprint = EncoderFingerprint("means", "", "", spec_of(SIDE), "bf16", 3, "", "")
+    encoder = ClipEncoder(means, fingerprint, device=CPU, recorder=recorder, lanes=lanes_of(means, Tape(fault=large)))
+    with capture_logs() as lines:
+        for _ in range(3):
+            encoder.encode(pictures(16))
+
+    assert [16, 8] == [line["pictures"] for line in lines if line["event"] == "encoder.batch_too_large"]
+    assert recorder.counts["encoder_out_of_memory_total"] == 2
+
+
+@pytest.mark.parametrize(("size", "buckets"), [(1, [1]), (6, [1, 2, 4, 8]), (32, [1, 2, 4, 8, 16, 32])])
+def test_passes_are_recorded_before_the_first_upload(
+    small: SmallEncoder, size: int, buckets: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    When an encoder is loaded for batches of a size, all that such come to is recorded; later, nothing is.
+    """
+    tape = Tape()
+
+    def lanes(_settings: object, tower: Tower, fingerprint: EncoderFingerprint, _device: object) -> Lanes:
+        return lanes_of(tower.forward, tape, side=64, dim=fingerprint.dim)
+
+    monkeypatch.setattr(clip_encoder, "_lanes", lanes)
+    encoder = load_encoder(encoder_settings(small, precision="bf16"), CountingRecorder(), batch_size=size)
+    at_first = list(tape.recorded)
+    for count in range(1, size + 1):
+        encoder.encode(pictures(count, side=64))
+
+    assert buckets == at_first == tape.recorded
+
+
+def test_a_gpu_that_cannot_record_is_found_out_at_the_start() -> None:
+    """
+    Before any upload: the start says so, and batches are encoded without.
+    """
+
+    def broken(_: int) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    lanes = lanes_of(means, Tape(fault=broken))
+    with capture_logs() as at_start:
+        lanes.prepare(8)
+    with capture_logs() as later:
+        lanes.features(pictures(8))
+
+    assert ["encoder.cuda_graphs_off"] == [line["event"] for line in at_start]
+    assert [] == later
+
+
+@pytest.mark.parametrize("most", [1, 4])
+def test_a_start_goes_as_far_as_memory_does(most: int) -> None:
+    """
+    The first bucket that does not fit is the last that is tried; larger batches are cut, and none is refused.
+    """
+    tried: list[int] = []
+
+    def large(count: int) -> None:
+        tried.append(count)
+        if count > most:
+            raise torch.OutOfMemoryError(f"tried to allocate {count} pictures")
+
+    lanes = lanes_of(means, Tape(fault=large))
+    lanes.prepare(32)
+    at_start = list(tried)
+
+    assert (13, 3) == lanes.features(pictures(13)).shape
+    assert 2 * most == max(at_start) == at_start[-1]
+    assert at_start == tried
+
+
+def test_a_gpu_without_room_for_one_picture_refuses_the_start(
+    small: SmallEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A worker that could encode nothing does not get ready.
+    """
+
+    def nothing(_: int) -> None:
+        raise torch.OutOfMemoryError("tried to allocate\nand more")
+
+    monkeypatch.setattr(clip_encoder, "_lanes", lambda *_: lanes_of(means, Tape(fault=nothing)))
+
+    with pytest.raises(EncoderInvalid, match=r"tried to allocate\): free memory of the GPU"):
+        load_encoder(encoder_settings(small, precision="bf16"), CountingRecorder(), batch_size=4)
 
 
 def test_memory_is_given_back_while_nobody_records(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, missing
+from worker.adapters.onnx_unheard import UNHEARD
 from worker.cli import touchstone
 from worker.settings.load import load_settings
 
@@ -86,6 +87,13 @@ def test_parsing_would_notice_a_wrong_command() -> None:
     for wrong in (["serve"], ["run", "--sett", "a=b"], ["topics", "aply"]):
         with pytest.raises(click.UsageError):
             parsed(wrong)
+
+
+def test_no_library_in_the_image_tells_its_makers_anything() -> None:
+    """
+    Whatever runs in it: the worker keeps ONNX Runtime silent by itself, and other programs would not.
+    """
+    assert any(f"{UNHEARD}=1" in rest.split() for rest in arguments_of("ENV"))
 
 
 def test_there_are_services_of_ours() -> None:

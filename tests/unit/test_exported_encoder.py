@@ -20,8 +20,10 @@ from tests.exported_encoders import EXPORTED, SHELF, exported, require_backend, 
 from tests.pictures import photograph
 from tests.small_encoder import CountingRecorder, encoder_settings, loaded
 from worker.adapters import clip_export, exported_encoder
+from worker.adapters.export_shelf import TowerFacts
 from worker.adapters.exported_encoder import ExportedEncoder, export_dir_of, load_exported
 from worker.adapters.exported_runtime import Features, Pictures, Session, require_quantised, room_of
+from worker.bank.fit import MIN_PROBE_COSINE
 from worker.domain import Pixels
 from worker.encoders import encode_threads, load_encoder
 from worker.errors import EncoderInvalid, UploadFailed
@@ -234,6 +236,90 @@ def test_kernels_that_compute_something_else_are_refused(
 
     with pytest.raises(EncoderInvalid, match=said):
         exported("onnxruntime")
+
+
+def facts() -> TowerFacts:
+    """
+    Of a tower that nobody exported.
+    """
+    return TowerFacts(architecture_sha256="a", weights_sha256="b", size=64, trial=(1.0,))
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_runtime_that_cannot_make_its_files_is_told(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Whatever it raises, a start that exports shows what to configure, and no traceback.
+    """
+
+    def fail(_folder: Path, _form: str) -> None:
+        raise RuntimeError("Exception from src/core:\nunsupported opset 99\n")
+
+    require_backend(backend)
+    monkeypatch.setattr(clip_export, "export_tower", lambda *_: facts())
+    monkeypatch.setattr(exported_encoder._runtime(backend), "store", fail)
+    settings = encoder_settings(small_model(), backend=backend, export_dir=tmp_path / "shelf")
+
+    with pytest.raises(EncoderInvalid, match=r"RuntimeError: unsupported opset 99.*configure encoder\.backend"):
+        load_exported(settings, CountingRecorder())
+
+
+def test_a_full_disk_is_the_shelf_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What the runtime may not write is told as where exports are kept, with the setting.
+    """
+
+    def full(_folder: Path, _form: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    require_backend("onnxruntime")
+    monkeypatch.setattr(clip_export, "export_tower", lambda *_: facts())
+    monkeypatch.setattr(exported_encoder._runtime("onnxruntime"), "store", full)
+    settings = encoder_settings(small_model(), backend="onnxruntime", export_dir=tmp_path / "shelf")
+
+    with pytest.raises(EncoderInvalid, match=r"No space left on device\): set encoder\.export_dir"):
+        load_exported(settings, CountingRecorder())
+
+
+def test_weights_that_cannot_be_read_are_not_the_shelf_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A fault of the checkpoint's place is told with the checkpoint, not as a fault of where exports are kept.
+    """
+
+    def unreadable(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    require_backend("onnxruntime")
+    monkeypatch.setattr(clip_export, "load_tower", unreadable)
+    settings = encoder_settings(small_model(), backend="onnxruntime", export_dir=tmp_path / "shelf")
+
+    with pytest.raises(EncoderInvalid, match=r"weights of local-dir:small cannot be read \(Input/output error\)"):
+        load_exported(settings, CountingRecorder())
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("illegal instruction"), MemoryError("std::bad_alloc")])
+def test_a_first_picture_that_fails_is_told(fault: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A runtime that opens what it cannot run refuses the start with what it said.
+    """
+    exported("onnxruntime")
+    runtime = exported_encoder._runtime("onnxruntime")
+
+    def run(_batch: Pictures) -> Features:
+        raise fault
+
+    monkeypatch.setattr(runtime, "open_session", lambda *_: Session(run, "fp32-onnxruntime", 8))
+
+    with pytest.raises(EncoderInvalid, match=rf"cannot encode one picture here \({type(fault).__name__}: {fault}"):
+        exported("onnxruntime")
+
+
+def test_bf16_is_held_to_the_cosine_that_banks_ask_for() -> None:
+    """
+    A start takes no bf16 whose trial lies further from fp32 than a bank's probe may.
+    """
+    assert MIN_PROBE_COSINE <= exported_encoder.MIN_TRIAL_COSINE["bf16"] <= exported_encoder.MIN_TRIAL_COSINE["fp32"]
 
 
 @pytest.mark.parametrize(("backend", "extra"), [("onnxruntime", "onnx"), ("openvino", "openvino")])

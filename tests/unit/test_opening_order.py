@@ -87,6 +87,22 @@ def test_the_phases_of_a_start_are_told(bank: Path, monkeypatch: pytest.MonkeyPa
     assert all(line["log_level"] == "debug" and line["wall_s"] >= 0 and line["cpu_s"] >= 0 for line in told.values())
 
 
+def test_the_encoder_is_made_ready_for_the_micro_batches(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    It is told their size when it is loaded: what it prepares for them, no upload waits for.
+    """
+    sizes: list[int] = []
+
+    def load(*_: object, batch_size: int, **__: object) -> FakeEncoder:
+        sizes.append(batch_size)
+        return FakeEncoder()
+
+    monkeypatch.setattr(module, "load_encoder", load)
+    open_instruments(settings_of(bank, batch={"size": 19}), InMemoryRecorder())
+
+    assert [19] == sizes
+
+
 def test_the_bank_s_fault_is_told_before_the_encoder_s(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     What is cheap to refuse comes first, although both were looked at.

@@ -15,6 +15,13 @@ _CHEAP: Final = 8
 """Up to this bucket a pass takes as long as it takes to launch it, however full it is."""
 
 
+def reached(count: int) -> list[int]:
+    """
+    The buckets that batches of 1 to ``count`` pictures are cut into, ascending.
+    """
+    return sorted({bucket for size in range(1, count + 1) for _, bucket in cut(size)})
+
+
 def cut(count: int, most: int = BUCKETS[-1]) -> Iterator[tuple[int, int]]:
     """
     Pieces of ``count`` pictures in order, each as (how many pictures, the bucket that it is padded to).

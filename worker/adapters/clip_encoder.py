@@ -100,10 +100,11 @@ class ClipEncoder:
         return features
 
 
-def load_encoder(settings: EncoderSettings, recorder: Recorder) -> ClipEncoder:
+def load_encoder(settings: EncoderSettings, recorder: Recorder, *, batch_size: int = 0) -> ClipEncoder:
     """
     The configured encoder, verified, loaded and tried on one black picture.
 
+    On a GPU, passes for batches of up to ``batch_size`` pictures are recorded, so that no upload waits for that.
     Blocks for seconds, and for a download where weights are neither local nor cached. Raises ``EncoderInvalid``.
     """
     device = _device(settings.device)
@@ -128,6 +129,8 @@ def load_encoder(settings: EncoderSettings, recorder: Recorder) -> ClipEncoder:
         id=id_of(space, f"{precision}-fused" if isinstance(tower.module, FusedTower) else precision),
     )
     lanes = _lanes(settings, tower, fingerprint, device)
+    if lanes is not None and settings.cuda_graphs:
+        _prepare(lanes, batch_size, source.name, device)
     return ClipEncoder(tower.forward, fingerprint, device=device, recorder=recorder, lanes=lanes)
 
 
@@ -142,6 +145,16 @@ def _lanes(
     side = fingerprint.preprocess.size
     graphs = Graphs(tower.forward, cuda_recording(device) if settings.cuda_graphs else None)
     return Lanes(graphs, shape=(side, side, 3), dim=fingerprint.dim, device=device)
+
+
+def _prepare(lanes: Lanes, batch_size: int, name: str, device: torch.device) -> None:
+    try:
+        lanes.prepare(batch_size)
+    except RuntimeError as error:
+        raise EncoderInvalid(
+            f"{name} cannot be made ready on {device} ({str(error).splitlines()[0][:200]}): free memory of the GPU, "
+            "configure encoder.cuda_graphs = false, or another device"
+        ) from error
 
 
 def _tried(tower: Tower, name: str, precision: Precision, device: torch.device) -> int:

@@ -60,7 +60,12 @@ def export_tower(source: ClipSource, file: Path) -> TowerFacts:
     Takes some ten seconds for a ViT-B/32 and twice the memory of its weights. Raises ``EncoderInvalid`` for a tower
     that cannot be loaded or exported.
     """
-    tower = load_tower(source, "fp32", torch.device("cpu"))
+    try:
+        tower = load_tower(source, "fp32", torch.device("cpu"))
+    except OSError as error:  # told here: of the file's place, whoever asked for it would blame the place of exports
+        raise EncoderInvalid(
+            f"the weights of {source.name} cannot be read ({error.strerror or error}): check {source.checkpoint}"
+        ) from error
     module = _FromPixels(tower.module, tower.preprocess).eval()
     side = tower.preprocess.size
     picture = trial_picture(side)

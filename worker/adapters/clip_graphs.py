@@ -11,6 +11,8 @@ from typing import Any
 import structlog
 import torch
 
+from worker.adapters.clip_buckets import BUCKETS
+
 log = structlog.get_logger(__name__)
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -35,13 +37,14 @@ class Graphs:
     Forward passes by bucket, recorded when a bucket is first asked for; called by one thread at a time.
 
     Where recording fails, which is said once, passes run operation by operation from then on. Lack of memory is no such
-    failure: it is raised as torch raises it, and another batch may fit.
+    failure: it is raised as torch raises it, and ``most`` is from then on the largest bucket to be asked for.
     """
 
     def __init__(self, forward: Forward, record: Recording | None) -> None:
         self._forward = forward
         self._record = record
         self._recorded: dict[int, Recorded] = {}
+        self.most = BUCKETS[-1]
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """
@@ -60,6 +63,7 @@ class Graphs:
         try:
             recorded = self._record(self._forward, pixels.clone())
         except torch.OutOfMemoryError:
+            self._did_not_fit(len(pixels))
             raise
         except RuntimeError as error:
             log.warning(
@@ -73,6 +77,15 @@ class Graphs:
             return None
         self._recorded[len(pixels)] = recorded
         return recorded
+
+    def _did_not_fit(self, pictures: int) -> None:
+        self.most = max((bucket for bucket in BUCKETS if bucket < pictures), default=pictures)
+        log.warning(
+            "encoder.batch_too_large",
+            pictures=pictures,
+            done=f"batches are cut into pieces of at most {self.most}",
+            advice="free memory of the GPU, or set a smaller batch.size",
+        )
 
 
 def stream_of(device: torch.device) -> Any:  # noqa: ANN401 - torch has a class for each kind of device

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worker.adapters.clip_buckets import BUCKETS, cut
+from worker.adapters.clip_buckets import BUCKETS, cut, reached
 from worker.adapters.clip_graphs import Graphs, event_of, stream_of
 from worker.domain import Pixels
 
@@ -60,6 +60,8 @@ class Lanes:
         self, graphs: Graphs, *, shape: tuple[int, int, int], dim: int, device: torch.device, lanes: int = LANES
     ) -> None:
         self._graphs = graphs
+        self._shape = shape
+        self._device = device
         self._api = torch.get_device_module(device)
         self._passes: Any = stream_of(device)
         self.turn = threading.Lock()
@@ -67,6 +69,29 @@ class Lanes:
         self._free: SimpleQueue[_Lane] = SimpleQueue()
         for _ in range(lanes):
             self._free.put(_Lane(shape, dim, device))
+
+    def prepare(self, pictures: int) -> None:
+        """
+        Record the passes of batches of up to so many pictures, the smallest first: later, uploads would wait for it.
+
+        Raises ``torch.OutOfMemoryError`` where not even one picture fits.
+        """
+        for bucket in reached(pictures):
+            if not self._fits(bucket):
+                break
+
+    def _fits(self, bucket: int) -> bool:
+        try:
+            self.features([np.zeros(self._shape, dtype=np.uint8)] * bucket)
+        except torch.OutOfMemoryError:
+            if bucket == 1:
+                raise
+        else:
+            return True
+        # Outside of the handler: the exception's traceback would keep the tensors that did not fit.
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return False
 
     @torch.inference_mode()
     def features(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
@@ -79,7 +104,7 @@ class Lanes:
         parts: list[NDArray[np.float32]] = []
         try:
             start = 0
-            for count, bucket in cut(len(batch)):
+            for count, bucket in cut(len(batch), self._graphs.most):
                 under_way.append(self._off(batch[start : start + count], bucket, self._lane(under_way, parts)))
                 start += count
             while under_way:

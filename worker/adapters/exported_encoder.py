@@ -29,7 +29,7 @@ from worker.stages.preprocess import preprocess_spec
 EXPORT_VERSION: Final = 1
 """To be raised when what is exported from the same weights becomes another file."""
 
-MIN_TRIAL_COSINE: Final[Mapping[str, float]] = {"fp32": 0.9999, "bf16": 0.99, "int8": 0.95}
+MIN_TRIAL_COSINE: Final[Mapping[str, float]] = {"fp32": 0.9999, "bf16": 0.999, "int8": 0.95}
 """
 By precision, how near the trial picture's features must be to torch's: this finds broken kernels and nothing finer.
 
@@ -166,7 +166,16 @@ def _kept(settings: EncoderSettings, source: ClipSource, runtime: Runtime, form:
         from worker.adapters.clip_export import export_tower  # noqa: PLC0415 - the exporter: only where it is needed
 
         facts = export_tower(source, folder / TOWER)
-        runtime.store(folder, form)
+        try:
+            runtime.store(folder, form)
+        except (EncoderInvalid, OSError):
+            raise  # the shelf says what its disk refuses
+        except Exception as error:
+            # The runtimes' own have no common base.
+            raise EncoderInvalid(
+                f"{source.name} cannot be made ready for {settings.backend} as {form} ({_said(error)}): configure "
+                f'encoder.backend = "torch", or another version of {settings.backend}'
+            ) from error
         return facts
 
     return take(export_dir_of(settings), name, make)
@@ -179,12 +188,27 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _said(error: Exception) -> str:
+    """
+    Its kind and its last line: OpenVINO tells first where in its source it was.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ": ".join([type(error).__name__, *lines[-1:]])[:200]
+
+
 def _tried(session: Session, facts: TowerFacts, least: float) -> int:
     """
     The dimension of the features, from a first run whose features must lie where torch's did.
     """
     expected = np.asarray(facts.trial, dtype=np.float64)
-    found = session.run(trial_picture(facts.size)[np.newaxis])
+    try:
+        found = session.run(trial_picture(facts.size)[np.newaxis])
+    except Exception as error:
+        # As above; what has no room for one picture has none for a batch.
+        raise EncoderInvalid(
+            f"{session.precision} cannot encode one picture here ({_said(error)}): configure encoder.precision = "
+            '"fp32", or encoder.backend = "torch"'
+        ) from error
     if found.shape != (1, len(expected)) or not bool(np.isfinite(found).all()):
         raise EncoderInvalid(
             f"{session.precision} gives no finite feature vector of {len(expected)} numbers: configure encoder.backend "

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import faiss
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from worker.adapters.faiss_cells import CellScan, Depth, Sorted
@@ -18,6 +19,8 @@ from worker.bank.files import StoredBank
 from worker.domain import BankIdentity, Embedding, Label, Neighbour, Neighbourhood
 from worker.settings.tree import BankSettings
 
+log = structlog.get_logger(__name__)
+
 
 class FaissBank:
     """
@@ -26,8 +29,9 @@ class FaissBank:
     Similarities are exact cosines, computed again in double precision for the candidates that FAISS proposes: they do
     not depend on the other embeddings of a search, and references of equal similarity come in the order of their
     entries. With ``index = "flat"`` the result is that of brute force. The index that a bank carries, ``hnsw`` and
-    ``ivf`` may miss references, and may find fewer than ``k``; the graph of ``hnsw`` is built by several threads, so
-    that two loads of one bank may miss different ones. What the carried one finds depends on the query alone.
+    ``ivf`` may miss references, and the latter two may find fewer than ``k``; the graph of ``hnsw`` is built by several
+    threads, so that two loads of one bank may miss different ones. What the carried one finds depends on the query
+    alone; it is not used where many references are left out (``worker.bank.leaving_out``).
     """
 
     def __init__(self, bank: StoredBank, settings: BankSettings) -> None:
@@ -37,6 +41,14 @@ class FaissBank:
         self._entries: EntryTable = bank.entries
         self._dim = bank.manifest.encoder.dim
         self._settings = settings
+        if settings.index == "auto" and bank.manifest.search is not None and bank.search is None:
+            log.warning(
+                "bank.index_set_aside",
+                bank=bank.manifest.id,
+                version=bank.manifest.version,
+                because="more than 1 % of a label is left out, and the index was tried with the whole bank: every "
+                "reference is compared; build the bank without what is disabled and index it again",
+            )
         self._shelves = {label: _shelf(bank, label, settings) for label in bank.sizes}
         self._identity = bank.identity(_described(self._shelves, settings))
 

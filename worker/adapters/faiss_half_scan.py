@@ -89,6 +89,20 @@ class HalfScan:
             similarities[:, -1] = np.maximum(similarities[:, -1], rounded[:, -1] + np.float32(self.margin))
         return similarities, chosen
 
+    def at_least(self, query: Matrix, similarity: float) -> NDArray[np.int64]:
+        """
+        The numbers of all that are so similar to one query of length 1, or less so by no more than sums can err.
+        """
+        found = [np.empty(0, dtype=np.int64)]
+        asked = torch.from_numpy(query[np.newaxis]).to(torch.bfloat16)
+        for at, piece in enumerate(self._rounded):
+            with torch.inference_mode():
+                products = (asked @ piece.T)[0].float().numpy()
+            near = at * _ROWS_AT_ONCE + np.flatnonzero(products >= similarity - self.margin)
+            exactly = widened(self._vectors[self._members[near]]) @ query / self._lengths[near]
+            found.append(near[exactly >= similarity - _SUMMING])
+        return np.concatenate(found)
+
     def _best_rounded(self, asked: torch.Tensor, count: int) -> tuple[Matrix, NDArray[np.int64]]:
         best: list[torch.Tensor] = []
         numbers: list[torch.Tensor] = []

@@ -7,7 +7,7 @@ likes. None of that leaves this module. Indexes are built in memory and never re
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 import faiss
 import numpy as np
@@ -35,6 +35,9 @@ SLACK: Final = 16
 _QUERIES_AT_ONCE: Final = 64
 """Their candidates are held in single precision at once: some 7 MB at 768 dimensions."""
 
+_EXACTLY_AT_ONCE: Final = 4_096
+"""A crowd of near copies may be the whole bank: so many of them are held in double precision, 25 MB at 768."""
+
 _ROUNDING: Final = 1e-5
 """More than single precision can err in a cosine: 4e-7 was seen between batch sizes at 768 dimensions."""
 
@@ -50,6 +53,19 @@ _HALF_FROM: Final = 4_096
 """Below so many vectors their product costs less than what comes after it."""
 
 Found = tuple[NDArray[np.int64], NDArray[np.float64]]
+
+
+@runtime_checkable
+class Gathers(Protocol):
+    """
+    An index that tells in one pass all that are at least so similar to one query of length 1, or hardly less.
+    """
+
+    def at_least(self, query: Matrix, similarity: float) -> NDArray[np.int64]:
+        """
+        Their numbers, ascending.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +211,11 @@ def _settle(
     shelf: Shelf, query: NDArray[np.float64], candidates: tuple[NDArray[np.int64], NDArray[np.float32]], wanted: int
 ) -> Found:
     numbers, proposed = candidates
+    if isinstance(shelf.index, Gathers):
+        # In a crowd of near copies each doubling would be another pass over all of them: at once whoever may belong.
+        near = shelf.index.at_least(query.astype(np.float32), float(proposed[wanted - 1]) - 2 * _ROUNDING)
+        order, similarities = _exact(shelf, query, near)
+        return shelf.rows[order[:wanted]], similarities[:wanted]
     while True:
         there = numbers >= 0
         numbers, proposed = numbers[there], proposed[there]
@@ -212,7 +233,8 @@ def _settle(
 def _exact(shelf: Shelf, query: NDArray[np.float64], numbers: NDArray[np.int64]) -> Found:
     if not len(numbers):
         return numbers, np.empty(0)
-    similarities = _cosines(shelf.index.reconstruct_batch(numbers), query)
+    pieces = np.split(numbers, range(_EXACTLY_AT_ONCE, len(numbers), _EXACTLY_AT_ONCE))
+    similarities = np.concatenate([_cosines(shelf.index.reconstruct_batch(piece), query) for piece in pieces])
     order = np.lexsort((numbers, -similarities))
     return numbers[order], similarities[order]
 

@@ -44,7 +44,8 @@ class Arrivals:
     def __init__(self, settings: KafkaSettings, topics: Sequence[str], *, client_id: str) -> None:
         with starting(settings, START_TIMEOUT_S):
             self._consumer: Any = KafkaConsumer(
-                **reading_config(settings, client_id=client_id, isolation="read_uncommitted"),
+                # As a platform reads: what a worker took back is no outcome.
+                **reading_config(settings, client_id=client_id),
                 bootstrap_timeout_ms=round(START_TIMEOUT_S * 1000),
             )
             read_all_records(self._consumer)
@@ -59,26 +60,31 @@ class Arrivals:
     def waiting(self) -> int:
         """
         How many offsets lie behind what was read last: one request to each broker, and no record is transferred.
+
+        No fewer than there are records. With transactions there are more: each leaves a marker at an offset of its own,
+        and how many records there are only ``take`` can tell.
         """
         return sum(end - self._read[at] for at, end in self._ends().items())
 
     def take(self) -> list[Arrived]:
         """
-        All that has arrived since the last call, in order within each partition.
+        All records that have arrived since the last call, in order within each partition.
 
-        Raises ``WorkerCrashed`` where Kafka does not give what it says it has.
+        Markers of transactions are passed over. Raises ``WorkerCrashed`` where Kafka does not give what it says it has.
         """
         ends = self._ends()
         found: list[Arrived] = []
         waits = 0
         while any(self._read[at] < end for at, end in ends.items()):
             polled = self._consumer.poll(timeout_ms=_WAIT_S * 1000, max_records=5_000)
-            waits = 0 if polled else waits + 1
+            for records in polled.values():
+                found += [_arrived(record) for record in records if fault_of(record.headers) is None]
+            # Where the consumer stands, not where its last record lay: markers are never given, and it goes past them.
+            read = {at: max(offset, self._consumer.position(at) or 0) for at, offset in self._read.items()}
+            waits = 0 if polled or read != self._read else waits + 1
+            self._read = read
             if waits > _MOST_WAITS:
                 raise WorkerCrashed(f"Kafka gave nothing for {_WAIT_S * waits:g} s of what it says it has; look at it")
-            for at, records in polled.items():
-                found += [_arrived(record) for record in records if fault_of(record.headers) is None]
-                self._read[at] = max(self._read[at], records[-1].offset + 1)
         return found
 
     def close(self) -> None:

@@ -68,7 +68,7 @@ def open_session(folder: Path, precision: str, room: Room) -> Session:
     rest = _rest(core, precision)
     try:
         compiled = core.compile_model(core.read_model(folder / _STORED), "CPU", _properties(precision, rest, room))
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         raise EncoderInvalid(
             f"OpenVINO {openvino.__version__} cannot open the exported encoder ({_first(error)}): configure "
             'encoder.backend = "torch", or another version of openvino'

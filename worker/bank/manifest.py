@@ -50,7 +50,7 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Count = Annotated[int, Field(ge=0)]
 
 MIN_SEARCH_QUALITY: Final = 0.995
-"""Of an approximate index: recall against exact search, and the share of equal votes."""
+"""Of an approximate index: recall against exact search, and the share of equal decisions."""
 
 MAX_ENTRIES: Final = 100_000_000
 MAX_DIM: Final = 65_536
@@ -170,8 +170,8 @@ class SearchRecord(Part):
     """
     The approximate index that a release carries: its shape, how deep it is searched, and how well it was found to do.
 
-    ``recall`` is of the ``depth`` nearest of the worst label, ``agreement`` the share of ``queries`` of the bank's own
-    references for which the vote says the same as over all vectors; below 0.995 neither is loaded.
+    ``recall`` is of the ``depth`` nearest of the worst label, ``agreement`` the share decided as over all vectors: of
+    ``queries``, half of them references and half unlike any, the figure of the worse half. Below 0.995 none is loaded.
     """
 
     cells: dict[Name, Annotated[int, Field(ge=1, le=65_536)]]

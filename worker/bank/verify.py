@@ -37,6 +37,7 @@ _WARNED: Final = 5
 _SEED: Final = 7
 _ROUNDING: Final = 1e-5
 _REMEDY: Final = "raise bank.hnsw_ef_search or bank.ivf_probes, or set bank.index to flat"
+_REMEDY_OF_CARRIED: Final = "run `touchstone bank index` again, or set bank.index to flat"
 
 Searched = TypeVar("Searched", bound=Bank)
 OpenEncoder = Callable[[ViewSpec], tuple[Encoder, PictureDecoder]]
@@ -227,13 +228,14 @@ def _kth_similarity(vectors: NDArray[np.float16], rows: Rows, sample: Rows, dept
 
 
 def _index_findings(index: str, recall: float, self_retrieval: float) -> Iterator[Finding]:
+    remedy = _REMEDY_OF_CARRIED if index.startswith("cells(") else _REMEDY
     if recall < MIN_RECALL:
         yield Finding(
-            "index", f"{index} finds {recall:.1%} of the {RECALL_K} nearest, wanted {MIN_RECALL:.0%}: {_REMEDY}"
+            "index", f"{index} finds {recall:.1%} of the {RECALL_K} nearest, wanted {MIN_RECALL:.0%}: {remedy}"
         )
     if self_retrieval < MIN_RECALL:
         yield Finding(
-            "index", f"through {index} {self_retrieval:.1%} find themselves, wanted {MIN_RECALL:.0%}: {_REMEDY}"
+            "index", f"through {index} {self_retrieval:.1%} find themselves, wanted {MIN_RECALL:.0%}: {remedy}"
         )
 
 

@@ -44,6 +44,8 @@ Sample = tuple[str, Callable[[], bytes]]
 class Compared:
     """
     One picture, seen by both: the cosine of its embeddings, and the share of the reference's neighbours found by both.
+
+    These two are of the view of the whole picture; the judgements are of all views that the bank asks for.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Agreement:
             "unreadable": len(self.unreadable),
             "agreement": round(self.agreement, 6),
             "flips": len(flips),
+            "cosines_and_recall_of": "the view of the whole picture alone",
             "cosine_min": round(min(cosines), 6),
             "cosine_p01": round(float(np.quantile(cosines, 0.01)), 6),
             "cosine_median": round(median(cosines), 6),

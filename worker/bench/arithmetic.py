@@ -11,8 +11,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from worker.adapters.clip_tower import DTYPES, Precision, build, ready
 from worker.domain import PreprocessSpec
 
-_CPU_SHAPE: Final = (1024, 1024, 4096)
-_GPU_SHAPE: Final = (8192, 8192, 8192)
+Shape = tuple[int, int, int]
+"""Rows of the left matrix, its columns, and columns of the right one."""
+
+_CPU_SHAPES: Final[tuple[Shape, ...]] = ((1024, 1024, 4096), (2048, 2048, 2048), (1600, 768, 3072))
+"""Large ones, and one of a ViT-B/32 on 32 pictures: which is fastest depends on the caches and the precision."""
+
+_GPU_SHAPES: Final[tuple[Shape, ...]] = ((8192, 8192, 8192),)
 _GPU_TIMES: Final = 20
 
 
@@ -37,14 +42,21 @@ def operations_per_image(architecture: Mapping[str, Any], spec: PreprocessSpec, 
     return int(counter.get_total_flops())
 
 
+def shapes_for(device: torch.device) -> tuple[Shape, ...]:
+    """
+    The products of which the fastest counts as what this device can do.
+    """
+    return _GPU_SHAPES if device.type == "cuda" else _CPU_SHAPES
+
+
 class Multiplication:
     """
     A large matrix product in a precision on a device, to be repeated; ``operations`` of one call, as above.
     """
 
-    def __init__(self, precision: Precision, device: torch.device) -> None:
+    def __init__(self, precision: Precision, device: torch.device, shape: Shape) -> None:
         self._on_gpu = device.type == "cuda"
-        rows, inner, columns = _GPU_SHAPE if self._on_gpu else _CPU_SHAPE
+        rows, inner, columns = shape
         self._left = torch.rand(rows, inner, device=device).to(DTYPES[precision])
         self._right = torch.rand(inner, columns, device=device).to(DTYPES[precision])
         self._times = _GPU_TIMES if self._on_gpu else 1

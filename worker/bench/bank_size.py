@@ -2,13 +2,15 @@
 What searching a bank costs by its size: per micro-batch, beside encoding one, through each index that a worker may use.
 
 The banks are ``worker.bench.clustered``'s. What an approximate index finds is compared with exact search on uploads,
-not on references, so that the trial of `touchstone bank index` does not vouch for itself.
+not on references, so that the trial of `touchstone bank index` does not vouch for itself; and on queries that are
+like nothing in the bank, since whoever uploads may choose them.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from typing import Final
 
 import numpy as np
@@ -21,7 +23,7 @@ from worker.adapters.faiss_shelf import Shelf
 from worker.bank.files import StoredBank
 from worker.bank.indexing import tried
 from worker.bank.search_quality import Asked, SearchQuality, compared, default_depth, neighbourhoods
-from worker.bench.clustered import clustered_bank, uploads
+from worker.bench.clustered import clustered_bank, strangers, uploads
 from worker.bench.measurement import Measured, interleaved
 from worker.domain import Embedding
 from worker.settings.tree import BankSettings
@@ -36,7 +38,12 @@ CELLS_FROM: Final = 100_000
 SINGLE_UP_TO: Final = 200_000
 """Up to so many references FAISS's own exact index is measured beside: it holds the vectors once more."""
 
-_QUERIES: Final = 192
+_QUERIES: Final = 1_000
+"""Of uploads, and as many strangers: where none of 1,000 is decided otherwise, 99.7 % are not (95 % confidence)."""
+
+_FRESH: Final = 2_048
+"""Uploads that searches take in turn: what one search has read must not lie ready for the next."""
+
 _LEAST_S: Final = 0.03
 """A round repeats a search until it has taken so long: clocks of CPU time are coarse."""
 
@@ -52,14 +59,17 @@ class IndexCost:
     """
     One index over one bank; figures are milliseconds of CPU time per micro-batch, by its size.
 
-    ``quality`` is None for an exact index. ``build_cpu_s`` is paid once, in `touchstone bank index`, ``load_cpu_s`` at
-    each start. ``memory_bytes`` are the index's own: the bank's vectors in half precision lie beside it, in any case.
+    ``strangers_cpu_ms`` is that of ``OF_SHARE`` queries like nothing in the bank. ``quality`` is None for an exact
+    index, else that of uploads or of strangers, whichever is worse. ``build_cpu_s`` is paid once, in `touchstone bank
+    index`, ``load_cpu_s`` at each start. ``memory_bytes`` are the index's own: the bank's vectors in half precision lie
+    beside it, in any case.
     """
 
     name: str
     identity: str
     cpu_ms: Mapping[int, Measured]
     wall_ms: Mapping[int, Measured]
+    strangers_cpu_ms: Measured
     load_cpu_s: float
     memory_bytes: int
     build_cpu_s: float = 0.0
@@ -106,14 +116,12 @@ def bank_cost(
     """
     tell(f"{entries} references: making them", 0, 1)
     stored, directions = clustered_bank(entries, dim)
-    asked = uploads(stored, directions, _QUERIES)
+    asked, strange = uploads(stored, directions, _FRESH), strangers(directions, _FRESH)
     tell(f"{entries} references: making them", 1, 1)
     opened = _all_opened(stored, tell)
     depth = default_depth(opened["exact"].bank)
-    times = _timed(opened, asked, depth, encode, rounds=rounds, tell=tell, entries=entries)
-    found = {
-        name: neighbourhoods(one.bank, Asked(asked, [None] * len(asked)), depth=depth) for name, one in opened.items()
-    }
+    times = _timed(opened, (asked, strange), depth, encode, rounds=rounds, tell=tell, entries=entries)
+    quality = _quality(opened, (asked[:_QUERIES], strange[:_QUERIES]), depth)
     costs = [
         IndexCost(
             name,
@@ -123,15 +131,33 @@ def bank_cost(
                 batch: _figure(entries, name, batch, "wall", [wall for _, wall in times[name, batch]])
                 for batch in BATCHES
             },
+            _figure(entries, name, OF_SHARE, "CPU, strangers", [cpu for cpu, _ in times[_strange(name), OF_SHARE]]),
             one.load_cpu_s,
             one.memory_bytes,
             one.build_cpu_s,
-            compared(found["exact"], found[name], depth=depth) if name == "cells" else None,
+            quality if name == "cells" else None,
         )
         for name, one in opened.items()
     ]
     encoded = [cpu for cpu, _ in times["encode", OF_SHARE]] if callable(encode) else [float(encode)]
     return BankCost(entries, costs, Measured.of("encode", "ms", encoded).median)
+
+
+def _quality(
+    opened: Mapping[str, _Opened], kinds: tuple[Sequence[Embedding], Sequence[Embedding]], depth: int
+) -> SearchQuality | None:
+    if "cells" not in opened:
+        return None
+    of_kinds = []
+    for asked in kinds:
+        queries = Asked(asked, [None] * len(asked))
+        exact, cells = (neighbourhoods(opened[name].bank, queries, depth=depth) for name in ("exact", "cells"))
+        of_kinds.append(compared(exact, cells, depth=depth))
+    return of_kinds[0].worse(of_kinds[1])
+
+
+def _strange(name: str) -> str:
+    return f"{name}, strangers"
 
 
 def _all_opened(stored: StoredBank, tell: Tell) -> dict[str, _Opened]:
@@ -164,7 +190,7 @@ def _bytes_of(shelf: Shelf, stored: StoredBank) -> int:
 
 def _timed(
     opened: Mapping[str, _Opened],
-    asked: Sequence[Embedding],
+    kinds: tuple[Sequence[Embedding], Sequence[Embedding]],
     depth: int,
     encode: Callable[[], object] | float,
     *,
@@ -176,7 +202,8 @@ def _timed(
     CPU and wall milliseconds of each round, by index and micro-batch; all take turns, encoding among them.
     """
     contenders: dict[str, Callable[[], Times]] = {
-        name: partial(_searched, name, one.bank, asked=asked, depth=depth) for name, one in opened.items()
+        name: partial(_searched, name, one.bank, kinds=kinds, depth=depth, starts=count())
+        for name, one in opened.items()
     }
     if callable(encode):
         contenders["encode"] = partial(_encoded, encode)
@@ -193,8 +220,21 @@ def _timed(
     return {key: [one[key] for one in of_name] for of_name in results.values() for key in of_name[0]}
 
 
-def _searched(name: str, bank: FaissBank, *, asked: Sequence[Embedding], depth: int) -> Times:
-    return {(name, batch): _took_ms(partial(bank.nearest, asked[:batch], depth)) for batch in BATCHES}
+def _searched(
+    name: str,
+    bank: FaissBank,
+    *,
+    kinds: tuple[Sequence[Embedding], Sequence[Embedding]],
+    depth: int,
+    starts: Iterator[int],
+) -> Times:
+    def next_of(asked: Sequence[Embedding], batch: int) -> object:
+        start = next(starts) * batch % (len(asked) - batch)
+        return bank.nearest(asked[start : start + batch], depth)
+
+    asked, strange = kinds
+    times = {(name, batch): _took_ms(partial(next_of, asked, batch)) for batch in BATCHES}
+    return {**times, (_strange(name), OF_SHARE): _took_ms(partial(next_of, strange, OF_SHARE))}
 
 
 def _encoded(encode: Callable[[], object]) -> Times:

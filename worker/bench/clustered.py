@@ -39,6 +39,7 @@ COPY: Final = 0.1
 _FALL: Final = 0.4
 _TOPIC, _SCENE, _OWN, _SHIFT = 0.6, 0.6, 0.5, 0.15
 _NOISE: Final = 0.1
+_NEAR: Final = 0.1
 _ROWS_AT_ONCE: Final = 65_536
 _NOTHING: Final = "0" * 64
 
@@ -67,6 +68,15 @@ class Directions:
         scene = self._scenes[rng.integers(0, len(self._scenes), count)]
         inner = scene + _OWN * rng.standard_normal(scene.shape, dtype=np.float32)
         vectors: Matrix = (inner + self._shift if shifted else inner) @ self._axes + self._cone
+        return _unit(vectors)
+
+    def unseen(self, count: int, rng: np.random.Generator, *, off_centre: float = 1.0) -> Matrix:
+        """
+        So many vectors of length 1 of no scene and no topic of these, so far from the centre of all as those are.
+        """
+        spread = off_centre * (_TOPIC**2 + _SCENE**2 + _OWN**2) ** 0.5
+        inner = spread * rng.standard_normal((count, len(self._axes)), dtype=np.float32)
+        vectors: Matrix = inner @ self._axes + self._cone
         return _unit(vectors)
 
 
@@ -104,6 +114,17 @@ def uploads(bank: StoredBank, directions: Directions, count: int, *, seed: int =
     old += _NOISE / old.shape[1] ** 0.5 * rng.standard_normal(old.shape, dtype=np.float32)
     rows = np.concatenate([new, _unit(old)])
     return [Embedding.from_features(row) for row in rows[rng.permutation(count)]]
+
+
+def strangers(directions: Directions, count: int, *, seed: int = 98) -> list[Embedding]:
+    """
+    Embeddings as nobody uploads them unless to mislead: of unknown scenes, halfway between two, near the centre of all.
+    """
+    rng = np.random.default_rng(seed)
+    mixed, near = (count + 2) // 3, (count + 1) // 3
+    blends = directions.drawn(mixed, rng, shifted=False) + directions.drawn(mixed, rng, shifted=True)
+    rows = [blends, directions.unseen(near, rng, off_centre=_NEAR), directions.unseen(count // 3, rng)]
+    return [Embedding.from_features(row) for row in np.concatenate(rows)[rng.permutation(count)]]
 
 
 def _unit(rows: Matrix) -> Matrix:

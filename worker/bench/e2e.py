@@ -27,11 +27,12 @@ from worker.bench.measurement import Took, interleaved, took_here
 from worker.bench.naive_tools import NaiveJob
 from worker.bench.peer import BATCH, Peer, running_peer
 from worker.bench.report import Report
-from worker.bench.stages import IN_ROOFLINE, Stage, stages_of
+from worker.bench.stages import Stage, stages_of, takes_part
+from worker.bench.stages_run import ROOFLINE_NOTE
 from worker.bench.subjects import Subject, opened_subject
 from worker.bench.uploads import file_events
 from worker.dev.small_encoder import write_small_encoder
-from worker.encoders import encodes_on_gpu
+from worker.encoders import device_of, encodes_on_gpu
 from worker.settings.tree import Settings
 
 NAIVE_BATCH: Final = 32
@@ -131,7 +132,8 @@ class E2eRun:
         inputs = self.subject.inputs(large[:STAGE_BATCH])
         self._stages = _needed(stages_of(inputs, self.subject.settings))
         if plan.peer_python is not None:
-            named = _files(place.root, "peer", plan.batched_uploads or plan.uploads, KINDS["1mp"])
+            # As many as the worker: what filling and running dry take weighs the same in both rounds.
+            named = _files(place.root, "peer", plan.uploads, KINDS["1mp"])
             self._first_vector = self.subject.inputs(sorted(named)[:1]).sightings[0].embedding.vector.tolist()
         self._light_stages = _needed(stages_of(self._light.inputs(small[:STAGE_BATCH]), self._light.settings))
         contents = write_contents(place.root, RECENT_CONTENTS + plan.contents)
@@ -252,11 +254,12 @@ def report_of(rounds: Rounds, subject: Subject, plan: E2ePlan) -> Report:
         f"overhead: new images of 160 x 120 through a small encoder; cached: {plan.contents} contents of 20 KB whose "
         f"sightings Redis holds; recent: {RECENT_CONTENTS} others, which the worker remembers"
     )
-    notes = [pictures, known]
+    notes = [pictures, known, ROOFLINE_NOTE]
     if plan.peer_python is not None:
         notes.append(
-            f"peer: clip-retrieval's reader and mapper in batches of {BATCH}, from files to vectors alone, without "
-            "broker, cache, search or verdict"
+            f"peer: clip-retrieval's reader and mapper in batches of {BATCH}, as many images a round as the worker, "
+            "from files to vectors alone, without broker, cache, search or verdict; starting its loaders is not in its "
+            "rate"
         )
     if not subject.encoder.trained:
         notes.append("the weights are random: speed is valid, verdicts are not")
@@ -280,6 +283,7 @@ def naive_command(settings: Settings, subject: Subject, *, batch: int) -> list[s
         bank=str(settings.bank.path),
         k=subject.instruments.policy.rule.k,
         batch=batch,
+        device=device_of(settings.encoder),
     )
     return [sys.executable, "-m", "worker.bench.naive", job.as_json()]
 
@@ -297,7 +301,7 @@ def _files(root: Path, below: str, count: int, kind: Kind) -> list[str]:
 
 
 def _needed(stages: Sequence[Stage]) -> list[Stage]:
-    needed = [stage for stage in stages if stage.name in IN_ROOFLINE]
+    needed = [stage for stage in stages if takes_part(stage.name)]
     for stage in needed:
         stage.work()
     return needed

@@ -12,7 +12,7 @@ from worker.bench.live import Round
 from worker.bench.measurement import Measured, Took, ratios
 from worker.bench.peer import PeerRound
 from worker.bench.roofline import overhead_ms, roofline_fraction, roofline_per_s
-from worker.bench.stages import best_costs, best_device_s
+from worker.bench.stages import IN_ROOFLINE, best_costs, best_device_s, facts_cost_s
 from worker.bench.uploads import rate_of
 
 
@@ -61,15 +61,18 @@ def summary_of(
     The keys that come first: medians, and the roofline from the best round of every stage.
 
     ``roofline_fraction`` = images_per_s x (sum of the best measured CPU seconds of fetch, decode, encode and search,
-    per upload) / cores: what share of these cores' time went into work that cannot be left out. ``_by_cpu`` is the same
-    with the CPU time that the worker took in place of the clock, which others on the machine hardly change.
+    per upload) / cores: what share of these cores' time went into work that cannot be left out. Decoding is without
+    perceptual hash and content credentials, whose cost is ``facts_ms_per_upload``, and encoding in the cheapest of the
+    measured batch sizes. ``_by_cpu`` is the same with the CPU time that the worker took in place of the clock, which
+    others on the machine hardly change.
     ``on_device``: the encoder has a device of its own. The limit is then the slower of that device and the cores with
     the other three stages, and there is no share by CPU time.
 
-    ``overhead_ms_per_upload`` = CPU time of the worker with its decoders per upload, less the same four stages as
-    measured in the same round. It is taken from the lane of tiny new pictures and a small encoder, whose uploads go
-    all the way that any new upload goes, inter-process decoding and micro-batches included; beside a large encoder it
-    would drown in that encoder's noise. ``overhead_cached_ms_per_upload`` is that of uploads that Redis knows.
+    ``overhead_ms_per_upload`` = CPU time of the worker with its decoders per upload, less the four stages as a worker
+    runs them, hash and credentials within decoding, measured in the same round. It is taken from the lane of tiny new
+    pictures and a small encoder, whose uploads go all the way that any new upload goes, inter-process decoding and
+    micro-batches included; beside a large encoder it would drown in that encoder's noise.
+    ``overhead_cached_ms_per_upload`` is that of uploads that Redis knows.
     """
     by_name = {one.name: one.median for one in figures}
     costs = best_costs(rounds.stages, on_device=on_device)
@@ -92,6 +95,7 @@ def summary_of(
         "roofline_fraction_by_cpu": None if on_device else sum(costs.values()) / cpu_s,
         "overhead_cached_ms_per_upload": by_name["overhead_cached_ms_per_upload"],
         "stage_costs_ms": {name: cost_s * 1000 for name, cost_s in costs.items()},
+        "facts_ms_per_upload": None if (facts_s := facts_cost_s(rounds.stages)) is None else facts_s * 1000,
         "recent_per_s": by_name["recent_per_s"],
         "cached_from": _cached_from(rounds.lanes["cached"]),
     }
@@ -135,7 +139,7 @@ def figures_of(rounds: Rounds) -> list[Measured]:
 
 def _overheads(rounds: Rounds, lane: str, stages: Mapping[str, Sequence[Took]]) -> list[float]:
     return [
-        overhead_ms(cpu_s, {name: took[number].cpu_s for name, took in stages.items()})
+        overhead_ms(cpu_s, {name: took[number].cpu_s for name, took in stages.items() if name in IN_ROOFLINE})
         for number, cpu_s in enumerate(rounds.cpu_s(lane))
     ]
 

@@ -2,8 +2,9 @@
 A fleet on paper: how many uploads some workers answer per second, and how soon, beyond what one machine can show.
 
 Arrivals, partitions and micro-batches as in the real thing; a worker is one server of micro-batches whose time for a
-batch was measured. Known holes: no rebalance, no broker that is itself busy, no cache that answers, and all uploads
-cost the same; a real fleet is measured with ``touchstone stress``.
+batch was measured. Known holes: fetching and decoding are within a picture's time, so that no batch waits for them; no
+rebalance, no broker that is itself busy, no cache that answers, and all uploads cost the same. A real fleet is measured
+with ``touchstone stress``.
 """
 
 from collections.abc import Sequence
@@ -22,17 +23,15 @@ class WorkerModel:
     """
     What one worker takes: ``fixed_s`` for each micro-batch and ``picture_s`` for each picture in it.
 
-    ``batch_size`` and ``deadline_s`` are those of its configuration. Raises ``ValueError`` for a worker that takes no
-    time at all.
+    ``batch_size`` is that of its configuration. Raises ``ValueError`` for a worker that takes no time at all.
     """
 
     fixed_s: float
     picture_s: float
     batch_size: int
-    deadline_s: float
 
     def __post_init__(self) -> None:
-        if self.fixed_s < 0 or self.picture_s <= 0 or self.batch_size < 1 or self.deadline_s < 0:
+        if self.fixed_s < 0 or self.picture_s <= 0 or self.batch_size < 1:
             raise ValueError(f"{self}: found times or a batch size out of range, expected positive ones")
 
     def batch_s(self, pictures: int) -> float:
@@ -109,16 +108,14 @@ def departures(model: WorkerModel, arrivals_s: NDArray[np.float64]) -> NDArray[n
     """
     When each of these uploads, in order of arrival, is answered by one worker.
 
-    The worker takes what waits as soon as it is free; a batch that is not full waits for more until its oldest upload
-    has waited ``deadline_s``.
+    The worker takes what waits as soon as it is free. Of what arrives later nobody is on the way yet, and so no batch
+    waits for company: ``batch.deadline_ms`` bounds how long one waits for uploads that are being fetched or decoded,
+    which take no time of their own here.
     """
     done_s = np.empty_like(arrivals_s)
     first, free_s, count = 0, 0.0, len(arrivals_s)
     while first < count:
         start_s = max(free_s, float(arrivals_s[first]))
-        last = first + model.batch_size - 1
-        full_s = float(arrivals_s[last]) if last < count else np.inf
-        start_s = max(start_s, min(full_s, float(arrivals_s[first]) + model.deadline_s))
         end = min(int(np.searchsorted(arrivals_s, start_s, side="right")), first + model.batch_size)
         free_s = start_s + model.batch_s(end - first)
         done_s[first:end] = free_s

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker.adapters.kafka_arrivals import Arrivals
+from worker.adapters.kafka_arrivals import Arrivals, Arrived
 from worker.adapters.kafka_platform import PublishedEvent, publish_uploads
 from worker.adapters.kafka_topics import create_for_a_while
 from worker.bench.measurement import Reading, Took
@@ -191,36 +191,42 @@ class Lane:
         """
         Publish these while the process is held still, let it go, and wait for its answers to all of them.
 
-        Raises ``WorkerCrashed`` when it ends, when nothing arrives for ``patience_s``, and where an upload is not
-        answered exactly once by a verdict that is none of a failure.
+        Raises ``ValueError`` without any, and ``WorkerCrashed`` when it ends, when nothing arrives for ``patience_s``,
+        and where an upload is not answered exactly once by a verdict that is none of a failure.
         """
+        if not events:
+            raise ValueError(f"{self.name}: no upload was given, expected at least one")
         servers = (*self._servers.kafka_pids, *self._servers.redis_pids)
         with _held_still(self._running()):
             publish_uploads(self.settings.kafka, events)
             kafka, redis = Reading.now(self._servers.kafka_pids), Reading.now(self._servers.redis_pids)
             before = Reading.now(self.pids, beside=servers)
             began_s = time.time()
-        self._until_arrived(len(events), patience_s)
-        after = Reading.now(self.pids, beside=servers)
-        kafka_s = kafka.until(Reading.now(self._servers.kafka_pids)).cpu_s
-        redis_s = redis.until(Reading.now(self._servers.redis_pids)).cpu_s
-        took = before.until(after)
-        answers = answers_of(events, self._watch().take(), began_s=began_s, by=self.name)
+        arrived: list[Arrived] = []
+        while len(arrived) < len(events):
+            # Once, but for exactly-once delivery: what waits there are markers of transactions as well.
+            self._until_waiting(len(events) - len(arrived), patience_s, of=len(events))
+            # Before they are read: reading is no part of the round.
+            took = before.until(Reading.now(self.pids, beside=servers))
+            kafka_s = kafka.until(Reading.now(self._servers.kafka_pids)).cpu_s
+            redis_s = redis.until(Reading.now(self._servers.redis_pids)).cpu_s
+            arrived += self._watch().take()
+        answers = answers_of(events, arrived, began_s=began_s, by=self.name)
         return Round(answers, took, kafka_s, redis_s)
 
-    def _until_arrived(self, expected: int, patience_s: float) -> None:
+    def _until_waiting(self, expected: int, patience_s: float, *, of: int) -> None:
         watch = self._watch()
-        arrived, since_s = 0, time.monotonic()
-        while arrived < expected:
+        waiting, since_s = 0, time.monotonic()
+        while waiting < expected:
             time.sleep(LOOK_EVERY_S)
             now = watch.waiting()
-            if now > arrived:
-                arrived, since_s = now, time.monotonic()
+            if now > waiting:
+                waiting, since_s = now, time.monotonic()
             self.check()
             if time.monotonic() - since_s > patience_s:
                 raise WorkerCrashed(
-                    f"{self.name}: {arrived} of {expected} outcomes arrived, and none for {patience_s:.0f} s. "
-                    f"The end of its log:\n{self._tail()}"
+                    f"{self.name}: {of - expected + waiting} of {of} outcomes arrived, and none for {patience_s:.0f} "
+                    f"s. The end of its log:\n{self._tail()}"
                 )
 
     def _tail(self) -> str:

@@ -18,14 +18,18 @@ MEBI: Final = 1 << 20
 @dataclass(frozen=True, slots=True)
 class Held:
     """
-    ``proportional_bytes``: all that is mapped, pages that several processes map divided among them (PSS).
+    Three answers, none of which depends on nobody: what these processes would hold alone lies between the first two.
 
-    ``private_bytes``: what would be free if the processes ended. ``file_bytes``: of the proportional ones those that
-    are pages of files, such as libraries, which the kernel may drop and read again.
+    ``resident_bytes``: all that is in memory of each process, whoever shares it (RSS): what they share with each other
+    counts several times. ``private_bytes``: what would be free if the processes ended. ``proportional_bytes``: pages
+    that several processes map are divided among them (PSS): too little where whoever measures maps the same libraries.
+    ``file_bytes``: of the proportional ones those that are pages of files, such as libraries, which the kernel may drop
+    and read again.
     """
 
-    proportional_bytes: int
+    resident_bytes: int
     private_bytes: int
+    proportional_bytes: int
     file_bytes: int
 
 
@@ -33,12 +37,13 @@ def held_by(pids: Iterable[int]) -> Held:
     """
     What these processes hold together; one that is gone holds nothing.
 
-    Of one that lets only root look closer, as decoders do, what it shares with others is left out.
+    Of one that lets only root look closer, as decoders do, what it shares with others is in the resident bytes alone.
     """
     found = [_looked_at(pid) for pid in pids]
     return Held(
-        proportional_bytes=sum(one.proportional_bytes for one in found),
+        resident_bytes=sum(one.resident_bytes for one in found),
         private_bytes=sum(one.private_bytes for one in found),
+        proportional_bytes=sum(one.proportional_bytes for one in found),
         file_bytes=sum(one.file_bytes for one in found),
     )
 
@@ -67,12 +72,12 @@ def _looked_at(pid: int) -> Held:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
         except PermissionError:
             _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split())
-            own_bytes = (resident - shared) * resource.getpagesize()
-            return Held(own_bytes, own_bytes, 0)
+            page = resource.getpagesize()
+            return Held(resident * page, (resident - shared) * page, (resident - shared) * page, 0)
         kib = {name.removesuffix(":"): int(value) for name, value, *_ in map(str.split, lines)}
         private = kib["Private_Clean"] + kib["Private_Dirty"]
-        return Held(kib["Pss"] * _KIB, private * _KIB, kib.get("Pss_File", 0) * _KIB)
-    return Held(0, 0, 0)
+        return Held(kib["Rss"] * _KIB, private * _KIB, kib["Pss"] * _KIB, kib.get("Pss_File", 0) * _KIB)
+    return Held(0, 0, 0, 0)
 
 
 def _children(pid: int) -> Iterator[int]:

@@ -45,6 +45,8 @@ class NaiveJob:
     bank: str
     k: int
     batch: int
+    device: str
+    """What the worker's encoder computes on, by torch's name for it."""
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -63,14 +65,15 @@ class NaiveJob:
 @dataclass(frozen=True, slots=True)
 class Embedder:
     """
-    open_clip's model in fp32 and its own transform.
+    open_clip's model in fp32 on a device, and its own transform.
     """
 
     model: Any
     transform: Callable[[Image.Image], torch.Tensor]
+    device: str
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path, device: str) -> Self:
         """
         The model of a folder; of its weights the image tower's alone, which is all that pictures need.
         """
@@ -78,8 +81,8 @@ class Embedder:
         tensors = load_file(folder / HF_SAFE_WEIGHTS_NAME)
         visual = {name.removeprefix("visual."): one for name, one in tensors.items() if name.startswith("visual.")}
         model.visual.load_state_dict(visual)
-        model.eval()
-        return cls(model, transform)
+        model.to(device).eval()
+        return cls(model, transform, device)
 
     def tensor_of(self, data: bytes) -> torch.Tensor:
         """
@@ -92,7 +95,8 @@ class Embedder:
         Unit vectors, float32[n, dim].
         """
         with torch.no_grad():
-            features: Vectors = self.model.encode_image(torch.stack(list(tensors)), normalize=True).numpy()
+            images = torch.stack(list(tensors)).to(self.device)
+            features: Vectors = self.model.encode_image(images, normalize=True).cpu().numpy()
         return features
 
 
@@ -159,7 +163,7 @@ class NaiveTools:
             consumer,
             KafkaProducer(bootstrap_servers=job.bootstrap_servers),
             Redis.from_url(job.redis_url),
-            Embedder.load(Path(job.model_folder)),
+            Embedder.load(Path(job.model_folder), job.device),
             References.load(Path(job.bank)),
         )
 

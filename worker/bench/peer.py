@@ -18,6 +18,7 @@ import numpy as np
 import open_clip
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME
 
+from worker.adapters.onnx_unheard import UNHEARD
 from worker.bench.encoders import BenchEncoder
 from worker.bench.live import lane_environ
 from worker.bench.peer_child import MARK
@@ -43,7 +44,7 @@ class PeerRound:
     @property
     def per_s(self) -> float:
         """
-        Pictures per second, from the first file to the last vector.
+        Pictures per second, from the first picture begun to the last vector; starting the loaders is not in it.
         """
         return self.images / self.wall_s
 
@@ -120,7 +121,8 @@ def running_peer(python: Path, encoder: BenchEncoder, folder: Path, *, loaders: 
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env=lane_environ(os.environ),
+            # It may load ONNX Runtime, whatever its environment holds: see onnx_unheard.py.
+            env={**lane_environ(os.environ), UNHEARD: "1"},
         ) as process,
     ):
         peer = Peer(process, log_file)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from uuid import uuid4
 
 from worker.bench.corpus import KINDS, write_pictures
@@ -20,13 +21,17 @@ from worker.bench.machine import machine
 from worker.bench.report import Report
 from worker.bench.roofline import roofline_per_s
 from worker.bench.stage_servers import server_stages
-from worker.bench.stages import best_costs, best_device_s, figures_of, measured_stages, stages_of
+from worker.bench.stages import best_costs, best_device_s, facts_cost_s, figures_of, measured_stages, stages_of
 from worker.bench.subjects import opened_subject
 from worker.encoders import encodes_on_gpu
 from worker.errors import ConfigInvalid
 
 Progress = Callable[[str, int, int], None]
 
+ROOFLINE_NOTE: Final = (
+    "roofline: decoding without perceptual hash and content credentials, whose cost is facts_ms_per_upload, and "
+    "encoding in the cheapest of the measured batch sizes"
+)
 NOWHERE = Servers("localhost:9092", "redis://localhost:6379/0")
 """Of a run without servers: nobody asks them."""
 
@@ -78,6 +83,9 @@ def run_stages(plan: StagesPlan, sets: Sequence[str], *, folder: Path, progress:
         "references": subject.instruments.bank.identity.entries,
         "roofline_images_per_s": roofline_per_s(costs, cores_here(), device_s=device_s),
         "stage_costs_ms": {name: cost_s * 1000 for name, cost_s in costs.items()},
+        "facts_ms_per_upload": None if (facts_s := facts_cost_s(found)) is None else facts_s * 1000,
     }
-    notes = [] if encoder.trained else ["the weights are random: speed is valid, verdicts are not"]
+    notes = [ROOFLINE_NOTE]
+    if not encoder.trained:
+        notes.append("the weights are random: speed is valid, verdicts are not")
     return Report("touchstone bench stages", summary, figures_of(found), machine(), notes)

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from worker.adapters.kafka_platform import PublishedEvent
 from worker.adapters.kafka_stress import Acknowledged, ReadRecord
-from worker.bench.conservation import OutcomeRead, Stored, outcome_of
+from worker.bench.conservation import OutcomeRead, Place, Stored, outcome_of
 from worker.bench.stress_uploads import EventOf, event_id_of
 from worker.errors import CannotStart, TouchstoneError
 from worker.flow.crew import Crew
@@ -79,7 +79,8 @@ class StressRun:
     What happened: ``sent_s`` are the seconds from the beginning at which each upload was really handed over.
 
     ``refused`` has the uploads that Kafka did not take, by their number, and why; ``unsure`` those of which it has not
-    said anything. Times of outcomes are of the same clock as ``began_s``.
+    said anything. Times of outcomes are of the same clock as ``began_s``. ``ended`` has the stored uploads that have an
+    end of their own; ``placed`` and ``answered`` are the two sides of that, by place: ids stored, ids that ends name.
     """
 
     began_s: float
@@ -88,6 +89,8 @@ class StressRun:
     refused: dict[int, str] = field(default_factory=dict)
     outcomes: list[OutcomeRead] = field(default_factory=list)
     ended: set[str] = field(default_factory=set)
+    placed: dict[Place, str] = field(default_factory=dict, repr=False)
+    answered: dict[Place, set[str | None]] = field(default_factory=dict, repr=False)
 
     def unsure(self, run: str) -> list[str]:
         """
@@ -160,18 +163,29 @@ def _watch(
 
 
 def _take(plan: StressPlan, platform: Platform, run: StressRun) -> None:
+    news: list[Place] = []
     for record in platform.read(READ_WAIT_S):
         outcome = outcome_of(record.topic, record.at, record.value, record.arrived_s)
         if outcome is None:
             continue
         run.outcomes.append(outcome)
-        if outcome.end and outcome.event_id is not None and outcome.event_id.startswith(f"{plan.run}-"):
-            run.ended.add(outcome.event_id)
+        if outcome.end and (outcome.event_id is None or outcome.event_id.startswith(f"{plan.run}-")):
+            run.answered.setdefault(outcome.answers, set()).add(outcome.event_id)
+            news.append(outcome.answers)
     for told in platform.take_acknowledged():
         if told.place is None:
             run.refused[told.number] = told.refusal
         else:
-            run.stored[told.number] = Stored(event_id_of(plan.run, told.number), told.place)
+            event_id = event_id_of(plan.run, told.number)
+            run.stored[told.number] = Stored(event_id, told.place)
+            run.placed[told.place] = event_id
+            news.append(told.place)
+    # As ``balance`` sees it: an outcome of no upload that was sent, or of another place, is nobody's end. What Kafka
+    # has stored may be answered before we hear that it was.
+    for place in news:
+        stored_id = run.placed.get(place)
+        if stored_id is not None and not run.answered.get(place, set()).isdisjoint({stored_id, None}):
+            run.ended.add(stored_id)
 
 
 def _silence(plan: StressPlan, run: StressRun, members: int | None) -> str:

@@ -17,7 +17,7 @@ from worker.settings.load import LoadedSettings
 
 @click.command()
 @click.argument("path", metavar="BANK", type=click.Path(path_type=Path))
-@click.option("--sample", type=click.IntRange(min=100), help="References asked for in the trial. Default: 1000.")
+@click.option("--sample", type=click.IntRange(min=100), help="Queries of the trial. Default: 1000.")
 @click.option("--version", help="Version of the indexed bank. Default: the old one's last number plus one.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the indexed bank goes. Default: in place of BANK.")
 @click.option("--replace", is_flag=True, help="Take the place of a bank that is at --out already, in one step.")
@@ -36,10 +36,12 @@ def index(
     """
     Give BANK an approximate index and release it as its next version; its references and its judgement stay.
 
-    The index is tried against exact search, with references of the bank as queries, at one depth after the other: the
-    first that finds 99.7 % of the nearest and votes as exact search does for 99.7 % is kept. Where even the deepest
-    stays below 99.5 % of either, nothing is changed and the exit code is 1. Workers use it where bank.index is auto.
-    Worth it from some 200,000 references on; adding to the bank drops it, leaving references out does not.
+    The index is tried against exact search, half of the queries being references of the bank and half unlike any, at
+    one depth after the other: the first that finds 99.7 % of the nearest, decides as exact search does for 99.7 % of
+    either half, and seldom has to look further, is kept. Where the best stays below 99.5 %, nothing is changed and the
+    exit code is 1. Workers use it where bank.index is auto. What it cannot answer surely, or asks for more neighbours
+    than were tried, is searched in every cell or exactly. Worth it from some 200,000 references on. Adding to the bank
+    drops it; while more than 1 % of a label is disabled, workers set it aside and search exactly. Canaries stay.
     """
     from worker.adapters.faiss_indexing import index_tools  # noqa: PLC0415 - FAISS takes its time to import; --help needs none
     from worker.bank.indexing import IndexPlan, index_bank  # noqa: PLC0415 - likewise
@@ -59,6 +61,6 @@ def index(
     click.echo(f"bank {made.manifest.id} {made.manifest.version} at {out or path} carries an index of {cells} cells")
     click.echo(
         f"looking at {record.probes} cells it finds {record.recall:.2%} of the {record.depth} nearest, and "
-        f"{record.agreement:.2%} of {record.queries} votes are those of exact search"
+        f"{record.agreement:.2%} of {record.queries} decisions are those of exact search"
     )
     return EXIT_OK

@@ -112,9 +112,11 @@ def _index_object(cost: "BankCost", index: "IndexCost") -> dict[str, object]:
         "identity": index.identity,
         "cpu_ms": {str(batch): round(figure.median, 3) for batch, figure in index.cpu_ms.items()},
         "wall_ms": {str(batch): round(figure.median, 3) for batch, figure in index.wall_ms.items()},
+        "strangers_cpu_ms": round(index.strangers_cpu_ms.median, 3),
         "share_of_encode": round(cost.share(index), 4),
         "recall": 1.0 if quality is None else round(quality.recall, 5),
         "equal_votes": 1.0 if quality is None else round(quality.agreement, 5),
+        "queries": None if quality is None else quality.queries,
         "depth": None if quality is None else quality.depth,
         "load_cpu_s": round(index.load_cpu_s, 2),
         "build_cpu_s": round(index.build_cpu_s, 1),
@@ -129,10 +131,13 @@ def _told(cost: "BankCost") -> list[str]:
         found = (
             "exact"
             if quality is None
-            else f"recall@{quality.depth} {quality.recall:.4f}, votes {quality.agreement:.4f}"
+            else f"recall@{quality.depth} {quality.recall:.4f}, decisions {quality.agreement:.4f} "
+            f"of {quality.queries:,} queries"
         )
+        strange = index.strangers_cpu_ms.median / cost.encode_cpu_ms
         lines.append(
-            f"{cost.entries:,} {index.name}: {cost.share(index):.1%} of encoding, {found}, "
+            f"{cost.entries:,} {index.name}: {cost.share(index):.1%} of encoding ({strange:.1%} for pictures unlike "
+            f"the bank), {found}, "
             f"{index.memory_bytes / _MEGABYTE:,.0f} MB, loaded in {index.load_cpu_s:.1f} s of CPU"
         )
     return lines

@@ -21,7 +21,6 @@ _WORKERS = "1,2,4,8,16,32"
     help="Of each picture: 1000 / images_per_s of `touchstone bench e2e --json` on one worker.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="batch.size.")
-@click.option("--deadline-ms", type=click.FloatRange(min=0), default=20.0, show_default=True, help="batch.deadline_ms.")
 @click.option("--workers", default=_WORKERS, show_default=True, help="Numbers of workers, one row each.")
 @click.option("--partitions", type=click.IntRange(min=1), default=64, show_default=True, help="Of the upload topic.")
 @click.option("--uploads", type=click.IntRange(min=1000), default=200_000, show_default=True, help="In each row.")
@@ -43,7 +42,6 @@ def simulate(  # noqa: PLR0917 - one parameter for each option
     fixed_ms: float,
     picture_ms: float,
     batch_size: int,
-    deadline_ms: float,
     workers: str,
     partitions: int,
     uploads: int,
@@ -68,7 +66,7 @@ def simulate(  # noqa: PLR0917 - one parameter for each option
         ) from error
     if min(counts) < 1:
         raise click.BadParameter(f"found {min(counts)} workers, expected at least 1", param_hint="--workers")
-    model = WorkerModel(fixed_ms / 1000, picture_ms / 1000, batch_size, deadline_ms / 1000)
+    model = WorkerModel(fixed_ms / 1000, picture_ms / 1000, batch_size)
     traffic = Traffic(uploads, partitions, keys=keys, skew=skew, burst=burst, seed=seed)
     rows = simulated(model, traffic, counts, load=load)
     figures: list[Measured] = []

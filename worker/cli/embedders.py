@@ -31,7 +31,7 @@ def embedder_opener(settings: Settings) -> "Callable[[ViewSpec], ReferenceEmbedd
     from worker.encoders import load_encoder  # noqa: PLC0415 - likewise
     from worker.telemetry.metrics import InMemoryRecorder  # noqa: PLC0415 - likewise
 
-    encoder = load_encoder(settings.encoder, InMemoryRecorder())
+    encoder = load_encoder(settings.encoder, InMemoryRecorder(), batch_size=settings.batch.size)
 
     def opened(views: "ViewSpec") -> "ReferenceEmbedder":
         decoder = open_reference_decoder(settings, encoder.fingerprint.preprocess, views)

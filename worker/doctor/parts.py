@@ -92,7 +92,10 @@ def parts_of(settings: Settings) -> Parts:
     return Parts(
         cluster=Part("kafka", partial(survey_cluster, settings.kafka, timeout_s=ASK_TIMEOUT_S)),
         redis=Part("redis", partial(survey_redis, settings.redis, timeout_s=ASK_TIMEOUT_S)),
-        encoder=Part("weights", lambda: load_encoder(settings.encoder, recorder=InMemoryRecorder())),
+        encoder=Part(
+            "weights",
+            lambda: load_encoder(settings.encoder, recorder=InMemoryRecorder(), batch_size=settings.batch.size),
+        ),
         policy=Part("policy", lambda: load_policy(policy_path(settings.policy))),
         release=release,
         bank=Part("bank", lambda: _bank_of(settings, release.own())),

@@ -187,6 +187,7 @@ class Pipeline:
     # recall: all that is waiting, in one round trip
 
     def _recall_all(self) -> None:
+        self._stages.before_searching()  # for the shift of what is known: see wants_shift
         for batch in self._to_recall.batches(RECALL_LIMIT):
             self._recall_unfetched([one for one in batch if isinstance(one, Passenger) and not one.slot.forgotten])
             self._recall([one for one in batch if isinstance(one, Fetched) and self._board(one)])

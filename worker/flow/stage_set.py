@@ -24,7 +24,7 @@ class StageSet:
     ``views`` are those that the decoder makes. With ``past`` an upload whose bytes are known by name is looked for in
     the cache and in ``archive`` before it is fetched. ``keep`` is where what was seen is kept for later replays.
     ``place_of`` says where an upload's bytes lie, for the storm limit; it does not raise. ``before_searching`` is
-    called once, by the thread that judges.
+    called once by each thread that searches beside the encoder: the one that judges, and the one that recalls.
     """
 
     read_event: Callable[[RawEvent], Upload]
