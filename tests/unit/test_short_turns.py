@@ -25,6 +25,9 @@ from worker.whole_banks import WholeBank, read_release
 
 ATTEMPTS = 5
 
+AT_ONCE_S = 0.002
+"""Memory that the process keeps for itself is given back in less than a turn: there is nothing to wait for then."""
+
 
 def test_turns_are_short_inside_and_as_before_afterwards() -> None:
     """
@@ -96,23 +99,23 @@ def test_a_file_that_is_read_in_pieces_is_the_same(
 @pytest.mark.parametrize(("index", "scan"), [("flat", "single"), ("flat", "half"), ("ivf", "single")])
 def test_others_go_on_while_an_index_is_freed(index: str, scan: str) -> None:
     """
-    A thread that asks for its turn all the time gets it while 0.15 GB are given back.
+    A thread that asks for its turn all the time gets it while 0.15 GB are given back, unless that takes no time.
     """
     settings = BankSettings.model_validate({"index": index, "flat_scan": scan, "ivf_lists": 2, "ivf_probes": 1})
     vectors = np.ones((50_000, 768), dtype=np.float16)
-    best = 0
+    freed: list[tuple[int, float]] = []
     for _ in range(ATTEMPTS):
         # A busy machine may keep the other thread off its cores for as long as one takes.
-        best = max(best, turns_while_freed(vectors, settings))
-        if best > 1:
+        freed.append(turns_while_freed(vectors, settings))
+        if freed[-1][0] > 1:
             break
 
-    assert best > 1
+    assert any(turns > 1 or took_s < AT_ONCE_S for turns, took_s in freed), freed
 
 
-def turns_while_freed(vectors: np.ndarray, settings: BankSettings) -> int:
+def turns_while_freed(vectors: np.ndarray, settings: BankSettings) -> tuple[int, float]:
     """
-    How many turns another thread had.
+    How many turns another thread had, and how long it took.
     """
     held = [build_shelf(vectors, np.arange(len(vectors), dtype=np.int64), settings, name="all")]
     turns, stop = [0], threading.Event()
@@ -124,9 +127,10 @@ def turns_while_freed(vectors: np.ndarray, settings: BankSettings) -> int:
 
     other = threading.Thread(target=take_turns)
     other.start()
-    before = turns[0]
+    before, began_s = turns[0], time.perf_counter()
     held.clear()
+    took_s = time.perf_counter() - began_s
     during = turns[0] - before
     stop.set()
     other.join()
-    return during
+    return during, took_s
