@@ -4,8 +4,9 @@ What is measured by shares of known bytes and by teams of workers: what they are
 
 from collections.abc import Sequence
 from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -13,15 +14,20 @@ from hypothesis import strategies as st
 
 from worker.bench import cache_share, scaling
 from worker.bench.cache_share import CachePlan, mixed
+from worker.bench.encoders import BenchEncoder
 from worker.bench.live import Round
 from worker.bench.measurement import Took
 from worker.bench.scaling import ScalingPlan
+from worker.bench.subjects import Subject
 from worker.bench.uploads import Answers
+from worker.settings.tree import Settings
 
-SUBJECT: Any = SimpleNamespace(
-    encoder=SimpleNamespace(name="small", trained=False),
-    settings=SimpleNamespace(encoder=SimpleNamespace(backend="torch")),
-    instruments=SimpleNamespace(encoder=SimpleNamespace(fingerprint=SimpleNamespace(precision="fp32"))),
+SUBJECT: Any = Subject(
+    sets=(),
+    settings=Settings(),
+    encoder=BenchEncoder("small", "small", None, Path(), trained=False),
+    instruments=cast("Any", SimpleNamespace(encoder=SimpleNamespace(fingerprint=SimpleNamespace(precision="fp32")))),
+    store=cast("Any", None),
 )
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from schemas.envelope import EventAttributes, write_binary
 from schemas.uploaded import TYPE
 from worker.domain import Partition, RawEvent
 from worker.errors import ConfigInvalid
@@ -85,19 +86,12 @@ def event_of_file(path: Path, position: tuple[Partition, int], *, surface: str |
         "context": {"surface": surface},
     }
     identity = hashlib.sha256(resolved.encode("utf-8", "surrogateescape")).hexdigest()
-    headers = {
-        "ce_specversion": "1.0",
-        "ce_id": identity,
-        "ce_source": SOURCE,
-        "ce_type": TYPE,
-        "content-type": "application/json",
-    }
     return RawEvent(
         partition,
         offset,
         key=None,
         value=json.dumps(body).encode(),
-        headers=tuple((header, value.encode()) for header, value in headers.items()),
+        headers=write_binary(EventAttributes(identity, SOURCE, TYPE)),
         received_at_s=now_s,
     )
 

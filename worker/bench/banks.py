@@ -41,7 +41,7 @@ def write_random_bank(folder: Path, count: int, *, encoder: Encoder, decoder: Pi
     png = probe_picture()
     probe = embed_probe(png, encoder, decoder).as_half()
     entries = list(_entries(count))
-    stored = _columns(count, fingerprint.dim)
+    stored = columns_of(random_directions(count, fingerprint.dim))
     checksums = write_contents(path, entries, stored=stored, probe=probe, probe_png=png)
     manifest = BankManifest(
         id="bench",
@@ -73,9 +73,13 @@ def random_directions(count: int, dim: int, *, seed: int = SEED) -> Half:
     return rows
 
 
-def _columns(count: int, dim: int) -> StoredVectors:
+def columns_of(vectors: Half) -> StoredVectors:
+    """
+    The columns of a bank of these directions whose references have no other views.
+    """
+    count, dim = vectors.shape
     return StoredVectors(
-        vectors=random_directions(count, dim),
+        vectors=vectors,
         native=np.empty((0, dim), dtype=np.float16),
         native_owner=np.empty(0, dtype=np.int32),
         norms=np.ones(count, dtype=np.float32),

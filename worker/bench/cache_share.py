@@ -25,7 +25,7 @@ from worker.bench.machine import machine
 from worker.bench.measurement import Measured, interleaved, ratios
 from worker.bench.report import Report
 from worker.bench.subjects import Subject, opened_subject
-from worker.bench.uploads import file_events, rate_of
+from worker.bench.uploads import file_events
 
 Progress = Callable[[str, int, int], None]
 
@@ -108,16 +108,13 @@ def report_of(found: dict[str, list[Round]], subject: Subject) -> Report:
     """
     Rates by share, and each as a multiple of the first.
     """
-    rates = {
-        share: [rate_of(one.answers.made_s, began_s=one.answers.began_s) for one in rounds]
-        for share, rounds in found.items()
-    }
+    rates = {share: [one.per_s for one in rounds] for share, rounds in found.items()}
     first = next(iter(rates))
     figures: list[Measured] = []
     gains: dict[str, float] = {}
     for share, per_s in rates.items():
         gain = Measured.of(f"known {share}: rate over that at {first}", "times", ratios(per_s, rates[first]))
-        cpu_ms = [one.took.cpu_s * 1000 / len(one.answers.made_s) for one in found[share]]
+        cpu_ms = [one.cpu_s * 1000 for one in found[share]]
         figures += [
             Measured.of(f"known {share}: rate", "uploads/s", per_s),
             gain,
@@ -132,13 +129,10 @@ def report_of(found: dict[str, list[Round]], subject: Subject) -> Report:
         "gain": gains,
         "found": {share: _found(rounds) for share, rounds in found.items()},
         "cores": cores_here(),
-        "model": subject.encoder.name,
-        "backend": subject.settings.encoder.backend,
-        "precision": subject.instruments.encoder.fingerprint.precision,
+        **subject.told(),
     }
     notes = ["known and new pictures are of 1 MP alike; were known ones free, a share h would bring 1 / (1 - h)"]
-    if not subject.encoder.trained:
-        notes.append("the weights are random: speed is valid, verdicts are not")
+    notes += subject.encoder.notes
     return Report("touchstone bench cache", summary, figures, machine(), notes)
 
 

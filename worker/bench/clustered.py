@@ -22,10 +22,9 @@ from worker.bank.manifest import (
     manifest_sha256,
     views_record,
 )
-from worker.bank.vectors import Half, StoredVectors
-from worker.bench.banks import MADE_AT
+from worker.bench.banks import MADE_AT, columns_of
 from worker.domain import BankEntry, Embedding, Label
-from worker.heads.features import REALISM, SHIFT, Matrix
+from worker.heads.features import Matrix
 from worker.views import GLOBAL_ONLY
 
 RANK: Final = 192
@@ -96,7 +95,7 @@ def clustered_bank(count: int, dim: int, *, seed: int = 7) -> tuple[StoredBank, 
         piece[copies] = _unit(piece[rng.integers(0, len(piece), len(copies))].astype(np.float32) + noise)
     entries = EntryTable(_entries(count))
     manifest = _manifest(count, dim, entries)
-    bank = StoredBank(manifest, manifest_sha256(manifest), entries, _columns(vectors), vectors[0], b"")
+    bank = StoredBank(manifest, manifest_sha256(manifest), entries, columns_of(vectors), vectors[0], b"")
     return bank, directions
 
 
@@ -130,18 +129,6 @@ def strangers(directions: Directions, count: int, *, seed: int = 98) -> list[Emb
 def _unit(rows: Matrix) -> Matrix:
     unit: Matrix = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return unit
-
-
-def _columns(vectors: Half) -> StoredVectors:
-    count, dim = vectors.shape
-    return StoredVectors(
-        vectors=vectors,
-        native=np.empty((0, dim), dtype=np.float16),
-        native_owner=np.empty(0, dtype=np.int32),
-        norms=np.ones(count, dtype=np.float32),
-        realism=np.full((count, len(REALISM)), np.nan, dtype=np.float32),
-        shift=np.full((count, len(SHIFT)), np.nan, dtype=np.float32),
-    )
 
 
 def _entries(count: int) -> Iterator[BankEntry]:

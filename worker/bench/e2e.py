@@ -237,9 +237,7 @@ def report_of(rounds: Rounds, subject: Subject, plan: E2ePlan) -> Report:
     cores = cores_here()
     on_device = encodes_on_gpu(subject.settings.encoder)
     summary = summary_of(rounds, figures, cores=cores, on_device=on_device) | {
-        "model": subject.encoder.name,
-        "backend": subject.settings.encoder.backend,
-        "precision": subject.instruments.encoder.fingerprint.precision,
+        **subject.told(),
         "cores": cores,
         "references": subject.instruments.bank.identity.entries,
         "batch_size": subject.settings.batch.size,
@@ -261,8 +259,7 @@ def report_of(rounds: Rounds, subject: Subject, plan: E2ePlan) -> Report:
             "from files to vectors alone, without broker, cache, search or verdict; starting its loaders is not in its "
             "rate"
         )
-    if not subject.encoder.trained:
-        notes.append("the weights are random: speed is valid, verdicts are not")
+    notes += subject.encoder.notes
     return Report("touchstone bench e2e", summary, figures, machine(), notes)
 
 

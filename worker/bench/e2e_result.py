@@ -13,7 +13,6 @@ from worker.bench.measurement import Measured, Took, ratios
 from worker.bench.peer import PeerRound
 from worker.bench.roofline import overhead_ms, roofline_fraction, roofline_per_s
 from worker.bench.stages import IN_ROOFLINE, best_costs, best_device_s, facts_cost_s
-from worker.bench.uploads import rate_of
 
 
 @dataclass(slots=True)
@@ -44,14 +43,13 @@ class Rounds:
         """
         Uploads per second in each round of a lane.
         """
-        answers = [one.answers for one in self.lanes[lane]]
-        return [rate_of(one.made_s, began_s=one.began_s) for one in answers]
+        return [one.per_s for one in self.lanes[lane]]
 
     def cpu_s(self, lane: str) -> list[float]:
         """
         CPU seconds of the lane's process per upload, in each round.
         """
-        return [one.took.cpu_s / len(one.answers.made_s) for one in self.lanes[lane]]
+        return [one.cpu_s for one in self.lanes[lane]]
 
 
 def summary_of(

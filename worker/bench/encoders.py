@@ -37,6 +37,13 @@ class BenchEncoder:
     folder: Path
     trained: bool
 
+    @property
+    def notes(self) -> list[str]:
+        """
+        What a report must say of its weights.
+        """
+        return [] if self.trained else ["the weights are random: speed is valid, verdicts are not"]
+
     def sets(self) -> list[str]:
         """
         The settings that name it.

@@ -21,7 +21,7 @@ from worker.adapters.kafka_arrivals import Arrivals, Arrived
 from worker.adapters.kafka_platform import PublishedEvent, publish_uploads
 from worker.adapters.kafka_topics import create_for_a_while
 from worker.bench.measurement import Reading, Took
-from worker.bench.uploads import Answers, answers_of
+from worker.bench.uploads import Answers, answers_of, rate_of
 from worker.dev.kafka_server import EmbeddedKafka
 from worker.dev.redis_server import EmbeddedRedis
 from worker.dev.servers import KAFKA_VARIABLE, REDIS_VARIABLE, kafka_for, redis_for
@@ -90,6 +90,20 @@ class Round:
     took: Took
     kafka_cpu_s: float
     redis_cpu_s: float
+
+    @property
+    def per_s(self) -> float:
+        """
+        Uploads answered per second.
+        """
+        return rate_of(self.answers.made_s, began_s=self.answers.began_s)
+
+    @property
+    def cpu_s(self) -> float:
+        """
+        CPU seconds of the lane's processes per upload.
+        """
+        return self.took.cpu_s / len(self.answers.made_s)
 
 
 def lane_sets(run: str, lane: str, servers: Servers, more: Sequence[str] = ()) -> list[str]:

@@ -34,7 +34,7 @@ from worker.bench.machine import machine
 from worker.bench.measurement import Measured, interleaved, ratios
 from worker.bench.report import Report
 from worker.bench.subjects import Subject, opened_subject
-from worker.bench.uploads import file_events, rate_of
+from worker.bench.uploads import file_events
 from worker.errors import WorkerCrashed
 
 Progress = Callable[[str, int, int], None]
@@ -101,17 +101,14 @@ def report_of(found: dict[int, list[Round]], plan: ScalingPlan, subject: Subject
     """
     Rates by team, and each beside as many times what the smallest team's worker does.
     """
-    rates = {
-        team: [rate_of(one.answers.made_s, began_s=one.answers.began_s) for one in rounds]
-        for team, rounds in found.items()
-    }
+    rates = {team: [one.per_s for one in rounds] for team, rounds in found.items()}
     smallest = min(rates)
     figures: list[Measured] = []
     linear: dict[str, float] = {}
     for team, per_s in sorted(rates.items()):
         named = f"{team} worker" + "s" * (team > 1)
         share = [ratio * smallest / team for ratio in ratios(per_s, rates[smallest])]
-        cpu_ms = [one.took.cpu_s * 1000 / len(one.answers.made_s) for one in found[team]]
+        cpu_ms = [one.cpu_s * 1000 for one in found[team]]
         figures += [
             Measured.of(f"{named}: rate", "uploads/s", per_s),
             Measured.of(f"{named}: share of linear", "1", share),
@@ -127,16 +124,13 @@ def report_of(found: dict[int, list[Round]], plan: ScalingPlan, subject: Subject
         "share_of_linear": linear,
         "partitions": plan.partitions,
         "cores": cores_here(),
-        "model": subject.encoder.name,
-        "backend": subject.settings.encoder.backend,
-        "precision": subject.instruments.encoder.fingerprint.precision,
+        **subject.told(),
     }
     notes = [
         "each worker has one core to itself and one thread to encode with; Kafka and Redis have what these leave",
         f"{cores_here()} cores show no more than {cores_here()} workers: `touchstone bench simulate` goes on",
     ]
-    if not subject.encoder.trained:
-        notes.append("the weights are random: speed is valid, verdicts are not")
+    notes += subject.encoder.notes
     return Report("touchstone bench scaling", summary, figures, machine(), notes)
 
 

@@ -74,9 +74,7 @@ def run_stages(plan: StagesPlan, sets: Sequence[str], *, folder: Path, progress:
     on_device = encodes_on_gpu(subject.settings.encoder)
     costs, device_s = best_costs(found, on_device=on_device), best_device_s(found, on_device=on_device)
     summary = {
-        "model": encoder.name,
-        "backend": subject.settings.encoder.backend,
-        "precision": subject.instruments.encoder.fingerprint.precision,
+        **subject.told(),
         "cores": cores_here(),
         "image_size": plan.kind,
         "batch_size": subject.settings.batch.size,
@@ -86,6 +84,5 @@ def run_stages(plan: StagesPlan, sets: Sequence[str], *, folder: Path, progress:
         "facts_ms_per_upload": None if (facts_s := facts_cost_s(found)) is None else facts_s * 1000,
     }
     notes = [ROOFLINE_NOTE]
-    if not encoder.trained:
-        notes.append("the weights are random: speed is valid, verdicts are not")
+    notes += encoder.notes
     return Report("touchstone bench stages", summary, figures_of(found), machine(), notes)

@@ -7,7 +7,7 @@ and no pixel differs for it.
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
+from schemas.envelope import EventAttributes, write_binary
 from schemas.uploaded import MAX_INLINE_BASE64_CHARS, TYPE, ImageUploadedV1
 from worker.adapters.kafka_platform import PublishedEvent
 from worker.errors import ConfigInvalid
@@ -177,11 +178,5 @@ def event_id_of(run: str, number: int) -> str:
 
 
 def _event(run: str, number: int, content_id: str, value: bytes) -> PublishedEvent:
-    headers: Mapping[str, str] = {
-        "ce_specversion": "1.0",
-        "ce_id": event_id_of(run, number),
-        "ce_source": f"urn:touchstone:{RUN_PREFIX}",
-        "ce_type": TYPE,
-        "content-type": "application/json",
-    }
-    return PublishedEvent(content_id.encode(), value, tuple((name, text.encode()) for name, text in headers.items()))
+    headers = write_binary(EventAttributes(event_id_of(run, number), f"urn:touchstone:{RUN_PREFIX}", TYPE))
+    return PublishedEvent(content_id.encode(), value, headers)

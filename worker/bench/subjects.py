@@ -35,6 +35,16 @@ class Subject:
     instruments: Instruments
     store: RoutedImageStore
 
+    def told(self) -> dict[str, object]:
+        """
+        Which encoder it is, for the summary of a report.
+        """
+        return {
+            "model": self.encoder.name,
+            "backend": self.settings.encoder.backend,
+            "precision": self.instruments.encoder.fingerprint.precision,
+        }
+
     def inputs(self, paths: Sequence[str]) -> StageInputs:
         """
         These pictures at every point of their way.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from schemas import uploaded
+from schemas.envelope import EventAttributes, write_binary
 from worker.adapters.kafka_arrivals import Arrived
 from worker.adapters.kafka_platform import PublishedEvent
 from worker.errors import WorkerCrashed
@@ -52,15 +53,8 @@ def file_events(run: str, paths: Iterable[str]) -> list[PublishedEvent]:
 
 def _event(content_id: str, ref: Mapping[str, str]) -> PublishedEvent:
     body = {"content_id": content_id, "image": {"ref": ref}, "context": {"surface": "post"}}
-    headers = {
-        "ce_specversion": "1.0",
-        "ce_id": str(uuid4()),
-        "ce_source": "urn:touchstone:bench",
-        "ce_type": uploaded.TYPE,
-        "content-type": "application/json",
-    }
-    named = tuple((name, text.encode()) for name, text in headers.items())
-    return PublishedEvent(content_id.encode(), json.dumps(body).encode(), named)
+    headers = write_binary(EventAttributes(str(uuid4()), "urn:touchstone:bench", uploaded.TYPE))
+    return PublishedEvent(content_id.encode(), json.dumps(body).encode(), headers)
 
 
 def answers_of(events: Sequence[PublishedEvent], arrived: Sequence[Arrived], *, began_s: float, by: str) -> Answers:

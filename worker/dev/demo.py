@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from schemas import uploaded
 from schemas.dead_letter import TYPE as DEAD_LETTER
+from schemas.envelope import EventAttributes, write_binary
 from schemas.verdict import ImageVerdictV1
 from worker.adapters.file_source import as_content_id, as_reference, list_files
 from worker.adapters.kafka_platform import PublishedEvent, ReadMessage, publish_uploads, read_outcomes
@@ -95,17 +96,8 @@ def _upload_of(picture: DemoPicture, root: Path) -> DemoUpload:
 
 def _upload(name: str, ref: Mapping[str, str]) -> DemoUpload:
     body = {"content_id": name, "image": {"ref": ref}, "context": {"surface": "post"}}
-    headers = {
-        "ce_specversion": "1.0",
-        "ce_id": str(uuid4()),
-        "ce_source": "urn:touchstone:demo",
-        "ce_type": uploaded.TYPE,
-        "content-type": "application/json",
-    }
-    event = PublishedEvent(
-        name.encode(), json.dumps(body).encode(), tuple((key, value.encode()) for key, value in headers.items())
-    )
-    return DemoUpload(name, event)
+    headers = write_binary(EventAttributes(str(uuid4()), "urn:touchstone:demo", uploaded.TYPE))
+    return DemoUpload(name, PublishedEvent(name.encode(), json.dumps(body).encode(), headers))
 
 
 @contextmanager
