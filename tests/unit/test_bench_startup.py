@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from worker.bench.memory import MEBI, Held, held_by, peak_bytes, tree_of
@@ -21,6 +20,15 @@ MAPPER = (
     "mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)\n"
     "print(sum(mapped[at] for at in range(0, len(mapped), 4096)), flush=True)\n"
     "sys.stdin.read()\n"
+)
+TAKER = (
+    "import mmap, sys\n"
+    "print('before', flush=True), sys.stdin.readline()\n"
+    "taken = mmap.mmap(-1, 256 << 20, flags=mmap.MAP_PRIVATE)\n"
+    "taken.write(b'x' * (256 << 20))\n"
+    "print('during', flush=True), sys.stdin.readline()\n"
+    "taken.close()\n"
+    "print('after', flush=True), sys.stdin.readline()\n"
 )
 SLEEPER = "import sys, time; print('there', flush=True); sys.stdin.read()"
 
@@ -117,18 +125,32 @@ def test_memory_that_is_taken_is_seen() -> None:
     """
     In what is held and in what is private; the peak stays when it was given back.
     """
-    before = held_by([os.getpid()])
-    block = np.ones(256 * MEBI // 8)
-    during = held_by([os.getpid()])
-    del block
+    # A process that does nothing else: in this one, garbage of other tests may go at the same moment.
+    with subprocess.Popen([sys.executable, "-c", TAKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        before = _held_at_the_next_word(child)
+        during = _held_at_the_next_word(child)
+        after = _held_at_the_next_word(child)
+        peak = peak_bytes(child.pid)
+        child.communicate()
 
-    # Beside other tests both move by some megabytes on their own: libraries come to be shared, garbage goes.
-    for one, other in (
-        (during.proportional_bytes, before.proportional_bytes),
-        (during.private_bytes, before.private_bytes),
-    ):
-        assert 192 * MEBI < one - other < 320 * MEBI
-    assert peak_bytes(os.getpid()) >= during.private_bytes
+    for kind in ("proportional_bytes", "private_bytes"):
+        taken = getattr(during, kind) - getattr(before, kind)
+        assert 240 * MEBI < taken < 272 * MEBI
+        assert getattr(after, kind) - getattr(before, kind) < 16 * MEBI
+    assert peak >= during.private_bytes
+
+
+def _held_at_the_next_word(child: "subprocess.Popen[bytes]") -> Held:
+    """
+    What the child holds once it has said that its step is done; then it is told to go on.
+    """
+    assert child.stdout is not None
+    assert child.stdin is not None
+    child.stdout.readline()
+    held = held_by([child.pid])
+    child.stdin.write(b"\n")
+    child.stdin.flush()
+    return held
 
 
 def test_children_are_counted_and_the_dead_are_not() -> None:
