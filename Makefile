@@ -32,8 +32,10 @@ $(STAMP): requirements-dev.lock pyproject.toml
 demo: setup ## the main job on real servers, in about a minute (IMAGES=folder for your own pictures)
 	@$(BIN)/touchstone demo $(if $(IMAGES),--images "$(IMAGES)")
 
+# Compiled modules are kept even where the environment says otherwise: hundreds of processes import the same libraries.
+test: export PYTHONDONTWRITEBYTECODE =
 test: setup promtool ## all tests, on real Kafka and Redis
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "not alone"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m alone
 
 soak: setup ## long campaigns of faults on real servers, and a table of what was lost (SOAK="--only kill --json")

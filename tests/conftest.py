@@ -1,7 +1,8 @@
 """
 What every test may ask for: the field data, and the rule that in CI nothing needed may be missing.
 
-And what every test gets: the process's log, and torch, are afterwards as they were, whatever it ran.
+And what every test gets: the process's log, and torch, are afterwards as they were, whatever it ran. And in which order
+they run, and how Hypothesis looks at a busy machine.
 """
 
 import os
@@ -10,12 +11,54 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.recorded_log import log_undone
 
 ROOT = Path(__file__).parents[1]
+OF_SERVERS_S = 400
 
 pytest_plugins = ["tests.servers"]
+
+# A busy machine is no slow code. In CI the examples are the same in each run: Hypothesis' own profile for it says so.
+settings.register_profile(
+    "tests",
+    settings.get_profile("ci" if os.environ.get("CI") else "default"),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """
+    Where only the tests that run alone are asked for, files without any are not read: importing them all takes longer.
+    """
+    if config.option.markexpr != "alone" or not collection_path.match("test_*.py"):
+        return None
+    return True if "mark.alone" not in collection_path.read_text(encoding="utf-8") else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    Files that take long come first, so that with several processes none is left with them when the others are done.
+
+    Within what takes equally long the order stays the shuffled one. pytest-xdist needs ``--no-loadscope-reorder``. What
+    needs servers also has more time before it is taken for hung: a worker's start alone may take minutes.
+    """
+    weights: dict[Path, tuple[float, ...]] = {}
+    for item in items:
+        weights[item.path] = max(weights.get(item.path, ()), _weight(item))
+    items.sort(key=lambda item: weights[item.path], reverse=True)
+    for item in items:
+        if item.get_closest_marker("servers") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(OF_SERVERS_S))
+
+
+def _weight(item: pytest.Item) -> tuple[float, ...]:
+    patience = item.get_closest_marker("timeout")
+    limit_s = float(patience.args[0]) if patience else 0.0
+    return limit_s, *(float(item.get_closest_marker(name) is not None) for name in ("slow", "servers"))
 
 
 def missing(what: str) -> None:

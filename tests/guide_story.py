@@ -254,15 +254,28 @@ ELSEWHERE: Final[Mapping[str, Elsewhere]] = {
     "touchstone bench stages": Elsewhere("tests/integration/test_bench_e2e.py", "stages, [", "it needs servers"),
     "touchstone bench latency": Elsewhere("tests/integration/test_stress.py", "LatencyBench(", "it takes minutes"),
     "touchstone bench scaling": Elsewhere("tests/integration/test_bench_fleets.py", "scaling, [", "it needs servers"),
+    "touchstone bench sweep": Elsewhere("tests/integration/test_bench_fleets.py", "sweep, [", "it needs servers"),
+    "touchstone bench report": Elsewhere(
+        "tests/unit/test_bench_report.py", "bench_report.report, [", "it takes minutes"
+    ),
+    "touchstone bench report --device cuda --out gpu.md": Elsewhere(
+        "tests/unit/test_bench_report.py", "bench_report.report, [", "it needs a GPU"
+    ),
+    "touchstone bench decode --device cuda": Elsewhere(
+        "tests/unit/test_bench_decode.py", "decode, [", "it needs a GPU"
+    ),
+    "touchstone bench e2e --peer-python peer/bin/python": Elsewhere(
+        "tests/unit/test_bench_peer.py", "running_peer(", "it needs another environment"
+    ),
+    "touchstone bench agreement --resize torch": Elsewhere(
+        "tests/unit/test_bench_agreement.py", '"--resize"', "it takes a minute"
+    ),
     "touchstone bench cache": Elsewhere("tests/integration/test_bench_fleets.py", "cache, [", "it needs servers"),
     "touchstone bench startup": Elsewhere(
         "tests/integration/test_bench_startup.py", 'bench("--model"', "it needs servers and takes a minute"
     ),
     "touchstone bench encode": Elsewhere(
         "tests/unit/test_bench_encode.py", '["encode", "--device"', "its model is large"
-    ),
-    "touchstone bench encode --device cuda": Elsewhere(
-        "tests/unit/test_bench_encode.py", '["encode", "--device"', "it needs a GPU"
     ),
     "touchstone bench decode": Elsewhere("tests/unit/test_bench_decode.py", "decode, [", "it takes a minute"),
     "touchstone bench image-size": Elsewhere(

@@ -30,14 +30,14 @@ def authority() -> trustme.CA:
 
 def settings_trusting(ca_file: Path) -> FetchSettings:
     """
-    Short times, a small limit, and our own authority, whose certificate is written to this file.
+    Times for a busy machine, a small limit, and our own authority, whose certificate is written to this file.
     """
     authority().cert_pem.write_to_path(str(ca_file))
     return FetchSettings(
         max_image_bytes=LIMIT_BYTES,
-        connect_timeout_s=2,
-        read_timeout_s=2,
-        total_timeout_s=5,
+        connect_timeout_s=20,
+        read_timeout_s=20,
+        total_timeout_s=60,
         max_redirects=2,
         ca_file=ca_file,
     )

@@ -12,7 +12,7 @@ from worker.domain import Partition, RawEvent
 from worker.metric_names import MetricName
 from worker.ports import EventSource, GroupMembership
 
-DEADLINE_S: Final = 30.0
+DEADLINE_S: Final = 60.0
 Returned = TypeVar("Returned")
 
 

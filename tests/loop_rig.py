@@ -28,6 +28,7 @@ from tests.pictures import ANY_HASH
 from worker.adapters.image_places import place_of
 from worker.adapters.sighting_codec import SightingScope
 from worker.flow.bank_judge import BankJudge
+from worker.flow.bell import Bell
 from worker.flow.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.flow.loop import Loop, LoopLimits, LoopReport
 from worker.flow.pipeline import Pipeline
@@ -151,7 +152,9 @@ class Worker:
         name: str = "one",
         cache: EmbeddingCache | None = None,
         tracer: Tracer = UNTRACED,
+        bell: Bell | None = None,
     ) -> None:
+        self.bell = bell
         self.tracing = Tracing(tracer)
         self.tuning = tuning or Tuning()
         self.world = world
@@ -171,6 +174,7 @@ class Worker:
             clock=world.clock,
             recorder=self.recorder,
             tracer=tracer,
+            bell=bell,
         )
         self.loop = self._loop()
         self.pipeline.start()
@@ -227,6 +231,7 @@ class Worker:
             clock=self.world.clock,
             recorder=self.recorder,
             tracer=tracing.tracer,
+            bell=self.bell,
         )
 
     def start(self) -> Run:

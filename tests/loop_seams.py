@@ -29,7 +29,7 @@ Seam = Literal[
 
 ANYBODY = "*"
 PERTURBED = " perturbed"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """How long a test waits for what must happen, on a busy machine; nothing waits so long when all is well."""
 
 

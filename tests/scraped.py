@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Scrape:

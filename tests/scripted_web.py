@@ -146,7 +146,7 @@ def scripted_web(tls: ssl.SSLContext | None = None) -> Iterator[ScriptedWeb]:
         finally:
             web.stopping.set()
             listening.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
+            thread.join(60)
 
 
 def tls_for(authority: trustme.CA, *names: str) -> ssl.SSLContext:

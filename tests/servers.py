@@ -82,7 +82,7 @@ def _thread_states(pid: int) -> Iterator[str]:
             yield stat.read_text(errors="replace").rpartition(")")[2].split()[0]
 
 
-def eventually(condition: Callable[[], bool], *, deadline_s: float = 10.0) -> bool:
+def eventually(condition: Callable[[], bool], *, deadline_s: float = 60.0) -> bool:
     """
     Whether ``condition`` came true before the deadline; it is asked every 20 ms.
     """

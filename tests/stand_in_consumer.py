@@ -46,7 +46,9 @@ class StandIn:
         self.commit_error: Exception | None = None
         self.stored: dict[TopicPartition, int] = {}
         # How records are read is tested in tests/unit/test_kafka_records.py.
-        self._fetcher = SimpleNamespace(PartitionRecords=None)
+        self._fetcher = SimpleNamespace(
+            PartitionRecords=None, _fetch_futures=[], _completed_fetches=[], _next_partition_records=None
+        )
         self.ends: dict[TopicPartition, int] = {}
 
     def subscribe(self, topics: Sequence[str], listener: GroupWatch) -> None:

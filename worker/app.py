@@ -19,10 +19,11 @@ from worker.adapters.kafka_waits import RetryWaits
 from worker.adapters.redis_cache import RedisCache
 from worker.adapters.sighting_codec import SightingScope
 from worker.adapters.system_clock import SystemClock
-from worker.decoders import look_rules
+from worker.decoders import device_version, look_rules
 from worker.decoding.process_decoder import close_decoder
 from worker.encoders import advise_bf16, encode_threads
 from worker.flow.bank_judge import BankJudge
+from worker.flow.bell import Bell
 from worker.flow.beside import WatchedFlow
 from worker.flow.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from worker.flow.judging import Judge
@@ -82,12 +83,13 @@ def running_pipeline(
     tracer: Tracer = UNTRACED,
     memories: Memories | None = None,
     keep: SightingArchive | None = None,
+    bell: Bell | None = None,
 ) -> Iterator[Pipeline]:
     """
     The pipeline, its threads running inside. Without ``memories``, Redis is asked only by a live worker.
 
     ``surround`` may put other judges around the one that is built from the instruments. In ``keep``, which is its
-    owner's, all that is seen is kept for replays.
+    owner's, all that is seen is kept for replays. ``bell`` rings for each outcome.
     """
     clock = SystemClock()
     cache = open_cache(settings, instruments, recorder=recorder, clock=clock) if versions.mode == "live" else None
@@ -113,7 +115,7 @@ def running_pipeline(
         before_searching=shared_out.enter_context(cores_shared_out(settings)),
     )
     limits = _limits_of(settings, versions.mode)
-    pipeline = Pipeline(stages, limits, clock=clock, recorder=recorder, tracer=tracer)
+    pipeline = Pipeline(stages, limits, clock=clock, recorder=recorder, tracer=tracer, bell=bell)
     pipeline.start()
     del instruments, stages  # they hold the first bank, which may be exchanged
     try:
@@ -154,12 +156,13 @@ def scope_of(settings: Settings, instruments: Instruments) -> SightingScope:
     """
     What the sightings of these instruments depend on beside the bytes.
     """
+    preprocess, device = instruments.encoder.fingerprint.preprocess, device_version(instruments.decoder)
     return SightingScope.of(
         instruments.encoder.fingerprint,
         perceptual_hash=settings.decode.perceptual_hash,
         views=instruments.views,
         credentials=instruments.credentials,
-        decoders=f"{sorted(decoder_versions().items())} {settings.decode.formats}",
+        decoders=f"{sorted(decoder_versions(preprocess).items())} {settings.decode.formats}{device or ''}",
         looks=look_rules(settings.decode),
     )
 
@@ -174,9 +177,10 @@ def build_loop(
     tracer: Tracer = UNTRACED,
     on_verdict: Callable[[ImageVerdictV1], None] | None = None,
     storm: StormLimits = NO_LIMITS,
+    bell: Bell | None = None,
 ) -> Loop:
     """
-    The loop over a source and an outbox, with the configured promise of delivery.
+    The loop over a source and an outbox, with the configured promise of delivery; ``bell`` as in ``Loop``.
     """
     route = Route(
         verdicts=settings.kafka.topics.verdicts,
@@ -200,6 +204,7 @@ def build_loop(
         recorder=recorder,
         tracer=tracer,
         on_verdict=on_verdict,
+        bell=bell,
     )
 
 
@@ -241,23 +246,21 @@ def run_worker(settings: Settings, *, instance_id: str, on_loop: Callable[[Loop]
 def _run_told(
     settings: Settings, told: Serving, tracing: Tracing, *, instance_id: str, on_loop: Callable[[Loop], None]
 ) -> LoopReport:
-    recorder = told.recorder
-    instruments = open_instruments(settings, recorder)
+    recorder, bell = told.recorder, Bell()
+    instruments, store = open_instruments(settings, recorder), build_image_store(settings.fetch, recorder)
     decoder, versions = instruments.decoder, instruments.versions("live")
-    store = build_image_store(settings.fetch, recorder)
-    outbox = _open_outbox(settings, recorder, instance_id)
+    outbox = _open_outbox(settings, recorder, instance_id, bell)
     source = None
     collect_as_before = leave_to_stay()
     try:
-        source = _open_source(settings, recorder, instance_id)
+        source = _open_source(settings, recorder, instance_id, bell)
         with ExitStack() as operation:
-            watch = operation.enter_context(bank_watching(settings, instruments, recorder=recorder))
-            shadow = operation.enter_context(
-                shadowing(settings, instruments, instance_id=instance_id, recorder=recorder)
-            )
-            keep = operation.enter_context(kept_embeddings(settings, scope_of(settings, instruments), recorder))
-            noting = operation.enter_context(noting_contents(settings, recorder, keep))
-            pipeline = operation.enter_context(
+            enter = operation.enter_context
+            watch = enter(bank_watching(settings, instruments, recorder=recorder))
+            shadow = enter(shadowing(settings, instruments, instance_id=instance_id, recorder=recorder))
+            keep = enter(kept_embeddings(settings, scope_of(settings, instruments), recorder))
+            noting = enter(noting_contents(settings, recorder, keep))
+            pipeline = enter(
                 running_pipeline(
                     settings,
                     instruments,
@@ -268,9 +271,10 @@ def _run_told(
                     surround=lambda judge: noting.around(around(followed(judge, watch, told.judging_by), shadow)),
                     tracer=tracing.tracer,
                     keep=keep,
+                    bell=bell,
                 )
             )
-            heard = operation.enter_context(listening(settings, pipeline, recorder, noting, keep, client=instance_id))
+            heard = enter(listening(settings, pipeline, recorder, noting, keep, client=instance_id))
             loop = build_loop(
                 settings,
                 tracing.source(source),
@@ -280,11 +284,12 @@ def _run_told(
                 tracer=tracing.tracer,
                 on_verdict=told.on_verdict,
                 storm=storm_of(settings),
+                bell=bell,
             )
             tracing.time_left_s = lambda: loop.finish_left_s
             on_loop(loop)
-            watched = Watched(loop, pipeline, source.standing, outbox.unacknowledged_s)
-            told.running(watched, None if watch is None else watch.status)
+            status = None if watch is None else watch.status
+            told.running(Watched(loop, pipeline, source.standing, outbox.unacknowledged_s), status)
             del instruments  # it holds the first bank, which may be exchanged
             log.info("worker.started", instance=instance_id, delivery=settings.kafka.delivery, **_names(versions))
             advise_bf16(settings.encoder)
@@ -300,20 +305,22 @@ def _run_told(
         collect_as_before()
 
 
-def _open_outbox(settings: Settings, recorder: Recorder, instance_id: str) -> KafkaOutbox:
+def _open_outbox(settings: Settings, recorder: Recorder, instance_id: str, bell: Bell) -> KafkaOutbox:
     kafka, topics = settings.kafka, settings.retry_topics
     transactional_id = f"{kafka.group_id}-{instance_id}" if kafka.delivery == "exactly_once" else None
     with start_phase("producer"):
         return KafkaOutbox(
-            kafka, recorder, client_id=instance_id, transactional_id=transactional_id, retry_topics=topics
+            kafka, recorder, client_id=instance_id, transactional_id=transactional_id, retry_topics=topics, bell=bell
         )
 
 
-def _open_source(settings: Settings, recorder: Recorder, instance_id: str) -> KafkaEventSource:
+def _open_source(settings: Settings, recorder: Recorder, instance_id: str, bell: Bell) -> KafkaEventSource:
     static_id = instance_id if settings.kafka.static_membership else None
     waits = RetryWaits(settings.retry_topics, SystemClock(), delays_s=settings.retry.delays_s)
     with start_phase("consumer"):
-        return KafkaEventSource(settings.kafka, recorder, client_id=instance_id, instance_id=static_id, retries=waits)
+        return KafkaEventSource(
+            settings.kafka, recorder, client_id=instance_id, instance_id=static_id, retries=waits, bell=bell
+        )
 
 
 def _keep_bytes(settings: KafkaSettings) -> int:

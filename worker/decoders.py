@@ -6,9 +6,13 @@ import hashlib
 from importlib.metadata import version
 from typing import Final
 
+import structlog
+
 from worker.adapters.content_credentials import credentials_reader
 from worker.adapters.perceptual_hash import pdq
 from worker.adapters.realism_statistics import statistics
+from worker.adapters.torch_resize import open_resizer
+from worker.decoding.device_decoder import DeviceDecoder, Ordinary
 from worker.decoding.process_decoder import Lifetimes, ProcessDecoder
 from worker.decoding.protocol import Setup
 from worker.domain import PreprocessSpec
@@ -18,7 +22,11 @@ from worker.settings.images import DecodeSettings
 from worker.settings.tree import Settings
 from worker.stages.decode import DecodeLimits, PillowDecoder
 from worker.stages.frames import LOOK_RULES
+from worker.stages.left_to_device import LeavingJpegs, pixels_left
+from worker.stages.preprocess import Resizer
 from worker.views import GLOBAL_ONLY, ViewSpec
+
+log = structlog.get_logger(__name__)
 
 _SHORT: Final = 12
 
@@ -42,8 +50,28 @@ def open_decoder_of(
     """
     The same where there is no encoder, such as for the facts of one picture. Raises as ``open_decoder``.
     """
+    left = pixels_left(preprocess, views, settings.decode.device_bytes)
+    if left:
+        return _with_device(settings, preprocess, views, recorder, device_pixels=left)
+    if preprocess.jpeg_decoder != "pillow":
+        log.warning(
+            "decoder.device_unused",
+            reason="the bank asks for crops, statistics or one re-encoding for all, which need the file's own pixels",
+            advice='build a bank of the whole picture alone, or set encoder.jpeg_decoder = "pillow" for both',
+        )
     if settings.decode.isolation == "threads":
         return _in_threads(settings, preprocess, views)
+    return _in_processes(settings, preprocess, views, recorder)
+
+
+def _in_processes(
+    settings: Settings,
+    preprocess: PreprocessSpec,
+    views: ViewSpec,
+    recorder: Recorder | None,
+    *,
+    device_pixels: int = 0,
+) -> ProcessDecoder:
     decode = settings.decode
     setup = Setup(
         preprocess,
@@ -55,11 +83,44 @@ def open_decoder_of(
         perceptual_hash=decode.perceptual_hash,
         credentials=decode.credentials,
         trust_anchors_pem=_trust_anchors(decode) if decode.credentials else None,
+        device_pixels=device_pixels,
     )
     lifetimes = Lifetimes(decode.threads, decode.timeout_s, decode.recycle_after)
     if recorder is None:
         return ProcessDecoder(setup, lifetimes)
     return ProcessDecoder(setup, lifetimes, on_end=lambda reason: recorder.count("decoders_ended_total", reason=reason))
+
+
+def _with_device(
+    settings: Settings, preprocess: PreprocessSpec, views: ViewSpec, recorder: Recorder | None, *, device_pixels: int
+) -> DeviceDecoder:
+    """
+    Plain JPEGs on the encoder's device, the rest as ever. No process for what the device refuses before it does.
+    """
+    from worker.adapters.device_jpeg import DeviceJpegs  # noqa: PLC0415 - torch, only where it is configured
+
+    decode = settings.decode
+    if decode.isolation == "threads":
+        plain = _in_threads(settings, preprocess, views)
+        credentials = credentials_reader(_trust_anchors(decode)) if decode.credentials else None
+        looking = LeavingJpegs(plain, _limits(decode), credentials, device_pixels)
+        ordinary = Ordinary(looking.decode, plain)
+    else:
+        first = _in_processes(settings, preprocess, views, recorder, device_pixels=device_pixels)
+        then = _in_processes(settings, preprocess, views, recorder)
+        ordinary = Ordinary(first.look_into, then, (first, then))
+    return DeviceDecoder(
+        ordinary,
+        DeviceJpegs("cpu" if preprocess.jpeg_decoder == "libjpeg" else _cuda(settings.encoder.device)),
+        preprocess,
+        pdq if decode.perceptual_hash else None,
+        most_bytes=decode.device_bytes,
+        on_end=lambda result: None if recorder is None else recorder.count("device_jpegs_total", result=result),
+    )
+
+
+def _cuda(configured: str) -> str:
+    return configured if configured.startswith("cuda") else "cuda"
 
 
 def open_reference_decoder(settings: Settings, preprocess: PreprocessSpec, views: ViewSpec) -> PictureDecoder:
@@ -81,7 +142,22 @@ def _in_threads(settings: Settings, preprocess: PreprocessSpec, views: ViewSpec)
         views=views,
         statistics=statistics if views.realism else None,
         credentials=credentials_reader(_trust_anchors(settings.decode)) if settings.decode.credentials else None,
+        resizer=resizer_of(preprocess),
     )
+
+
+def device_version(decoder: PictureDecoder) -> str | None:
+    """
+    What decodes plain JPEGs on the encoder's device, for ``versions.decoder``; None where nothing does.
+    """
+    return decoder.version if isinstance(decoder, DeviceDecoder) else None
+
+
+def resizer_of(preprocess: PreprocessSpec) -> Resizer | None:
+    """
+    What a spec's pictures are resized with, None for Pillow. Raises ``CannotStart`` where it is not to be had here.
+    """
+    return open_resizer() if preprocess.resize == "torch" else None
 
 
 def credentials_version(settings: DecodeSettings) -> str | None:

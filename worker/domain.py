@@ -151,7 +151,8 @@ class PreprocessSpec:
     How a decoded RGB picture becomes the encoder's input: resize, crop, then ``(x / 255 - mean) / std``.
 
     ``jpeg_oversampling``: a JPEG may be decoded at a half, a quarter or an eighth of its size as long as both sides
-    stay at least so many times ``size``; 0: never. ``sha256`` identifies all of it, the version of the rules included.
+    stay at least so many times ``size``; 0: never. ``jpeg_decoder``: what decodes plain JPEGs, the last two on torch's
+    device. ``resize``: whose resizing. ``sha256`` identifies all of it, the version of the rules included.
     """
 
     size: int
@@ -162,6 +163,8 @@ class PreprocessSpec:
     std: tuple[float, float, float]
     sha256: str
     jpeg_oversampling: int = 0
+    jpeg_decoder: Literal["pillow", "libjpeg", "nvjpeg"] = "pillow"
+    resize: Literal["pillow", "torch"] = "pillow"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ How it is loaded and identified is ``worker/adapters/clip_encoder.py``, or for r
 ``worker/adapters/exported_encoder.py``.
 """
 
+import os
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,14 @@ BF16: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 GPU_INSTANCES: Final = 2
 """Batches under way on a GPU: while one computes, pictures of another are gathered and copied."""
+
+CPU_INSTANCES: Final = 4
+"""
+Batches under way on a CPU at most, each on its share of the cores.
+
+A thread by itself waits for no other. Threads that share a batch meet after every product, and whoever shares a core
+with a decoder keeps the others waiting there, on their cores.
+"""
 
 
 def load_encoder(settings: EncoderSettings, recorder: Recorder, *, batch_size: int = 0) -> Encoder:
@@ -43,10 +52,21 @@ def load_encoder(settings: EncoderSettings, recorder: Recorder, *, batch_size: i
 def encode_threads(settings: EncoderSettings) -> int:
     """
     How many threads encode at once: as configured in ``encoder.instances``, else what pays on the device.
+
+    With ``encoder.threads`` configured for a CPU it is one: the threads are those of the whole encoder then.
     """
     if settings.instances:
         return settings.instances
-    return GPU_INSTANCES if encodes_on_gpu(settings) else 1
+    if encodes_on_gpu(settings):
+        return GPU_INSTANCES
+    return 1 if settings.threads else min(CPU_INSTANCES, len(os.sched_getaffinity(0)))
+
+
+def for_pipeline(settings: EncoderSettings) -> EncoderSettings:
+    """
+    The same settings as a pipeline loads them, which encodes with ``encode_threads``; others give it all the cores.
+    """
+    return settings.model_copy(update={"instances": encode_threads(settings)})
 
 
 def device_of(settings: EncoderSettings) -> str:

@@ -17,8 +17,8 @@ from worker.bank.canary_files import Canary, activated_canaries, read_canaries
 from worker.bank.files import StoredBank
 from worker.bank.fit import check_fit, check_space
 from worker.bank.leaving_out import Without
-from worker.decoders import credentials_version, look_rules, open_decoder
-from worker.encoders import encode_threads, load_encoder
+from worker.decoders import credentials_version, device_version, look_rules, open_decoder
+from worker.encoders import encode_threads, for_pipeline, load_encoder
 from worker.errors import BankInvalid, TouchstoneError
 from worker.flow.ahead import Ahead
 from worker.flow.bank_judge import BankJudge
@@ -111,9 +111,10 @@ class Instruments:
             bank=self.bank.identity,
             policy=PolicyIdentity(self.policy.id, self.policy.version, self.policy.sha256),
             worker=__version__,
-            decoders=decoder_versions()
+            decoders=decoder_versions(self.encoder.fingerprint.preprocess)
             | ({} if self.credentials is None else {"c2pa": self.credentials})
-            | ({} if self.looks is None else {"looks": self.looks}),
+            | ({} if self.looks is None else {"looks": self.looks})
+            | ({} if (device := device_version(self.decoder)) is None else {"device_jpegs": device}),
             mode=mode,
             judgement=self.judgement_id,
             views=self.views.sha256,
@@ -148,7 +149,7 @@ def _shared(settings: Settings, recorder: Recorder) -> SharedEncoder:
 
 
 def _encoder(settings: Settings, recorder: Recorder) -> Encoder:
-    return load_encoder(settings.encoder, recorder=recorder, batch_size=settings.batch.size)
+    return load_encoder(for_pipeline(settings.encoder), recorder=recorder, batch_size=settings.batch.size)
 
 
 def _of_bank(opening: "_Opening") -> Instruments:

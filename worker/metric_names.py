@@ -45,6 +45,7 @@ MetricName = Literal[
     "uploads_forgotten_total",
     "pauses_total",
     "decoders_ended_total",
+    "device_jpegs_total",
 ]
 """What is counted or measured as it happens."""
 

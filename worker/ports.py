@@ -90,7 +90,8 @@ class EventSource(Protocol):
         """
         At most ``room`` events, in order within each partition, and what has changed since the last poll.
 
-        Waits at most ``wait_s`` for the first event. With ``room`` 0 nothing is taken and the partitions are paused,
+        Waits at most ``wait_s`` for the first event, and no longer than until somebody rings the bell of a source that
+        has one. With ``room`` 0 nothing is taken and the partitions are paused,
         but membership in the group is kept alive. Raises ``WorkerCrashed`` when the source is lost for good.
         """
 

@@ -86,6 +86,18 @@ class DecodedPicture:
 
 
 @dataclass(frozen=True, slots=True)
+class Undecoded:
+    """
+    A JPEG of which all is known but its pixels, which a device makes of the first ``jpeg_bytes`` of its bytes.
+
+    ``facts`` are those that decoding finds, but for the perceptual hash. One look shows all of it.
+    """
+
+    facts: ImageFacts
+    jpeg_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """
     A decoded picture on its way to the encoder.

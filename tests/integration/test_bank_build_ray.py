@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from worker.adapters.ray_room import RayRoom
 from worker.dev.small_encoder import write_small_encoder
 
 ROOT = Path(__file__).parents[2]
+ATTEMPTS = 3
+"""Ray gives a node half a minute to start, and no setting changes that: on a busy machine it may need another."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -59,7 +62,14 @@ def ray_address() -> Iterator[str]:
     """
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", str(ROOT))  # actors import what the tests open in them
-        with cluster(RayRoom(actors=2)):
+        with ExitStack() as stack:
+            for left in reversed(range(ATTEMPTS)):
+                try:
+                    stack.enter_context(cluster(RayRoom(actors=2)))
+                    break
+                except Exception as fault:
+                    if not left or "timed out during startup" not in str(fault):
+                        raise
             import ray  # noqa: PLC0415 - ray_cluster sets the environment first
 
             yield ray.get_runtime_context().gcs_address

@@ -26,6 +26,8 @@ KEYS = {
     "cores",
     "machine",
 }
+WAY = ("parse", "fetch", "hash", "cache", "decode", "preprocess", "encode", "search", "decide", "serialise", "publish")
+"""Of an upload, stage by stage; reading events and writing to the cache are measured as well."""
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -54,6 +56,12 @@ def test_one_object_with_every_key(
     together_s = sum(told["stage_costs_ms"].values()) / 1000
     assert told["roofline_fraction"] == pytest.approx(told["images_per_s"] * together_s / told["cores"])
     assert told["batched_naive_images_per_s"] is None
+    assert told["steady_images_per_s"] is None
+    assert told["memory_uploads"] == UPLOADS + 2 * CACHED
+    assert 100 < told["memory_private_mib"] < told["memory_mib"]
+    assert {"ratio_to_naive", "roofline_fraction", "overhead_ms_per_upload", "cached_per_s"} == {
+        one["name"] for one in told["targets"]
+    }
     assert told["cached_per_s"] > 0
     assert told["cached_from"] == {"hit redis": CACHED}
     assert (told["backend"], told["precision"], told["model"]) == ("torch", "fp32", "local-dir:small")
@@ -64,7 +72,7 @@ def test_stages_with_servers(
     kafka: KafkaAt, redis_server: RedisAt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Reading events, publishing verdicts, recalling, remembering and fetching over the web are measured as well.
+    Every stage of the way is measured, and reading events, writing to the cache and fetching over the web as well.
     """
     monkeypatch.setenv(KAFKA_VARIABLE, kafka.bootstrap_servers)
     monkeypatch.setenv(REDIS_VARIABLE, redis_server.url)
@@ -76,5 +84,6 @@ def test_stages_with_servers(
 
     assert result.exception is None, result.output
     figures = json.loads(result.stdout)["figures"]
-    assert {"consume_cpu", "publish_cpu", "remember_cpu", "recall_cpu"} <= set(figures)
+    assert {f"{stage}_cpu" for stage in WAY} <= set(figures)
+    assert {"consume_cpu", "cache_write_cpu"} <= set(figures)
     assert [name for name in figures if name.startswith("fetch_http") and figures[name]["median"] > 0]

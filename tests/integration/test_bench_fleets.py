@@ -1,5 +1,5 @@
 """
-``touchstone bench scaling`` and ``touchstone bench cache`` with real workers on a real Kafka and a real Redis.
+``touchstone bench scaling``, ``sweep`` and ``cache`` with real workers on a real Kafka and a real Redis.
 """
 
 import json
@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from worker.cli.bench_cache import cache
 from worker.cli.bench_scaling import scaling
+from worker.cli.bench_sweep import sweep
 from worker.dev.servers import KAFKA_VARIABLE, REDIS_VARIABLE, KafkaAt, RedisAt
 from worker.dev.small_encoder import write_small_encoder
 
@@ -33,13 +34,30 @@ def test_one_worker_and_two(options: list[str]) -> None:
     """
     Both teams answer all that they are given, and what is told of the second is its rate over twice the first's.
     """
-    ran = CliRunner().invoke(scaling, ["--workers", "1,2", "--uploads", "24", "--partitions", "4", *options])
+    ran = CliRunner().invoke(scaling, ["--workers", "1,2", "--uploads", "24", "--partitions-per-worker", "1", *options])
+
+    assert ran.exception is None, ran.output
+    teams = json.loads(ran.stdout)["teams"]
+    assert [(1, 1), (2, 2)] == [(team["workers"], team["partitions"]) for team in teams]
+    one, two = (team["images_per_s"] for team in teams)
+    assert [team["share_of_linear"] for team in teams] == [pytest.approx(1), pytest.approx(two / (2 * one), rel=1e-4)]
+
+
+def test_sizes_through_a_whole_worker(options: list[str], tmp_path: Path) -> None:
+    """
+    The size of micro-batch and that of image have their rates and CPU times, and the picture is written.
+    """
+    drawn = tmp_path / "sweep.svg"
+    # Of one size, and the configured one: a single worker, for each takes seconds to start.
+    sizes = ["--batch-sizes", "4", "--set", "batch.size=4", "--image-sizes", "0.2mp", "--uploads", "48"]
+    ran = CliRunner().invoke(sweep, [*sizes, "--plot", str(drawn), *options])
 
     assert ran.exception is None, ran.output
     told = json.loads(ran.stdout)
-    one, two = told["images_per_s"]["1"], told["images_per_s"]["2"]
-    assert told["share_of_linear"] == {"1": pytest.approx(1), "2": pytest.approx(two / (2 * one), rel=1e-4)}
-    assert told["workers"] == [1, 2]
+    assert [4] == [one["batch_size"] for one in told["batch_sizes"]]
+    assert [0.196608] == [one["megapixels"] for one in told["image_sizes"]]
+    assert all(one["images_per_s"] > 0 < one["cpu_ms_per_upload"] for one in told["batch_sizes"] + told["image_sizes"])
+    assert drawn.read_text().rstrip().endswith("</svg>")
 
 
 def test_known_bytes_among_the_uploads(options: list[str]) -> None:
@@ -59,7 +77,7 @@ def test_known_bytes_among_the_uploads(options: list[str]) -> None:
     ("command", "wrong", "named"),
     [
         (scaling, ["--workers", "1,1"], "different numbers"),
-        (scaling, ["--workers", "1,9", "--partitions", "8"], "some would have none"),
+        (scaling, ["--partitions-per-worker", "0"], "at least 1"),
         (cache, ["--shares", "0,1"], "below 1"),
     ],
 )

@@ -57,7 +57,9 @@ def here() -> PillowDecoder:
     """
     The decoder in this process.
     """
-    return open_decoder(everything())
+    decoder = open_decoder(everything())
+    assert isinstance(decoder, PillowDecoder)
+    return decoder
 
 
 def found(decoder: PictureDecoder, data: bytes, content_hash: ContentHash) -> DecodedPicture | tuple[str, str]:

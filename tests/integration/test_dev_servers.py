@@ -38,7 +38,7 @@ def publish(bootstrap_servers: str, topic: str, value: bytes) -> None:
     The broker has acknowledged ``value``.
     """
     with closing(KafkaProducer(bootstrap_servers=bootstrap_servers, acks="all")) as producer:
-        producer.send(topic, value).get(timeout=20)
+        producer.send(topic, value).get(timeout=60)
 
 
 def read_all(bootstrap_servers: str, topic: str, count: int) -> list[bytes]:

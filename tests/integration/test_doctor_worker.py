@@ -100,7 +100,7 @@ def test_a_worker_that_is_well_is_no_fault(rig: WorkerRig, releases: Releases) -
     worker = rig.start("one")
     worker.until_started()
     port = rig.settings.http.port
-    assert eventually(lambda: checked(port, "/readyz")[0] == 200, deadline_s=30), rig.text()
+    assert eventually(lambda: checked(port, "/readyz")[0] == 200, deadline_s=60), rig.text()
     _, beside = findings(rig)
     releases.activate("wrong", BY)
     refusal = str(worker.until_logged("bank.refused")["why"])

@@ -82,7 +82,7 @@ def test_a_commit_to_nobody_is_false(own_kafka: EmbeddedKafka, topic_name: str) 
         took_s = time.monotonic() - begin_s
 
         assert not stored
-        assert took_s < 10
+        assert took_s < 60
         assert source.commit({partition: 1})
 
 
@@ -121,6 +121,6 @@ def test_a_transaction_that_nobody_finishes_fails_in_time(own_kafka: EmbeddedKaf
             successor = world.outbox("worker-1")
             assert successor.transact([release(world.verdicts, partition, 0, b"again")], {partition: 1}, membership)
 
-        assert took_s < 10
+        assert took_s < 60
         assert [record.value for record in world.records(world.verdicts)] == [b"again"]
         assert world.committed(0) == 1

@@ -83,7 +83,7 @@ class Runs:
         """
         Wait until the last transaction is decided: a broker confirms a commit before it shows the offsets of it.
         """
-        assert eventually(self._decided, deadline_s=30), "a transaction stayed open"
+        assert eventually(self._decided, deadline_s=60), "a transaction stayed open"
 
     def _decided(self) -> bool:
         try:

@@ -19,7 +19,7 @@ from worker.adapters.file_source import list_files
 from worker.stages.letters import has_letter
 from worker.stages.sniff import MEDIA_TYPES
 
-pytestmark = [pytest.mark.servers, pytest.mark.shared_data, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers, pytest.mark.shared_data, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ACCEPTED = {*MEDIA_TYPES, "MPO"}
 """Pillow's names of the formats that a worker takes; an MPO is a JPEG with more pictures behind the first."""

@@ -1,19 +1,16 @@
 """
-A Redis in which somebody else writes, or that is itself somebody else: what a worker makes of entries no worker writes.
+A Redis in which somebody else writes: what a worker makes of entries that no worker writes.
 
 Such entries are removed and counted where they are found; they cost hits, and never a deletion or a thread.
 """
 
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing
 from itertools import product
 
 import pytest
-from redis import Redis
 
-from tests.integration.test_redis_failures import NO_ANSWERS, speaking
 from tests.sightings import a_hash, a_sighting, same
 from tests.watched_cache import SCOPE, Watched
 from worker.adapters import redis_contents
@@ -23,7 +20,6 @@ from worker.adapters.sighting_codec import failure_key, scope_names, scopes_key
 from worker.contents import ContentName
 from worker.dev.servers import RedisAt
 from worker.domain import ContentHash
-from worker.errors import StoreUnavailable
 from worker.operation.forgetting import Deletion, Stores, forget
 from worker.operation.listening import DeletionListener, Overlooked
 from worker.operation.noting import ContentNotes, Noticed
@@ -206,7 +202,7 @@ def test_values_too_large_are_removed_unread(watched: Watched, size: int) -> Non
     watched.remember(CAT)
 
     assert at_first
-    assert 4 << 20 > most
+    assert 16 << 20 > most  # other threads of this process allocate too
     assert 0 == left
     assert found(watched, CAT, DOG)
     assert {"hit": 3, "invalid": 1} == watched.requests()
@@ -247,29 +243,6 @@ def test_a_mark_too_large_does_not_stop_writing(watched: Watched) -> None:
 
     assert {"error": 1, "stored": 1} == watched.writes()
     assert found(watched, CAT)
-
-
-def test_a_value_that_is_not_copied_in_time_is_found() -> None:
-    """
-    Where the answer only times out, because the value is so large, its size is asked for with the next question.
-    """
-    removed: list[bytes] = []
-
-    def answer(told: bytes) -> bytes:
-        if b"STRLEN" in told:
-            return b":4\r\n:400000000\r\n:0\r\n:0\r\n"
-        if b"UNLINK" in told:
-            removed.append(told)
-            return b":1\r\n"
-        return b"*4\r\n" + b"$-1\r\n" * 4 if removed else b""
-
-    with speaking(answer) as (url, _), closing(Watched(url, timeout_s=0.2)) as watched:
-        recalled = [watched.cache.recall([CAT]) for _ in range(3)]
-
-    assert [None, {}, {}] == recalled
-    assert 1 == len(removed)
-    assert watched.keys(CAT)[1].encode() in removed[0]
-    assert {"error": 1, "invalid": 1, "miss": 2} == watched.requests()
 
 
 @pytest.mark.servers
@@ -333,72 +306,3 @@ def test_odd_keys_do_not_stop_a_walk(watched: Watched) -> None:
         removed = thorough.forget([CAT])
 
     assert 2 == removed
-
-
-ODD = {
-    **NO_ANSWERS,
-    "members that are no texts": b"*2\r\n+a\r\n$1\r\n\xff\r\n",
-    "numbers": b"*3\r\n:1\r\n:2\r\n:3\r\n",
-    "lists in lists": b"*1\r\n*1\r\n*1\r\n:1\r\n",
-    "no list": b"*-1\r\n",
-    "of RESP3": b"|1\r\n+a\r\n+b\r\n:1\r\n>2\r\n+a\r\n+b\r\n",
-    "pushes without end": b">2\r\n+a\r\n+b\r\n" * 3000,
-    "a walk that goes nowhere": b"*2\r\n$1\r\n0\r\n:1\r\n",
-    "moved": b"-MOVED x\r\n",
-}
-
-
-@pytest.mark.parametrize("answer", ODD.values(), ids=ODD.keys())
-def test_a_server_that_is_no_redis_ends_no_deletion(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Whatever it answers, the index says that it was not reached, or what it was told; it raises nothing else.
-    """
-    monkeypatch.setattr(redis_contents, "PATIENCE_S", 0.3)
-    calls: dict[str, Callable[[RedisContents], object]] = {
-        "note": lambda index: index.note([(POST, CAT)]),
-        "mark_gone": lambda index: index.mark_gone([POST]),
-        "bytes_of": lambda index: index.bytes_of([POST]),
-        "let_go": lambda index: index.let_go([POST]),
-        "forget": lambda index: index.forget([CAT]),
-    }
-    with speaking(answer * 4) as (url, heard), closing(Watched(url)) as watched:
-        for (name, call), scan in product(calls.items(), (False, True)):
-            heard.clear()
-            with closing(RedisContents(watched.settings, keep_s=60, scan=scan)) as index, suppress(StoreUnavailable):
-                call(index)
-
-            assert heard, name
-
-
-@pytest.mark.parametrize("what", ["recall", "remember", "forget"])
-def test_an_answer_that_drips_holds_nobody(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    A byte every few milliseconds, of an answer without end, costs the time-out and no more.
-    """
-    monkeypatch.setattr(redis_contents, "PATIENCE_S", 0.3)
-    dripping = [b"*4\r\n$100000\r\n", *[b"x"] * 2000]
-    with ExitStack() as stack:
-        url, _ = stack.enter_context(speaking(dripping))
-        watched = stack.enter_context(closing(Watched(url, timeout_s=0.3)))
-        index = stack.enter_context(closing(RedisContents(watched.settings, keep_s=60)))
-        started_s = time.monotonic()
-        if what == "recall":
-            assert watched.cache.recall([CAT]) is None
-        elif what == "remember":
-            assert watched.cache.remember({CAT: a_sighting(CAT)}) == frozenset()
-        else:
-            with pytest.raises(StoreUnavailable):
-                index.forget([CAT])
-        took_s = time.monotonic() - started_s
-
-    assert 0.3 <= took_s < 3
-
-
-def test_a_client_of_redis_reads_no_answer_itself(redis_server: RedisAt) -> None:
-    """
-    Else an odd answer would leave those behind it on the connection, for the next question to read.
-    """
-    with closing(Watched(redis_server.url)) as watched:
-        client: Redis = watched.cache._redis  # the adapter's own
-
-        assert not client.response_callbacks

@@ -261,7 +261,7 @@ def cycle(world: RealWorld, settings: KafkaSettings, transactional_id: str | Non
             taken.update({event.partition.topic: (event, polled.membership) for event in polled.events})
             return len(taken) == 2
 
-        assert eventually(both_taken, deadline_s=20.0), taken
+        assert eventually(both_taken, deadline_s=60.0), taken
         event, membership = taken[world.uploads]
         topics = (world.verdicts, world.dead_letters, *retries)
         messages = [Message(topic=topic, key=b"k", value=b"{}", headers=(), timestamp_ms=1) for topic in topics]
@@ -281,7 +281,7 @@ def attempt(world: RealWorld, settings: KafkaSettings, transactional_id: str | N
     """
     for number in range(4):
         world.upload(number, b"{}")
-    world._producer.send(f"{world.name}-retry-1", value=b"{}", partition=0).get(20)
+    world._producer.send(f"{world.name}-retry-1", value=b"{}", partition=0).get(60)
     try:
         cycle(world, settings, transactional_id)
     except TouchstoneError as error:

@@ -244,7 +244,7 @@ def run(rig: WorkerRig, sets: list[str], web: ScriptedWeb) -> Said:
     with SpanCollector() as collector:
         sets = [*sets, f"tracing.endpoint={collector.endpoint}"]
         worker = rig.start("one", *sets)
-        port = worker.until_logged("http.listening")["port"]
+        port = worker.until_logged("http.listening", START_DEADLINE_S)["port"]
         worker.until_started()
         reader = rig.reader()
         published = rig.publish(uploads(web))
@@ -270,7 +270,7 @@ def page(port: int, path: str) -> str:
     """
     What the worker answers over HTTP.
     """
-    with urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as response:
+    with urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as response:
         text: str = response.read().decode()
     return text
 

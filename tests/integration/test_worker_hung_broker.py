@@ -18,7 +18,7 @@ from worker.dev.servers import RedisAt
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 
 DRAIN_S = 3.0
-GRACE_S = 6.0
+GRACE_S = 30.0
 """What ending may take beyond the drain on a busy machine; without the watch it takes publish_timeout_s, a minute."""
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.platform_side import inline, small_jpeg, upload_event
 from tests.scraped import checked, scraped
 from tests.servers import eventually
-from tests.worker_rig import WorkerRig
+from tests.worker_rig import START_DEADLINE_S, WorkerRig
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -23,12 +23,12 @@ def test_a_worker_is_seen_from_start_to_stop(new_rig: Callable[..., WorkerRig]) 
     rig = new_rig().configure("http.enabled=true", "http.port=0").create_topics(2)
     rig.publish(upload_event(f"seen-{number}", inline(small_jpeg(number))) for number in range(UPLOADS))
     worker = rig.start("one")
-    port = worker.until_logged("http.listening")["port"]
+    port = worker.until_logged("http.listening", START_DEADLINE_S)["port"]
     assert checked(port, "/livez")[0] == 200
     assert checked(port, "/readyz")[0] == 503 or worker.logged("worker.started")
 
     worker.until_started()
-    assert eventually(lambda: checked(port, "/readyz")[0] == 200, deadline_s=30)
+    assert eventually(lambda: checked(port, "/readyz")[0] == 200, deadline_s=60)
     topic = rig.settings.kafka.topics.uploads
 
     def caught_up() -> bool:
@@ -42,7 +42,7 @@ def test_a_worker_is_seen_from_start_to_stop(new_rig: Callable[..., WorkerRig]) 
             and {one.labels["partition"] for one in ages} == {"0", "1"}
         )
 
-    assert eventually(caught_up, deadline_s=30), rig.text()
+    assert eventually(caught_up, deadline_s=60), rig.text()
     found = scraped(port)
     assert sum(one.value for one in found.samples if one.name == "touchstone_verdicts_total") == UPLOADS
     assert found.labels("touchstone_consumer_lag", "topic") == {topic}
@@ -61,7 +61,7 @@ def test_a_port_in_use_ends_the_start(new_rig: Callable[..., WorkerRig]) -> None
     """
     rig = new_rig().configure("http.enabled=true", "http.port=0").create_topics(1)
     first = rig.start("one")
-    port = first.until_logged("http.listening")["port"]
+    port = first.until_logged("http.listening", START_DEADLINE_S)["port"]
     second = rig.start("two", f"http.port={port}")
 
     assert second.wait() == 3

@@ -24,7 +24,7 @@ def test_a_thread_that_dies_beside_ends_the_worker(world: World) -> None:
         raise ValueError("no more")
 
     crew.start("forget", die)
-    crew.join(10)
+    crew.join(60)
 
     with pytest.raises(WorkerCrashed, match="thread forget died: ValueError: no more"):
         flow.check()

@@ -4,9 +4,9 @@ A Redis whose answers never end holds no verdict, and no worker that was told to
 
 from contextlib import ExitStack, closing
 
-from tests.integration.test_redis_failures import speaking
 from tests.loop_rig import Tuning, Worker
 from tests.loop_world import World, eventually
+from tests.speaking_redis import speaking
 from tests.watched_cache import Watched
 
 UPLOADS = 12

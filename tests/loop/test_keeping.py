@@ -189,7 +189,7 @@ def test_sightings_that_wait_are_written_together_and_the_latest_of_each() -> No
         keeper.offer(Measured(a_hash(str(number)), a_sighting(a_hash(str(number)), dim=dim), 0))
     forgotten = keeper.forget([dog, a_hash("nobody")])
     archive.gate.open()
-    keeper.close(20.0)
+    keeper.close(60.0)
 
     assert 1 == forgotten
     assert max(archive.told) <= KEEP_LIMIT
@@ -209,7 +209,7 @@ def test_a_keeper_whose_thread_died_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(keeper, "_next", die)
     keeper.start()
-    keeper._crew.join(20.0)
+    keeper._crew.join(60.0)
 
     with pytest.raises(WorkerCrashed, match="keep died"):
         keeper.check()

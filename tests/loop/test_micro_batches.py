@@ -171,10 +171,10 @@ def test_a_closing_pipeline_encodes_what_is_left(world: World) -> None:
     worker = Worker(world, FOUR)
     gate = worker.seams.gate("decode", NAMES[2])
     worker.step_until(lambda: waiting(worker) == 2)
-    closing = threading.Thread(target=worker.pipeline.close, args=(20.0,))
+    closing = threading.Thread(target=worker.pipeline.close, args=(60.0,))
     closing.start()
     eventually(lambda: worker.encoder.batches == [2])
 
     assert 1 == worker.counted('micro_batches_total{reason="drain"}')
     gate.open()
-    closing.join(20.0)
+    closing.join(60.0)

@@ -6,6 +6,7 @@ import pytest
 
 from schemas.errors import UPLOADERS_CHOICE, ErrorCode
 from schemas.retry import RetryMarks, with_marks
+from tests.fake_outcomes import ManualClock
 from tests.loop_rig import OWN_HOST, Tuning, Worker
 from tests.loop_world import RETRIES, UPLOADS, World
 from worker.domain import Partition
@@ -56,19 +57,22 @@ def test_what_an_uploader_chooses_is_no_storm(world: World, code: ErrorCode) -> 
 
 
 @pytest.mark.parametrize("code", [ErrorCode.DECODE_CRASHED, ErrorCode.DECODE_TIMEOUT])
-def test_decoders_that_never_worked_are_a_storm(world: World, code: ErrorCode) -> None:
+def test_decoders_that_never_worked_are_a_storm(code: ErrorCode) -> None:
     """
     Where nothing was judged since the start, nothing tells bad pictures from a broken decoder: none is published.
     """
     bad = [f"bad{number}" for number in range(60)]
-    tuning = Tuning(storm=StormLimits(consecutive=50, share=0.2, window=200, hold_s=2.0))
-    worker = failing(world, bad, UploadFailed(code, "the decoder ended"), tuning=tuning)
-    world.publish(*bad)
-    fault = worker.start().fault()
+    tuning, clock = Tuning(storm=StormLimits(consecutive=50, share=0.2, window=200, hold_s=60.0)), ManualClock()
+    with World(clock=clock) as world:
+        worker = failing(world, bad, UploadFailed(code, "the decoder ended"), tuning=tuning)
+        world.publish(*bad)
+        worker.step_until(lambda: worker.loop.progress().withheld >= tuning.storm.consecutive)
+        clock.now_s += tuning.storm.hold_s
+        fault = worker.start().fault()
 
-    assert isinstance(fault, DeadLetterStorm)
-    assert f"of them {code}" in str(fault)
-    assert ([], 0) == (world.dead_letters(), world.committed())
+        assert isinstance(fault, DeadLetterStorm)
+        assert f"of them {code}" in str(fault)
+        assert ([], 0) == (world.dead_letters(), world.committed())
 
 
 @pytest.mark.parametrize("code", [ErrorCode.DECODE_CRASHED, ErrorCode.FETCH_UPSTREAM])

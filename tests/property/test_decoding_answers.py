@@ -24,7 +24,7 @@ from worker.decoding.protocol import (
     lengths_of,
 )
 from worker.stages.decode import DecodeLimits
-from worker.views import DecodedPicture, ViewSpec
+from worker.views import DecodedPicture, Undecoded, ViewSpec
 
 CROPS = 3
 DATA = b"the bytes of a picture"
@@ -60,13 +60,21 @@ def pictures(draw: st.DrawFn) -> DecodedPicture:
     return replace(frames[0], further=tuple(frames[1:]))
 
 
+def decoded(found: DecodedPicture | Undecoded) -> DecodedPicture:
+    """
+    A picture that no child was told to leave to a device.
+    """
+    assert isinstance(found, DecodedPicture)
+    return found
+
+
 def read(frame: bytes) -> DecodedPicture:
     """
     A frame as the parent reads it.
     """
     header, body = lengths_of(frame[: ANSWER.size])
     answer = EXPECTED.answer(frame[ANSWER.size : ANSWER.size + header], body)
-    return EXPECTED.picture(answer, bytearray(frame[ANSWER.size + header :]))
+    return decoded(EXPECTED.picture(answer, bytearray(frame[ANSWER.size + header :])))
 
 
 @settings(deadline=None)  # what takes time is to draw it
@@ -122,7 +130,7 @@ def test_a_header_with_another_part_is_an_answer_only_if_it_fits(part: str, valu
         except Garbled:
             continue
 
-        found = EXPECTED.picture(answer, bytearray(frame[ANSWER.size + length :]))
+        found = decoded(EXPECTED.picture(answer, bytearray(frame[ANSWER.size + length :])))
         assert (found.facts.sha256, found.facts.byte_length) == (FACTS.sha256, FACTS.byte_length)
         assert found.pixels.shape == (SIZE, SIZE, 3)
         assert 1 <= (found.facts.width or 0) * (found.facts.height or 0) <= SETUP.limits.max_pixels

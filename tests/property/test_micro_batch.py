@@ -4,6 +4,7 @@ The laws of micro-batches, against time that a test moves and against threads th
 
 import threading
 from collections import defaultdict
+from math import ceil
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from tests.fake_outcomes import ManualClock
 from tests.loop_world import eventually
 from worker.flow.coming import Coming
 from worker.flow.inbox import Inbox
-from worker.flow.micro_batch import MicroBatcher
+from worker.flow.micro_batch import LEAST_SHARE, MicroBatcher
 
 deeds = st.lists(
     st.one_of(
@@ -145,7 +146,7 @@ def test_a_taker_that_waits_is_woken_when_the_last_one_turns_back() -> None:
     coming.fewer()
     eventually(lambda: len(taken) == 2)
     batcher.close()
-    taker.join(20)
+    taker.join(60)
 
     assert [([0], "arrived"), ([1], "arrived")] == taken
 
@@ -180,7 +181,7 @@ def test_several_takers_share_what_is_left() -> None:
     def take() -> None:
         while (found := batcher.take()) is not None:
             taken.append(found[0])
-            hold.wait(20)
+            hold.wait(60)
 
     takers = [threading.Thread(target=take, daemon=True) for _ in range(2)]
     for taker in takers:
@@ -192,9 +193,72 @@ def test_several_takers_share_what_is_left() -> None:
     hold.set()
     batcher.close()
     for taker in takers:
-        taker.join(20)
+        taker.join(60)
 
     assert [[0, 1], [2, 3]] == sorted(taken)
+
+
+@given(items=st.integers(0, 60), size=st.integers(1, 16), takers=st.integers(1, 4), closes=st.booleans())
+def test_what_is_left_is_shared_when_nobody_else_comes(items: int, size: int, takers: int, closes: bool) -> None:
+    """
+    None of those who take at once has more than its share, or the least that is worth a batch; nothing is left over.
+
+    While somebody is on the way batches are as full as without sharing.
+    """
+    coming = Coming()
+    batcher: MicroBatcher[int] = MicroBatcher(
+        size=size, deadline_s=0.0, clock=ManualClock(), coming=coming, takers=takers
+    )
+    coming.more()
+    for item in range(items):
+        batcher.put(item)
+    taken: list[int] = []
+    if items:
+        found = batcher.take()
+        assert found is not None
+        assert list(range(min(size, items))) == found[0]
+        taken += found[0]
+    if closes:
+        batcher.close()
+    else:
+        coming.fewer()
+    while len(taken) < items:
+        left = items - len(taken)
+        found = batcher.take()
+        assert found is not None
+        assert min(left, size, max(LEAST_SHARE, ceil(left / takers))) == len(found[0])
+        taken += found[0]
+
+    assert list(range(items)) == taken
+
+
+def test_a_taker_that_sleeps_is_woken_for_its_share() -> None:
+    """
+    When the last one has arrived, two idle takers encode half of the pictures each, in the same moment.
+    """
+    coming = Coming()
+    batcher: MicroBatcher[int] = MicroBatcher(size=32, deadline_s=3600.0, clock=ManualClock(), coming=coming, takers=2)
+    taken: list[list[int]] = []
+    both = threading.Barrier(2)
+
+    def take() -> None:
+        found = batcher.take()
+        assert found is not None
+        taken.append(found[0])
+        both.wait(60)  # neither comes back for the other's share
+
+    takers = [threading.Thread(target=take, daemon=True) for _ in range(2)]
+    coming.more()
+    for taker in takers:
+        taker.start()
+    eventually(lambda: len(batcher._changed._waiters) == 2)  # type: ignore[attr-defined] # the condition's own
+    for item in range(2 * LEAST_SHARE):
+        batcher.put(item)
+    coming.fewer()
+    for taker in takers:
+        taker.join(60)
+
+    assert [list(range(LEAST_SHARE)), list(range(LEAST_SHARE, 2 * LEAST_SHARE))] == sorted(taken)
 
 
 def test_a_taker_that_waits_is_woken_by_the_item_that_fills_the_batch() -> None:
@@ -217,7 +281,7 @@ def test_a_taker_that_waits_is_woken_by_the_item_that_fills_the_batch() -> None:
     batcher.put(3)
     eventually(lambda: bool(batcher._changed._waiters))  # type: ignore[attr-defined] # likewise
     batcher.close()
-    taker.join(20)
+    taker.join(60)
 
     assert [([0, 1, 2], "size"), ([3], "drain")] == taken
 
@@ -248,7 +312,7 @@ def test_threads_that_put_and_one_that_takes(putters: int, each: int, size: int,
     for thread in threads:
         thread.join()
     batcher.close()
-    taker.join(20)
+    taker.join(60)
     found: dict[int, list[int]] = defaultdict(list)
     for batch in batches:
         for putter, number in batch:

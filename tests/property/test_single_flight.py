@@ -74,7 +74,7 @@ def test_of_threads_that_board_at_once_one_leads(passengers: int, fails: bool, t
 
     def fly(passenger: int) -> None:
         content_hash = HASHES[passenger % twins]
-        together.wait(20)
+        together.wait(60)
         boarding = flights.board(content_hash, passenger)
         if boarding is Boarding.LEADER:
             led.append(passenger)
@@ -86,7 +86,7 @@ def test_of_threads_that_board_at_once_one_leads(passengers: int, fails: bool, t
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
 
     assert list(range(passengers)) == sorted(led + served + given_at_once)
     assert len(led) >= twins

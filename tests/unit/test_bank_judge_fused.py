@@ -189,10 +189,10 @@ def test_threads_take_turns_at_the_judgement() -> None:
     judge = a_judge(ScriptedJudgement(slow, quick))
     thread = threading.Thread(target=judge.judge, args=(known(sightings(20.0)),))
     thread.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     judge.wants_shift(sightings(20.0))
     returned.set()
-    thread.join(10)
+    thread.join(60)
 
     assert inside == ["assess begins", "assess ends", "grey zone"]
 

@@ -117,6 +117,20 @@ def test_the_starter_in_bf16_beside_fp32(agreement: Touchstone, tmp_path: Path) 
     assert 0 <= found["agreement"] <= 1
 
 
+def test_pictures_resized_otherwise_beside_the_configured(agreement: Touchstone, tmp_path: Path) -> None:
+    """
+    Each encoder sees what its own decoder makes of a file; that the bank would be refused to a worker is said.
+    """
+    photograph(640, 480).save(tmp_path / "0.png")
+    sets = ("--set", "encoder.device=cpu", "--set", "decode.isolation=threads")
+    ran = agreement(tmp_path, "--resize", "torch", "--json", *sets)
+
+    assert 0 == ran.code, ran.err
+    assert 1 == ran.json["pictures"]
+    assert 0.99 < ran.json["cosine_min"] <= 1.0
+    assert (False, False) == (ran.json["preprocessed_alike"], ran.json["bank_serves_candidate"])
+
+
 def test_an_encoder_is_not_compared_with_itself(agreement: Touchstone) -> None:
     """
     Where the automatic precision comes to the one that is named, all would agree, and nothing would be shown by it.
@@ -130,7 +144,7 @@ def test_an_encoder_is_not_compared_with_itself(agreement: Touchstone) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "give --backend, --precision or both"),
+        ((), "give --backend, --precision, --resize"),
         (("--backend", "torch"), "name another"),
         (("--precision", "int8"), "backend torch has the precisions fp32, bf16, fp16, found int8"),
     ],

@@ -12,9 +12,10 @@ from click.testing import CliRunner
 
 from tests.bank_builders import GENERATED, REAL, a_neighbourhood
 from worker.adapters.faiss_bank import FaissBank
-from worker.bank.search_quality import compared
+from worker.bank.search_quality import SearchQuality, compared
 from worker.bench import bank_size
 from worker.bench.clustered import clustered_bank, uploads
+from worker.bench.measurement import Measured
 from worker.cli.bench_bank import bank
 from worker.domain import Embedding, Neighbourhood
 from worker.stages.vote import soft_vote
@@ -35,6 +36,11 @@ def test_one_object_for_machines() -> None:
     assert (first["identity"], first["recall"], first["equal_votes"]) == ("flat", 1.0, 1.0)
     assert first["share_of_encode"] == pytest.approx(first["cpu_ms"]["32"] / 1000, abs=1e-4)
     assert told["search_share_of_encode_1000"] == first["share_of_encode"]
+    assert told["within_target_1000"] == (first["share_of_encode"] <= 0.05) == told["banks"][0]["within_target"]
+    assert [one["name"] for one in told["targets"]] == [
+        "search_share_of_encode, 1,000 references",
+        "search_share_of_encode, 2,000 references",
+    ]
     assert first["memory_bytes"] == 1000 * 32 * 4
     assert told["machine"]["cores"] >= 1
 
@@ -59,6 +65,28 @@ def test_large_banks_are_searched_through_cells(monkeypatch: pytest.MonkeyPatch)
     )
     assert cells.strangers_cpu_ms.median >= 0
     assert (len(encoded) > 2, found.encode_cpu_ms >= 0) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("encode_ms", "recall", "within"), [(100.0, 0.996, True), (99.0, 0.996, False), (100.0, 0.994, False)]
+)
+def test_a_bank_is_within_its_targets_or_not(encode_ms: float, recall: float, within: bool) -> None:
+    """
+    At most a twentieth of encoding, and what is approximate finds 99.5 % and decides 99.5 % alike.
+    """
+    cost = {batch: Measured.of("search", "ms", [5.0]) for batch in bank_size.BATCHES}
+    quality = SearchQuality(recall, 0.9951, 18, 1000)
+    cells = bank_size.IndexCost("cells", "cells(...)", cost, cost, cost[32], 1.0, 1, quality=quality)
+    exact = bank_size.IndexCost("exact", "flat", cost, cost, cost[32], 1.0, 1)
+    found = bank_size.BankCost(10**6, [exact, cells], encode_ms)
+
+    assert (found.chosen, found.within_target) == (cells, within)
+    assert [target.name for target in found.targets] == [
+        "search_share_of_encode, 1,000,000 references",
+        "recall@18, 1,000,000 references",
+        "equal_votes, 1,000,000 references",
+    ]
+    assert len(bank_size.BankCost(10**6, [exact], encode_ms).targets) == 1
 
 
 def test_sizes_are_numbers() -> None:
@@ -130,7 +158,7 @@ def test_searches_take_fresh_uploads(monkeypatch: pytest.MonkeyPatch) -> None:
         return nearest(self, embeddings, k)
 
     monkeypatch.setattr(FaissBank, "nearest", noted)
-    bank_size.bank_cost(1000, 16, encode=1.0, rounds=1)
+    bank_size.bank_cost(1000, 16, encode=1.0, rounds=3)
     following = [pair for of_bank in asked.values() for pair in pairwise(of_bank)]
 
     assert len(following) > 4

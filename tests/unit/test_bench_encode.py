@@ -15,6 +15,7 @@ from tests.pictures import spec_of
 from worker.bench import encode as encode_module
 from worker.bench.arithmetic import Multiplication, Shape, operations_per_image, shapes_for
 from worker.bench.encode import EncodePlan, Turn, _Contender, _multiplying, _of_precision, run_encode
+from worker.bench.report_parts import ENCODE_ROWS
 from worker.cli.bench import bench
 from worker.cli.bench_encode import encode
 from worker.dev.small_encoder import write_small_encoder
@@ -72,6 +73,8 @@ def test_a_sweep_tells_every_turn(tmp_path: Path) -> None:
     assert found["bf16_best_batch"] in (1, 4)
     assert isinstance(share, float)
     assert share > 0
+    assert {row.path[0] for row in ENCODE_ROWS} <= set(found)
+    assert [("matmul_share, bf16", share, None)] == [(one.name, one.measured, one.met) for one in report.targets]
     assert (
         found["bf16_gflop_per_image"] == found["fp32_gflop_per_image"]
     )  # its mean is over all tokens: none is left out

@@ -3,6 +3,8 @@ What a measurement of latency comes to: its arithmetic, and that no figure is to
 """
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,13 @@ from worker.bench.latency import (
     mean_encode_ms,
     summary_of,
     target_ms,
+    targets_of,
 )
+from worker.bench.report_parts import LATENCY_ROWS, LOADED_ROW
 from worker.bench.stress import StressFailed
 from worker.errors import WorkerCrashed
 
-PLAN = LatencyPlan(uploads=20, burst=20, rounds=2, loads=(0.5, 0.9), capacity_per_s=400.0, patience_s=0.2)
+PLAN = LatencyPlan(uploads=20, burst=20, rounds=2, loads=(0.5, 0.9), capacity_per_s=400.0, patience_s=1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +121,12 @@ def test_all_loads_take_turns_and_are_told(tmp_path: Path) -> None:
     assert loads["0.5"]["p99_of_target"] == pytest.approx(loads["0.5"]["p99_ms"] / 30.0, rel=0.2)
     assert (2.0, 6.0) == (figures["micro-batch at 50%"].median, figures["p99 in the worker at 90%"].median)
     assert [] == list(tmp_path.iterdir())
+    (target,) = targets_of(found, 20.0)
+    assert target.measured == pytest.approx(loads["0.5"]["p99_of_target"], rel=1e-3)
+    rows = (*LATENCY_ROWS, LOADED_ROW)
+    assert [target.name] == [row.target for row in rows if row.target]
+    told: Any = summary
+    assert all(isinstance(reduce(getitem, row.path, told), float) for row in rows)
 
 
 def lost(number: int) -> list[Answer]:

@@ -14,7 +14,9 @@ from worker.bench.cpu_time import cores_here, cpu_s_of_machine, cpu_s_of_trees, 
 from worker.bench.machine import machine
 from worker.bench.measurement import Measured, Reading, Took, interleaved, ratios, took, took_here
 
-BURN_S = 0.2
+BURN_S = 0.5
+"""Much longer than a collection of this process's garbage, which may come in between."""
+
 PIPES: Final[dict[str, Any]] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
 BURN = f"import time\nwhile time.process_time() < {BURN_S}: pass"
 
@@ -129,7 +131,7 @@ def test_a_child_that_is_measured_is_ours_once(monkeypatch: pytest.MonkeyPatch) 
     with subprocess.Popen([sys.executable, "-c", f"input()\n{BURN}\nprint(flush=True)\ninput()"], **PIPES) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        monkeypatch.setattr(measurement, "cpu_s_of_machine", iter([100.0, 100.3]).__next__)
+        monkeypatch.setattr(measurement, "cpu_s_of_machine", iter([100.0, 100.95]).__next__)
         before = Reading.now([process.pid], beside=[process.pid])
         process.stdin.write("\n")
         process.stdin.flush()
@@ -140,7 +142,7 @@ def test_a_child_that_is_measured_is_ours_once(monkeypatch: pytest.MonkeyPatch) 
     others_s = spent.others * spent.wall_s * cores_here()
 
     assert spent.cpu_s > BURN_S / 2
-    assert 0.25 < others_s + spent.cpu_s < 0.301
+    assert 0.9 < others_s + spent.cpu_s < 0.951
 
 
 def test_the_machine_is_described_without_its_name() -> None:

@@ -17,7 +17,7 @@ from worker.bench.cache_share import CachePlan, mixed
 from worker.bench.encoders import BenchEncoder
 from worker.bench.live import Round
 from worker.bench.measurement import Took
-from worker.bench.scaling import ScalingPlan
+from worker.bench.scaling import ScalingPlan, Team
 from worker.bench.subjects import Subject
 from worker.bench.uploads import Answers
 from worker.settings.tree import Settings
@@ -72,18 +72,45 @@ def test_a_team_is_held_against_as_many_times_its_smallest() -> None:
     """
     Two workers that do 1.8 times what one does are 0.9 of linear.
     """
-    plan = ScalingPlan((1, 2), partitions=4, uploads=100, references=2, rounds=3)
+    found = {Team(1, 4): rounds_at(10, 10, 20), Team(2, 4): rounds_at(18, 18, 36)}
 
-    summary = scaling.report_of({1: rounds_at(10, 10, 20), 2: rounds_at(18, 18, 36)}, plan, SUBJECT).summary
+    teams: Any = scaling.report_of(found, SUBJECT).summary["teams"]
 
-    assert {"1": 1.0, "2": pytest.approx(0.9)} == summary["share_of_linear"]
-    assert [1, 2] == summary["workers"]
+    assert [(1, 4), (2, 4)] == [(team["workers"], team["partitions"]) for team in teams]
+    assert [1.0, pytest.approx(0.9)] == [team["share_of_linear"] for team in teams]
 
 
-@pytest.mark.parametrize(("teams", "partitions"), [((), 4), ((0, 1), 4), ((2, 2), 4), ((1, 5), 4)])
-def test_teams_that_cannot_be_are_refused(teams: tuple[int, ...], partitions: int) -> None:
+def test_nobody_is_flattered_by_a_worker_with_too_few_partitions() -> None:
     """
-    None at all, nobody, twice the same, and more workers than partitions.
+    What one worker does at its best in a round is what two are held against, whatever it does with other partitions.
+    """
+    found = {
+        Team(1, 1): rounds_at(5, 20),
+        Team(1, 4): rounds_at(10, 10),
+        Team(2, 2): rounds_at(16, 32),
+    }
+
+    teams: Any = scaling.report_of(found, SUBJECT).summary["teams"]
+
+    assert [0.75, 0.75, 0.8] == [pytest.approx(team["share_of_linear"]) for team in teams]
+
+
+def test_every_team_is_tried_over_every_number_of_partitions() -> None:
+    """
+    As many for each worker, so that none is without; pictures last for the largest team.
+    """
+    plan = ScalingPlan((2, 1), (4, 1), uploads=24, references=2, rounds=3)
+
+    assert [Team(1, 1), Team(1, 4), Team(2, 2), Team(2, 8)] == plan.teams
+    assert 2 * (3 * 24 + scaling.WARM_UP) == plan.most_new
+
+
+@pytest.mark.parametrize(
+    ("workers", "partitions"), [((), (4,)), ((0, 1), (4,)), ((2, 2), (4,)), ((1,), (0,)), ((1,), ()), ((1,), (2, 2))]
+)
+def test_teams_that_cannot_be_are_refused(workers: tuple[int, ...], partitions: tuple[int, ...]) -> None:
+    """
+    None at all, nobody, twice the same, and no partition.
     """
     with pytest.raises(ValueError, match="expected"):
-        ScalingPlan(teams, partitions, uploads=24, references=2, rounds=1)
+        ScalingPlan(workers, partitions, uploads=24, references=2, rounds=1)

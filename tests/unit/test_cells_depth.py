@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.bank_builders import unit_rows
-from worker.adapters.faiss_cells import CellScan, Depth, Sorted, sort_into_cells
+from worker.adapters.faiss_cell_scan import CellScan, Depth
+from worker.adapters.faiss_cells import Sorted, sort_into_cells
 from worker.bank.vectors import Half
 from worker.bank.vectors import unit_rows as single_rows
 from worker.heads.features import Matrix

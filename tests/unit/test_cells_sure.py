@@ -14,15 +14,18 @@ from structlog.testing import capture_logs
 from schemas.verdict import ImageFacts
 from tests.bank_builders import GENERATED, REAL, a_stored_bank
 from tests.brute_force_bank import BruteForceBank
+from worker.adapters import faiss_cell_scan
 from worker.adapters.faiss_bank import FaissBank
-from worker.adapters.faiss_cells import CellScan, make_cells, sort_into_cells
+from worker.adapters.faiss_cell_scan import CellScan
+from worker.adapters.faiss_cells import make_cells, sort_into_cells
 from worker.adapters.faiss_indexing import index_tools
+from worker.bank import indexing
 from worker.bank.canary_files import Canary, read_canaries, write_canaries
 from worker.bank.files import StoredBank, read_manifest, write_contents, write_manifest
 from worker.bank.indexing import IndexPlan, index_bank, tried
 from worker.bank.leaving_out import leave_out
-from worker.bank.manifest import CANARY_FILES
-from worker.bank.search_quality import compared, neighbourhoods, strangers_of
+from worker.bank.manifest import CANARY_FILES, MIN_SEARCH_QUALITY, SearchRecord
+from worker.bank.search_quality import Asked, compared, neighbourhoods, strangers_of
 from worker.bank.survey import no_progress
 from worker.bank.verify import verify_bank
 from worker.domain import BankIdentity, Embedding, Neighbourhood, Sighting
@@ -78,9 +81,12 @@ def shallow(bank: StoredBank) -> StoredBank:
     """
     The bank searched in 8 of its cells: enough for its scenes, whereas for others it finds some seven of ten.
     """
+    return replace(bank, manifest=bank.manifest.model_copy(update={"search": _depth(bank, 8)}))
+
+
+def _depth(bank: StoredBank, probes: int) -> SearchRecord:
     assert bank.manifest.search is not None
-    record = bank.manifest.search.model_copy(update={"probes": 8, "pool": 2})
-    return replace(bank, manifest=bank.manifest.model_copy(update={"search": record}))
+    return bank.manifest.search.model_copy(update={"probes": probes, "pool": 2})
 
 
 def test_without_many_every_reference_is_compared(bank: StoredBank) -> None:
@@ -111,6 +117,48 @@ def test_who_is_unlike_the_bank_is_answered_as_exactly(bank: StoredBank) -> None
     assert quality.recall >= 0.995
 
 
+def test_part_of_many_cells_does_for_strangers_too(bank: StoredBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    In a large bank a quarter of the cells is looked at before all of them are.
+    """
+    monkeypatch.setattr(faiss_cell_scan, "_MANY", 1)
+    monkeypatch.setattr(faiss_cell_scan, "_WIDE", 0.5)
+    strange = strangers_of(bank, 150)
+    found, truth = (neighbourhoods(FaissBank(shallow(bank), one), strange, depth=18) for one in (AUTO, FLAT))
+    quality = compared(truth, found, depth=18)
+
+    assert quality.recall >= 0.98
+    assert quality.agreement >= 0.98
+
+
+def test_who_is_found_at_a_glance_is_found(bank: StoredBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A deep search looks at a few cells first, and answers nearly all uploads as it would without.
+    """
+    uploads = Asked(asked(), [None] * 60)
+    deep = replace(bank, manifest=bank.manifest.model_copy(update={"search": _depth(bank, 32)}))
+    without, truth = (neighbourhoods(FaissBank(deep, one), uploads, depth=18) for one in (AUTO, FLAT))
+    monkeypatch.setattr(faiss_cell_scan, "_LEAST_GLANCE", 1)
+    found = neighbourhoods(FaissBank(deep, AUTO), uploads, depth=18)
+
+    assert compared(without, found, depth=18).recall >= 0.995
+    assert compared(truth, found, depth=18).agreement == 1.0
+
+
+def test_companions_change_nothing_however_far_a_search_goes(bank: StoredBank) -> None:
+    """
+    Uploads that the nearest cells answer among strangers that need all of them, in another order, and each alone.
+    """
+    searched = FaissBank(shallow(bank), AUTO)
+    queries = [*asked(), *strangers_of(bank, 60).embeddings]
+    together = list(searched.nearest(queries, 18))
+    order = np.random.default_rng(3).permutation(len(queries))
+    turned = searched.nearest([queries[at] for at in order], 18)
+
+    assert [together[at] for at in order] == list(turned)
+    assert together == [searched.nearest([query], 18)[0] for query in queries]
+
+
 def test_who_asks_for_more_than_was_tried_is_answered_exactly(bank: StoredBank) -> None:
     """
     A policy or a head with a larger k than the trial's, whatever the cells hold.
@@ -130,6 +178,21 @@ def test_who_lies_in_a_scene_needs_few_cells(bank: StoredBank) -> None:
         assert isinstance(tried_one, CellScan)
         assert tried_one.unsure(queries, 34).mean() < 0.35
         assert narrow.unsure(strange, 34).mean() > 0.5
+
+
+def test_a_dearer_depth_must_find_more(bank: StoredBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Where none finds as much as is wished, but all as much as they must, the cheapest is taken, not the deepest.
+    """
+    monkeypatch.setattr(indexing, "ENOUGH", 1.0)
+    tools = index_tools(AUTO)
+    kept = np.flatnonzero(np.arange(len(bank.entries)) % 400)
+    leaky = replace(tools, open_carried=lambda one: tools.open_exact(leave_out(replace(one, search=None), kept)))
+    assert bank.search is not None
+    record = tried(bank, bank.search, tools=leaky, sample=200)
+
+    assert MIN_SEARCH_QUALITY <= min(record.recall, record.agreement) < 1
+    assert (record.probes, record.pool) == indexing.DEPTHS[0]
 
 
 def test_vectors_of_three_dimensions_have_no_index() -> None:

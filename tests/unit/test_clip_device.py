@@ -20,14 +20,22 @@ from tests.fake_encoder import FakeEncoder, fake_decoder
 from tests.pictures import ANY_HASH
 from worker import encoders
 from worker.adapters import clip_device
-from worker.adapters.clip_device import DeviceFacts
+from worker.adapters.clip_device import DeviceFacts, share_cores
+from worker.adapters.exported_runtime import Room, room_of
 from worker.doctor import model
 from worker.domain import Pixels
-from worker.encoders import GPU_INSTANCES, device_of, encode_threads, faster_in_bf16
+from worker.encoders import (
+    CPU_INSTANCES,
+    GPU_INSTANCES,
+    device_of,
+    encode_threads,
+    faster_in_bf16,
+    for_pipeline,
+)
 from worker.flow.shared_encoder import SharedEncoder
 from worker.settings.tree import EncoderSettings, Settings
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def settings_of(**values: object) -> EncoderSettings:
@@ -39,15 +47,39 @@ def settings_of(**values: object) -> EncoderSettings:
 
 def test_how_many_encode_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    One on a CPU and several for a GPU, unless a number is configured; other runtimes than torch have the CPU.
+    One for each core of a CPU, up to a number, and several for a GPU, unless instances are configured.
+
+    Other runtimes than torch have the CPU. With threads configured there is one instance, which has them.
     """
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for cores, on_cpu in ((1, 1), (3, 3), (64, CPU_INSTANCES)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _pid, cores=cores: set(range(cores)))
 
-    assert GPU_INSTANCES == encode_threads(settings_of()) == encode_threads(settings_of(device="cuda:1"))
-    assert 1 == encode_threads(settings_of(device="cpu")) == encode_threads(settings_of(backend="openvino"))
+        assert GPU_INSTANCES == encode_threads(settings_of()) == encode_threads(settings_of(device="cuda:1"))
+        assert on_cpu == encode_threads(settings_of(device="cpu")) == encode_threads(settings_of(backend="openvino"))
+        assert 1 == encode_threads(settings_of(device="cpu", threads=2))
     assert 5 == encode_threads(settings_of(instances=5)) == encode_threads(settings_of(instances=5, device="cpu"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert 1 == encode_threads(settings_of())
+    assert CPU_INSTANCES == encode_threads(settings_of())
+
+
+def test_a_pipeline_shares_the_cores_among_its_instances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    All runtimes are given as many instances as encode at once, and each its share; who encodes alone has all cores.
+    """
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(9)))
+    torch_has: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", torch_has.append)
+    settings = settings_of(device="cpu", backend="openvino")
+    within = for_pipeline(settings)
+    share_cores(within.device, threads=within.threads, instances=within.instances)
+    share_cores(settings.device, threads=settings.threads, instances=settings.instances)
+
+    assert (Room(threads=2, instances=CPU_INSTANCES), Room(threads=9, instances=1)) == (
+        room_of(within),
+        room_of(settings),
+    )
+    assert [2] == torch_has
 
 
 def test_the_name_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

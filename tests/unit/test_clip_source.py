@@ -152,7 +152,7 @@ def test_weights_that_cannot_be_had_are_told_at_once(offline: bool) -> None:
         resolve(settings_of("ViT-B-32-quickgelu/openai", offline=offline))
     message = str(caught.value)
 
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 25
     assert "hf-hub:timm/vit_base_patch32_clip_224.openai" in message
     assert "encoder.checkpoint" in message
     assert ("encoder.offline is set" if offline else "cannot be reached") in message

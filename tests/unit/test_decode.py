@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, features
 
 from schemas.errors import ErrorCode, Stage, stage_of
-from tests.pictures import ANY_HASH, decoder_of, encoded, photograph, png_that_announces
+from tests.pictures import ANY_HASH, decoder_of, encoded, photograph, png_that_announces, spec_of
 from worker.domain import ContentHash
 from worker.errors import CannotStart, UploadFailed
 from worker.stages.decode import DecodeLimits, decoder_versions
@@ -228,6 +228,6 @@ def test_the_decoder_tells_its_versions() -> None:
     """
     A verdict can name the libraries that made its pixels, and the version of our own rules.
     """
-    versions = decoder_versions()
+    versions = decoder_versions(spec_of(16))
 
     assert {"rules", "reading", "pillow", "libjpeg_turbo", "webp", "avif"} <= versions.keys()

@@ -110,6 +110,35 @@ def test_at_least_once_tries_a_refused_commit_again(desk: Desk) -> None:
     assert {P0: 1} == desk.kafka.committed
 
 
+def test_at_least_once_is_due_when_there_is_something_to_commit(desk: Desk) -> None:
+    """
+    An acknowledgement makes it due an interval after the last commit; what lies behind a missing one makes nothing due.
+    """
+    delivery = desk.at_least_once(commit_interval_s=1.0)
+    due_s = [delivery.due_s]
+    for offset, now_s in enumerate([10.0, 10.4]):
+        delivery.accept(releases(P0, offset), now_s)
+        delivery.advance(now_s, desk.membership)
+        due_s.append(delivery.due_s)
+    delivery.advance(11.0, desk.membership)
+    due_s.append(delivery.due_s)
+
+    never = float("inf")
+    assert [never, never, 11.0, never] == due_s
+
+
+def test_at_least_once_is_not_due_for_what_cannot_be_committed_yet(desk: Desk) -> None:
+    """
+    Where only a later outcome is acknowledged there is nothing to commit, and nobody is kept awake by it.
+    """
+    delivery = desk.at_least_once()
+    delivery._ledger.release(P0, 0)
+    delivery.accept(releases(P0, 1), now_s=0.0)
+    delivery.advance(0.0, desk.membership)
+
+    assert ({}, float("inf")) == (desk.kafka.committed, delivery.due_s)
+
+
 def test_at_least_once_forgets_what_was_taken_away(desk: Desk) -> None:
     """
     What a lost partition still had to be acknowledged is no longer waited for, and never committed.
@@ -265,3 +294,20 @@ def test_exactly_once_ends_when_it_is_fenced(desk: Desk) -> None:
     with pytest.raises(ProducerFenced):
         delivery.advance(0.0, desk.membership)
     assert ([], {}) == (desk.values(), desk.kafka.committed)
+
+
+def test_exactly_once_is_due_when_its_transaction_is(desk: Desk) -> None:
+    """
+    An interval after the first outcome, at once where the next transaction is full already, and never without outcomes.
+    """
+    delivery = desk.exactly_once(interval_s=1.0, max_messages=2)
+    due_s = [delivery.due_s]
+    delivery.accept(releases(P0, 0), now_s=10.0)
+    due_s.append(delivery.due_s)
+    delivery.accept(releases(P0, 1, 2, 3), now_s=10.5)
+    for now_s in (10.5, 10.6):
+        delivery.advance(now_s, desk.membership)
+        due_s.append(delivery.due_s)
+
+    never = float("inf")
+    assert [never, 11.0, 10.5, never] == due_s

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from worker.adapters import torch_resize
 from worker.doctor import machine
 from worker.doctor.samples import SAMPLES
 from worker.settings.images import DecodeSettings
 from worker.settings.operations import EmbeddingsSettings
-from worker.settings.tree import Settings
+from worker.settings.tree import EncoderSettings, Settings
 
 
 def test_every_format_decodes_here() -> None:
@@ -23,6 +24,21 @@ def test_every_format_decodes_here() -> None:
 
     assert "ok" == found.status
     assert "JPEG, PNG, WEBP, GIF, AVIF" in found.text
+
+
+def test_every_format_decodes_with_torch_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Where torch resizes, the check does as well, and tells a torch that cannot.
+    """
+    settings = Settings(encoder=EncoderSettings(resize="torch"))
+    found = machine.codecs(settings)
+    monkeypatch.setattr(torch_resize, "_LIBRARY", "libnothing.so")
+    torch_resize._kernel.cache_clear()
+    without = machine.codecs(settings)
+
+    assert "resized by torch 2" in found.text
+    assert "failed" == without.status
+    assert "libnothing.so" in without.text
 
 
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "GIF", "AVIF"])

@@ -11,10 +11,13 @@ from tests.bank_builders import a_source, build_small
 from tests.conftest import ROOT
 from tests.doctor_parts import check_of, some_parts, statuses, there
 from tests.fake_encoder import FakeEncoder, fake_embedder
+from worker.adapters.clip_device import DeviceFacts
 from worker.doctor import model
 from worker.doctor.finding import examine
 from worker.doctor.parts import Part, Parts, parts_of
+from worker.errors import CannotStart
 from worker.policy import load_policy
+from worker.settings.images import DecodeSettings
 from worker.settings.operations import ShadowSettings
 from worker.settings.tree import EncoderSettings, Settings
 from worker.whole_banks import read_bank
@@ -82,12 +85,30 @@ def test_a_device_that_is_not_there_fails(model_parts: Parts) -> None:
     assert "cuda:99" in statuses(Settings(), parts)["weights"][1]
 
 
+def test_whether_a_gpu_decodes_jpegs_is_tried(model_parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    It is told where nobody asked for it, and fails the check where a worker would not start without.
+    """
+    gpu = DeviceFacts(torch_version="2", threads=1, gpu="Some GPU")
+    monkeypatch.setattr(model, "survey_device", lambda _device: gpu)
+    monkeypatch.setattr(model, "device_of", lambda _settings: "cpu")
+    able = model.device(Settings(), model_parts)
+    monkeypatch.setattr(model, "device_of", lambda _settings: "cuda:63")
+    unable = model.device(Settings(), model_parts)
+    wanted = Settings(encoder=EncoderSettings(jpeg_decoder="device"), decode=DecodeSettings(unisolated_device=True))
+
+    assert 'it decodes JPEGs, with encoder.jpeg_decoder = "device" (libjpeg' in able.text
+    assert ("ok", True) == (unable.status, "it decodes no JPEGs: JPEGs cannot be decoded on cuda:63" in unable.text)
+    with pytest.raises(CannotStart, match="cuda:63"):
+        model.device(wanted, model_parts)
+
+
 def test_more_threads_than_cores_are_a_warning(model_parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Threads that only wait for each other are told.
     """
     monkeypatch.setattr("worker.adapters.clip_device.torch.get_num_threads", lambda: 10_000)
-    found = model.device(Settings(encoder=EncoderSettings(device="cpu")), model_parts)
+    found = model.device(Settings(encoder=EncoderSettings(device="cpu", instances=1)), model_parts)
 
     assert "warning" == found.status
     assert "10000 threads" in found.text

@@ -94,7 +94,7 @@ def talking(answer: bytes) -> Iterator[int]:
         thread = threading.Thread(target=talk)
         thread.start()
         yield server.getsockname()[1]
-        thread.join(10)
+        thread.join(60)
 
 
 def test_a_free_port_is_free_afterwards(free_port: int) -> None:

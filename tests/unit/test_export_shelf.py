@@ -91,7 +91,7 @@ def test_of_many_at_once_one_makes_it(shelf: Path) -> None:
     make, start = Maker(), Barrier(8)
 
     def one(_: int) -> TowerFacts:
-        start.wait(10)
+        start.wait(60)
         return take(shelf, NAME, make).facts
 
     with ThreadPoolExecutor(8) as threads:

@@ -156,7 +156,7 @@ def test_only_regular_files_are_read(root: Path) -> None:
         codes = [code_of(root, name) for name in ("deep", "pipe", "pipe-link", "socket")]
 
     assert codes == [ErrorCode.REF_FORBIDDEN] * 4
-    assert time.monotonic() - started_s < 2
+    assert time.monotonic() - started_s < 30
 
 
 def test_devices_are_refused() -> None:

@@ -103,7 +103,7 @@ def test_a_waiting_taker_gets_the_batch_when_it_fills() -> None:
     taker.start()
     batcher.put(1)
     batcher.put(2)
-    taker.join(5)
+    taker.join(60)
 
     assert taken == [([1, 2], "size")]
 
@@ -200,7 +200,7 @@ def test_the_door_is_shut_while_too_many_bytes_are_held() -> None:
     assert budget.full
     assert not through.is_set()
     budget.free(1)
-    assert through.wait(5)
+    assert through.wait(60)
 
 
 def test_a_closed_budget_lets_everybody_through() -> None:
@@ -225,7 +225,7 @@ def test_a_dead_thread_is_an_error_of_the_process() -> None:
         raise KeyError("lost")
 
     crew.start("decode-7", die)
-    crew.join(5)
+    crew.join(60)
 
     with pytest.raises(WorkerCrashed, match="thread decode-7 died: KeyError"):
         crew.check()
@@ -241,7 +241,7 @@ def test_a_thread_that_dies_of_our_own_error_keeps_its_words() -> None:
         raise CannotStart("do this")
 
     crew.start("x", die)
-    crew.join(5)
+    crew.join(60)
 
     with pytest.raises(CannotStart, match="do this"):
         crew.check()
@@ -254,6 +254,7 @@ def test_a_thread_that_ends_well_is_no_fault_and_one_that_hangs_is_named() -> No
     crew = Crew()
     release = threading.Event()
     crew.start("good", lambda: None)
+    assert crew.join(60) == []  # it has ended before anybody is in a hurry
 
     def hang() -> None:
         release.wait()

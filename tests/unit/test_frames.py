@@ -197,13 +197,13 @@ def test_very_many_frames_end_within_bounds(frames: int) -> None:
     """
     A GIF of very many frames is looked at as any other, in seconds, and beyond a number they are not even counted.
     """
-    began_s = time.monotonic()
+    began_s = time.thread_time()
     facts = looking().decode(tiny_gif(frames), ANY_HASH).facts
 
     assert (frames if frames <= MOST_COUNTED else None) == facts.frames_total
     assert 8 == len(facts.frames_scored)
     assert (frames > MOST_COUNTED) == (DecodeNote.FRAMES_UNCOUNTED in facts.warnings)
-    assert time.monotonic() - began_s < 20
+    assert time.thread_time() - began_s < 20
 
 
 def test_a_later_frame_that_enlarges_the_picture_is_a_bomb() -> None:

@@ -99,12 +99,12 @@ def test_extensions_without_number_are_a_bomb() -> None:
     """
     A file of nothing else, through which Pillow would go for many seconds, is refused.
     """
-    began_s = time.monotonic()
+    began_s = time.thread_time()
     with pytest.raises(UploadFailed, match="extensions") as caught:
         seen(gif_of(frame_of(10), b"!\x05\x01\0\0" * 400_000, frame_of(240)))
 
     assert ErrorCode.DECODE_BOMB == caught.value.code
-    assert time.monotonic() - began_s < 10
+    assert time.thread_time() - began_s < 10
 
 
 def test_frames_that_pillow_does_not_find_are_no_picture() -> None:

@@ -2,18 +2,17 @@
 How many connections are kept for the next request, and for how long.
 """
 
-import os
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from tests.fake_outcomes import ManualClock
 from tests.https_rig import IMAGE, RecordingDialer, ref
 from tests.scripted_web import ScriptedWeb, answer, scripted_web
+from tests.servers import eventually
 from worker.adapters.https_idle import IDLE_S, IdleConnections
 from worker.adapters.https_pool import KEPT_PER_THREAD
 from worker.adapters.https_store import HttpsStore
@@ -23,6 +22,9 @@ HERE = ("https", "images.test", 443)
 THERE = ("https", "images.test", 8443)
 THREADS = 3
 HOSTS = 40
+
+ESTABLISHED, CLOSED_BY_THE_OTHER = "01", "08"
+"""As /proc/net/tcp says it; in other states a connection is the kernel's alone."""
 
 
 @dataclass(eq=False)
@@ -140,14 +142,13 @@ def test_hosts_without_end_hold_few_descriptors(web: ScriptedWeb) -> None:
     dialer = RecordingDialer()
     store = HttpsStore(FetchSettings(allow_http=True, threads=THREADS), dialer=dialer)
     urls = [web.url("/cat.jpg", host=f"h{number}.evil.test") for number in range(HOSTS) for _ in range(THREADS)]
-    before = descriptors()
     with ThreadPoolExecutor(THREADS) as pool:
         read = list(pool.map(lambda url: store.read(ref(url)), urls))
     kept = dialer.left_open()
     # Both ends are in this process, and the server's close a moment after ours.
-    few = settled(before + 2 * KEPT_PER_THREAD * THREADS)
+    few = eventually(lambda: descriptors(web.port) <= 2 * KEPT_PER_THREAD * THREADS)
     store.close()
-    ended = settled(before)
+    ended = eventually(lambda: descriptors(web.port) == 0)
 
     assert [IMAGE] * len(urls) == read
     assert len(dialer.made) >= HOSTS
@@ -171,18 +172,12 @@ def test_one_host_is_asked_over_one_connection(web: ScriptedWeb) -> None:
     assert made == 1
 
 
-def descriptors() -> int:
+def descriptors(port: int) -> int:
     """
-    How many this process has.
+    How many connections from or to this port are held by somebody; other descriptors of this process are not ours.
     """
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a Path of each is not wanted
-
-
-def settled(most: int) -> bool:
-    """
-    Whether no more descriptors than these are left, within a few seconds.
-    """
-    until_s = time.monotonic() + 5
-    while descriptors() > most and time.monotonic() < until_s:
-        threading.Event().wait(0.01)
-    return descriptors() <= most
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    return sum(
+        state in {ESTABLISHED, CLOSED_BY_THE_OTHER} and f"{port:04X}" in {here[-4:], there[-4:]}
+        for _, here, there, state, *_ in rows
+    )

@@ -14,11 +14,15 @@ import pytest
 from schemas.errors import ErrorCode
 from tests.https_rig import IMAGE, LIMIT_BYTES, RecordingDialer, failure_of, ref
 from tests.scripted_web import HOST, Answer, ScriptedWeb, answer, scripted_web
+from tests.servers import eventually
 from worker.adapters.guarded_dial import Dialer
 from worker.adapters.https_store import HttpsStore
 from worker.settings.images import FetchSettings
 
-TOTAL_S = 10.0
+TOTAL_S = 60.0
+HURRIED = {ErrorCode.FETCH_TOO_SLOW: {"slow_after_s": 0.3}, ErrorCode.FETCH_TIMEOUT: {"read_timeout_s": 1.0}}
+"""What a fetch is given that shall end because of its time."""
+
 BOMB = gzip.compress(bytes(50_000_000))
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -37,15 +41,15 @@ def web() -> Iterator[ScriptedWeb]:
 @pytest.fixture
 def settings() -> FetchSettings:
     """
-    As long as the default pace, in a second instead of five.
+    Far longer than an answer takes on a busy machine: what is about time sets its own.
     """
     return FetchSettings(
         allow_http=True,
         max_image_bytes=LIMIT_BYTES,
-        connect_timeout_s=1,
-        read_timeout_s=1,
+        connect_timeout_s=30,
+        read_timeout_s=30,
         total_timeout_s=TOTAL_S,
-        slow_after_s=0.3,
+        slow_after_s=60,
         max_redirects=2,
     )
 
@@ -143,17 +147,20 @@ def test_every_torture_ends_with_its_code(
     """
     Within the time of a fetch, with one stable code, and no connection stays open for it.
     """
+    settings = settings.model_copy(update=HURRIED.get(code, {}))
     web.routes["/worst"] = script(web)
     dialer = RecordingDialer()
-    threads = {thread for thread in threading.enumerate() if "_converse" not in thread.name}
+    before = set(threading.enumerate())
     started_s = time.monotonic()
     failed = failure_of(HttpsStore(settings, dialer=dialer), web.url("/worst"))
     took_s = time.monotonic() - started_s
-    more = {thread for thread in threading.enumerate() if "_converse" not in thread.name} - threads
+
+    def left_behind() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if "_converse" not in thread.name} - before
 
     assert code is failed.code
-    assert took_s < TOTAL_S + 1
-    assert set() == more
+    assert took_s < TOTAL_S / 2
+    assert eventually(lambda: not left_behind()), left_behind()  # another test's may have begun just then
     assert len(dialer.made) in {1, 2}
     assert dialer.left_open() == 0
 
@@ -250,11 +257,10 @@ def test_redirects_that_each_take_their_time(settings: FetchSettings, web: Scrip
 
     web.routes["/again"] = Answer(slowly)
     short = settings.model_copy(update={"total_timeout_s": 1.0, "max_redirects": 10})
-    started_s = time.monotonic()
     failed = failure_of(HttpsStore(short, dialer=RecordingDialer()), web.url("/again"))
 
     assert ErrorCode.FETCH_TIMEOUT is failed.code
-    assert time.monotonic() - started_s < 2
+    assert 1.0 >= 0.4 * (len(web.asked) - 1)
 
 
 @pytest.mark.parametrize("noise", [b"", b"\x16\x03\x03\x40\x00", b"x"], ids=["silence", "records", "no TLS"])
@@ -282,14 +288,15 @@ def test_tls_that_never_finishes(settings: FetchSettings, noise: bytes) -> None:
         thread = threading.Thread(target=drip, args=(listening,), daemon=True)
         thread.start()
         url = f"https://{HOST}:{listening.getsockname()[1]}/"
+        hurried = settings.model_copy(update={"connect_timeout_s": 1.0})
         started_s = time.monotonic()
-        failed = failure_of(HttpsStore(settings, dialer=RecordingDialer()), url)
+        failed = failure_of(HttpsStore(hurried, dialer=RecordingDialer()), url)
         took_s = time.monotonic() - started_s
         over.set()
-        thread.join(5)
+        thread.join(60)
 
     assert failed.code in {ErrorCode.FETCH_TIMEOUT, ErrorCode.FETCH_UPSTREAM}
-    assert took_s < TOTAL_S
+    assert took_s < TOTAL_S / 2
 
 
 def test_who_answers_is_who_was_checked(

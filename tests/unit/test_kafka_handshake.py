@@ -17,7 +17,7 @@ from worker.adapters import kafka_handshake
 from worker.adapters.kafka_handshake import handshake_fault
 from worker.settings.tree import KafkaSettings
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 PASSWORD = {"sasl_password": "p"}
 WITH_PASSWORD = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "u"} | PASSWORD

@@ -2,11 +2,13 @@
 The source of events around kafka-python's consumer, which is a stand-in here; the real one is in ``tests/contract``.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 
 import kafka.errors as kafka_errors
 import pytest
 from kafka import KafkaConsumer, TopicPartition
+from kafka.future import Future
 from kafka.structs import MemberState
 
 from tests.kafka_reader import Counts
@@ -137,15 +139,64 @@ def test_the_membership_is_the_one_whose_assignment_was_told(source: KafkaEventS
 
 def test_a_rebalance_is_waited_for_within_the_poll(source: KafkaEventSource) -> None:
     """
-    A short poll that finds the group rebalancing polls again at once, and longer.
+    A poll that finds the group rebalancing polls again at once, and longer; it does not wait a third time.
     """
     stand_in = stand_in_of(source)
     stand_in.place = place(2, state=MemberState.REBALANCING)
     source.poll(room=1, wait_s=0.005)
     stand_in.place = place(3)
-    source.poll(room=1, wait_s=0.005)
+    source.poll(room=1, wait_s=0.0)
 
-    assert stand_in.waits == [5.0, 500.0, 5.0]
+    assert stand_in.waits == [0.0, 500.0, 0.0]
+
+
+def test_a_poll_without_anything_new_asks_kafka_nothing(source: KafkaEventSource) -> None:
+    """
+    While no fetch is answered a wait is a wait: each poll of kafka-python costs two or three turns of its thread.
+    """
+    source._fetches._monotonic_s = lambda: 0.0
+    for _ in range(3):
+        source.poll(room=1, wait_s=0.001)
+
+    assert [0.0] == stand_in_of(source).waits
+
+
+def test_a_ring_ends_the_wait_and_asks_kafka_nothing(source: KafkaEventSource) -> None:
+    """
+    An outcome that is ready is not kept waiting for events; with nobody to ring, the wait would fail this test.
+    """
+    source._fetches._monotonic_s = lambda: 0.0
+    source.poll(room=1, wait_s=0.0)
+    source._bell.ring()
+    source.poll(room=1, wait_s=3600.0)
+
+    assert [0.0] == stand_in_of(source).waits
+
+
+def test_an_answered_fetch_is_taken_within_the_same_poll(source: KafkaEventSource) -> None:
+    """
+    The answer ends the wait, and its events are handed on at once.
+    """
+    stand_in, fetch = stand_in_of(source), Future()
+    stand_in._fetcher._fetch_futures = [fetch]
+    source.poll(room=5, wait_s=0.0)
+    threading.Timer(0.02, fetch.success, ("records",)).start()
+    stand_in.on_poll = [{ZERO: [record(ZERO, 4)]}]
+
+    assert [4] == [event.offset for event in source.poll(room=5, wait_s=3600.0).events]
+
+
+def test_room_that_comes_or_goes_is_told_to_kafka_at_once(source: KafkaEventSource) -> None:
+    """
+    Paused partitions are not found out about by waiting for them.
+    """
+    source._fetches._monotonic_s = lambda: 0.0
+    halted = []
+    for room in (1, 0, 0, 1):
+        source.poll(room=room, wait_s=0.001)
+        halted.append(len(stand_in_of(source).halted))
+
+    assert ([0, 2, 2, 0], 3) == (halted, len(stand_in_of(source).waits))
 
 
 def test_what_comes_without_room_is_put_back(source: KafkaEventSource) -> None:

@@ -12,6 +12,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.exported_encoders import require_backend
 
+pytestmark = pytest.mark.timeout(400)
+
 LOADED = """
 import os
 from worker.adapters import onnx_session
@@ -52,7 +54,7 @@ def test_loading_onnxruntime_tells_nobody(code: str, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

@@ -20,7 +20,7 @@ from worker.settings.tree import Settings
 from worker.telemetry.metrics import InMemoryRecorder
 from worker.whole_banks import WholeBank, read_bank
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture

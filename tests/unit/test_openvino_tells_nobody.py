@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
 from tests.exported_encoders import require_backend
+
+pytestmark = pytest.mark.timeout(400)
 
 LOOKS = """
 import socket, sys
@@ -39,7 +43,7 @@ def test_importing_openvino_tells_nobody(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

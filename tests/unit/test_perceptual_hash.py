@@ -69,7 +69,7 @@ def test_what_a_confined_process_needs_is_taken_before() -> None:
     # Newer processors have kernels that need no working memory for products as small as these.
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OPENBLAS_CORETYPE": "Haswell"}
     ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60, env=environment
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=100, env=environment
     )
     rows, columns = np.mgrid[0:384, 0:512] // 37
     pixels = np.repeat(((rows * 7 + columns * 5) % 11 * 20).astype(np.uint8)[..., None], 3, axis=2)

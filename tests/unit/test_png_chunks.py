@@ -251,12 +251,12 @@ def test_chunks_without_number_are_a_bomb(kind: bytes) -> None:
     """
     empty = struct.pack(">I", 0) + kind + struct.pack(">I", zlib.crc32(kind))
     at = STILL.index(b"IDAT") - 4
-    began_s = time.monotonic()
+    began_s = time.thread_time()
     with pytest.raises(UploadFailed, match="chunks") as caught:
         seen(STILL[:at] + empty * 1_000_000 + STILL[at:])
 
     assert ErrorCode.DECODE_BOMB == caught.value.code
-    assert time.monotonic() - began_s < 5
+    assert time.thread_time() - began_s < 5
 
 
 def test_a_profile_behind_the_pixels_has_no_say() -> None:

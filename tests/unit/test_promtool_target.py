@@ -56,7 +56,7 @@ class Machine:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=100,
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout + ran.stderr

@@ -52,12 +52,13 @@ def test_a_store_that_does_its_worst_holds_nobody(web: ScriptedWeb, script: Scri
     However it spreads its bytes, over headers, errors or an object: the fetch ends with its code, within its time.
     """
     web.routes[PATH] = script(web)
-    store = S3Store(settings_for(web, slow_after_s=0.3, total_timeout_s=20))
+    hurried = {"slow_after_s": 0.3} if code is ErrorCode.FETCH_TOO_SLOW else {"slow_after_s": 60}
+    store = S3Store(settings_for(web, **hurried))
     started_s = time.monotonic()
     failed = failure_of(store, ref())
 
     assert code is failed.code
-    assert time.monotonic() - started_s < 10
+    assert time.monotonic() - started_s < 30
 
 
 def test_an_error_without_end_is_cut_off(web: ScriptedWeb) -> None:

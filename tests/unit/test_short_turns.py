@@ -23,7 +23,7 @@ from worker.operation.short_turns import TURN_S, short_turns
 from worker.settings.tree import BankSettings
 from worker.whole_banks import WholeBank, read_release
 
-ATTEMPTS = 5
+ATTEMPTS = 20
 
 AT_ONCE_S = 0.002
 """Memory that the process keeps for itself is given back in less than a turn: there is nothing to wait for then."""

@@ -89,11 +89,11 @@ def test_a_dead_letter_without_an_id_ends_the_upload_of_its_place() -> None:
             return [_as_letter(one) for one in super().read(wait_s)]
 
     began_s = time.monotonic()
-    plan = StressPlan(RUN, [0.0] * UPLOADS, an_event, patience_s=30.0, settle_s=0.02)
+    plan = StressPlan(RUN, [0.0] * UPLOADS, an_event, patience_s=100.0, settle_s=0.02)
     run = run_stress(plan, Unread())
 
     assert UPLOADS == len(run.ended)
-    assert time.monotonic() - began_s < 15
+    assert time.monotonic() - began_s < 60
 
 
 def _as_letter(record: ReadRecord) -> ReadRecord:

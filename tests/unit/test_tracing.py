@@ -115,7 +115,7 @@ def test_a_stuck_collector_does_not_keep_the_worker() -> None:
         took_s = time.monotonic() - began_s
     stuck.go_on.set()
 
-    assert 0.2 <= took_s < 10
+    assert 0.2 <= took_s < 30
     assert stuck.asked.is_set()
     assert [("spans.left_behind", 0.2)] == [(line["event"], line["waited_s"]) for line in lines_of(stream)]
 

@@ -13,15 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from schemas.errors import ErrorCode
 from worker.adapters.clip_device import share_cores
 from worker.adapters.clip_fused import FusedTower
 from worker.adapters.clip_graphs import Forward, Graphs, cuda_recording
 from worker.adapters.clip_lanes import Lanes
 from worker.adapters.clip_source import resolve
 from worker.adapters.clip_tower import Precision, Tower, load_tower
+from worker.adapters.heap import keep_freed_memory
+from worker.adapters.in_halves import encoded_in_halves
 from worker.domain import EncoderFingerprint, Pixels
-from worker.errors import EncoderInvalid, UploadFailed
+from worker.errors import EncoderInvalid
 from worker.fingerprint import id_of, space_of
 from worker.ports import Recorder
 from worker.settings.tree import EncoderSettings
@@ -74,30 +75,24 @@ class ClipEncoder:
         """
         if not pixels:
             return np.empty((0, self._fingerprint.dim), dtype=np.float32)
-        return self._halving(pixels)
-
-    def _halving(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
-        try:
-            return self._features(batch)
-        except torch.OutOfMemoryError as error:
-            said = str(error).splitlines()[0][:200]
-        # Outside of the handler: the exception's traceback would keep the tensors that did not fit.
-        self._recorder.count("encoder_out_of_memory_total")
-        if self._device.type == "cuda":
-            with self._lanes.turn if self._lanes is not None else nullcontext():
-                torch.cuda.empty_cache()
-        if len(batch) == 1:
-            raise UploadFailed(ErrorCode.ENCODE_OUT_OF_MEMORY, f"one picture does not fit on {self._device}: {said}")
-        half = (len(batch) + 1) // 2
-        return np.concatenate([self._halving(batch[:half]), self._halving(batch[half:])])
+        place = f"on {self._device}"
+        return encoded_in_halves(self._features, pixels, place=place, recorder=self._recorder, tidy=self._tidy)
 
     @torch.inference_mode()
     def _features(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
-        if self._lanes is not None:
-            return self._lanes.features(batch)
-        pictures = torch.from_numpy(np.stack(batch)).to(self._device)
-        features: NDArray[np.float32] = self._forward(pictures).to("cpu", torch.float32).numpy()
+        try:
+            if self._lanes is not None:
+                return self._lanes.features(batch)
+            pictures = torch.from_numpy(np.stack(batch)).to(self._device)
+            features: NDArray[np.float32] = self._forward(pictures).to("cpu", torch.float32).numpy()
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(str(error)) from error
         return features
+
+    def _tidy(self) -> None:
+        if self._device.type == "cuda":
+            with self._lanes.turn if self._lanes is not None else nullcontext():
+                torch.cuda.empty_cache()
 
 
 def load_encoder(settings: EncoderSettings, recorder: Recorder, *, batch_size: int = 0) -> ClipEncoder:
@@ -110,6 +105,8 @@ def load_encoder(settings: EncoderSettings, recorder: Recorder, *, batch_size: i
     device = _device(settings.device)
     precision = _precision(settings.precision, device)
     share_cores(settings.device, threads=settings.threads, instances=settings.instances)
+    if device.type == "cpu":
+        keep_freed_memory()
     if device.type == "cuda" and precision == "fp32":
         # By default cuDNN rounds the inputs of convolutions to 10 bits; fp32 is asked for to have all of them.
         torch.backends.cudnn.allow_tf32 = False

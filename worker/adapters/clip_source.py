@@ -11,9 +11,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from worker.adapters.clip_activation import check_file, check_hub, check_tag
+from worker.adapters.clip_device import on_gpu
 from worker.adapters.clip_hub import hub_file, hub_sha256
 from worker.adapters.clip_library import (
     HF_CONFIG_NAME,
@@ -52,18 +53,42 @@ class ClipSource:
     sha256: str
 
 
+_AS_EVER: Final[Mapping[str, object]] = {"jpeg_oversampling": 0, "resize": "pillow", "jpeg_decoder": "pillow"}
+"""What goes without saying, so that it is not in what is written beside a model either."""
+
+
 def resolve(settings: EncoderSettings) -> ClipSource:
     """
     What the settings name, downloaded where need be, and the sha256 that its weights must have.
 
     That is ``checkpoint_sha256`` where it is given, else what ships beside the starter or names the file in the hub's
-    cache. How far JPEGs may be reduced is ours to say, and goes beside what open_clip says of preprocessing. Raises
-    ``EncoderInvalid`` when it is not there, has no hash, or would run with the wrong activation.
+    cache. How far JPEGs may be reduced and who resizes is ours to say, and goes beside what open_clip says of
+    preprocessing. Raises ``EncoderInvalid`` when it is not there, has no hash, or would run with the wrong activation.
     """
     source = _named(settings)
-    if settings.jpeg_oversampling == 0:
-        return source
-    return replace(source, preprocess={**source.preprocess, "jpeg_oversampling": settings.jpeg_oversampling})
+    ours = {
+        "jpeg_oversampling": settings.jpeg_oversampling,
+        "resize": settings.resize,
+        "jpeg_decoder": _jpeg_decoder(settings),
+    }
+    theirs = {name: value for name, value in source.preprocess.items() if name not in ours}
+    return replace(source, preprocess=theirs | {name: value for name, value in ours.items() if value != _AS_EVER[name]})
+
+
+def _jpeg_decoder(settings: EncoderSettings) -> str:
+    """
+    What ``encoder.jpeg_decoder`` comes to: a GPU's pixels are not those of a CPU. Raises ``EncoderInvalid``.
+    """
+    if settings.jpeg_decoder == "pillow":
+        return "pillow"
+    if on_gpu(settings.device):
+        return "nvjpeg"
+    if settings.device == "cpu":
+        return "libjpeg"
+    raise EncoderInvalid(
+        f'encoder.jpeg_decoder is "device", and encoder.device {settings.device!r} comes to no GPU here: set '
+        'encoder.jpeg_decoder = "pillow", or encoder.device = "cpu" to try it without one'
+    )
 
 
 def _named(settings: EncoderSettings) -> ClipSource:

@@ -14,13 +14,13 @@ from typing import Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.errors import ErrorCode
 from worker.adapters.clip_source import ClipSource, resolve
 from worker.adapters.export_shelf import Exported, TowerFacts, take
-from worker.adapters.exported_runtime import TOWER, Features, Pictures, Runtime, Session, room_of
+from worker.adapters.exported_runtime import TOWER, Runtime, Session, room_of
+from worker.adapters.in_halves import encoded_in_halves
 from worker.adapters.trial_picture import trial_picture
 from worker.domain import EncoderFingerprint, Pixels
-from worker.errors import EncoderInvalid, UploadFailed
+from worker.errors import EncoderInvalid
 from worker.fingerprint import canonical_sha256, id_of, space_of
 from worker.ports import Recorder
 from worker.settings.tree import EncoderSettings
@@ -81,19 +81,12 @@ class ExportedEncoder:
         if not pixels:
             return np.empty((0, self._fingerprint.dim), dtype=np.float32)
         most = self._session.at_once
-        return np.concatenate([self._halving(np.stack(pixels[at : at + most])) for at in range(0, len(pixels), most)])
+        return np.concatenate([self._within(pixels[at : at + most]) for at in range(0, len(pixels), most)])
 
-    def _halving(self, batch: Pictures) -> Features:
-        try:
-            return self._session.run(batch)
-        except MemoryError as error:
-            said = str(error)[:200]
-        # Outside of the handler: the exception's traceback would keep what did not fit.
-        self._recorder.count("encoder_out_of_memory_total")
-        if len(batch) == 1:
-            raise UploadFailed(ErrorCode.ENCODE_OUT_OF_MEMORY, f"one picture does not fit into memory: {said}")
-        half = (len(batch) + 1) // 2
-        return np.concatenate([self._halving(batch[:half]), self._halving(batch[half:])])
+    def _within(self, batch: Sequence[Pixels]) -> NDArray[np.float32]:
+        return encoded_in_halves(
+            lambda part: self._session.run(np.stack(part)), batch, place="into memory", recorder=self._recorder
+        )
 
 
 def load_exported(settings: EncoderSettings, recorder: Recorder) -> ExportedEncoder:

@@ -12,7 +12,8 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from worker.adapters.faiss_cells import CellScan, Depth, Sorted
+from worker.adapters.faiss_cell_scan import CellScan, Depth
+from worker.adapters.faiss_cells import Sorted
 from worker.adapters.faiss_shelf import EXACT, Shelf, build_shelf, search_shelf
 from worker.bank.entries import EntryTable
 from worker.bank.files import StoredBank
@@ -106,7 +107,7 @@ class FaissBank:
         return unit
 
     def _neighbours(self, rows: NDArray[np.int64], similarities: NDArray[np.float64]) -> tuple[Neighbour, ...]:
-        return tuple(map(Neighbour, map(self._entries.entry, rows.tolist()), similarities.tolist()))
+        return tuple(map(Neighbour, self._entries.entries(rows.tolist()), similarities.tolist()))
 
 
 def _shelf(bank: StoredBank, label: Label, settings: BankSettings) -> Shelf:

@@ -8,7 +8,8 @@ import faiss
 import numpy as np
 
 from worker.adapters.faiss_bank import FaissBank
-from worker.adapters.faiss_cells import CellScan, make_cells
+from worker.adapters.faiss_cell_scan import CellScan
+from worker.adapters.faiss_cells import make_cells
 from worker.adapters.faiss_shelf import SLACK
 from worker.bank.files import StoredBank
 from worker.bank.indexing import IndexTools

@@ -7,7 +7,7 @@ likes. None of that leaves this module. Indexes are built in memory and never re
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 import faiss
 import numpy as np
@@ -35,8 +35,8 @@ SLACK: Final = 16
 _QUERIES_AT_ONCE: Final = 64
 """Their candidates are held in single precision at once: some 7 MB at 768 dimensions."""
 
-_EXACTLY_AT_ONCE: Final = 4_096
-"""A crowd of near copies may be the whole bank: so many of them are held in double precision, 25 MB at 768."""
+_PAIRS_AT_ONCE: Final = 256
+"""Of a query and a vector: so many stay in the processor's cache in double precision, 1.5 MB at 768 dimensions."""
 
 _ROUNDING: Final = 1e-5
 """More than single precision can err in a cosine: 4e-7 was seen between batch sizes at 768 dimensions."""
@@ -48,6 +48,7 @@ _ASKED: Final = 32
 _ASKED_DEPTH: Final = 18
 """References asked for before half precision is chosen, and neighbours of each: as many as the default vote needs."""
 
+_CROWD: Final = 8
 _SETTLED: Final = 0.9
 _HALF_FROM: Final = 4_096
 """Below so many vectors their product costs less than what comes after it."""
@@ -73,8 +74,9 @@ class Shelf:
     """
     An index over references of one class, and which row of the bank each of its numbers is.
 
-    ``index`` is FAISS's, or answers like it (``worker.adapters.faiss_half_scan``, ``faiss_cells``): similarities right
-    to single precision, and the last of them at least that of whoever is not proposed.
+    ``index`` is FAISS's, or answers like it (``worker.adapters.faiss_cell_scan``): similarities right to single
+    precision, and the last of them at least that of whoever is not proposed. ``worker.adapters.faiss_half_scan``
+    proposes all who may belong.
     """
 
     index: Any
@@ -132,25 +134,22 @@ def exact_shelf(vectors: NDArray[np.float16], members: NDArray[np.int64], settin
     """
     large = settings.flat_scan == "auto" and len(members) >= _HALF_FROM
     if settings.flat_scan == "half" or (large and multiplies_half()):
-        shelf = Shelf(HalfScan(vectors, members), members)
-        if settings.flat_scan == "half" or _settles(shelf):
-            return shelf
+        half = HalfScan(vectors, members)
+        if settings.flat_scan == "half" or _settles(half):
+            return Shelf(half, members)
     index = _Flat(vectors.shape[1])
     _fill(index, vectors, members)
     return Shelf(index, members)
 
 
-def _settles(shelf: Shelf) -> bool:
+def _settles(index: HalfScan) -> bool:
     """
-    Whether its candidates decide for nearly every reference asked for; the others cost a search more each.
+    Whether it proposes few for nearly every reference asked for; in a crowd it compares nearly all a second time.
     """
-    count = shelf.index.ntotal
-    asked = shelf.index.reconstruct_batch(np.linspace(0, count - 1, min(count, _ASKED)).astype(np.int64))
-    wanted = min(_ASKED_DEPTH, count)
-    fetched = min(wanted + SLACK, count)
-    proposed, _ = shelf.index.search(asked, fetched)
-    surely = (proposed[:, wanted - 1] - proposed[:, -1] > 2 * _ROUNDING) | (fetched == count)
-    return bool(surely.mean() >= _SETTLED)
+    asked = index.reconstruct_batch(np.linspace(0, index.ntotal - 1, min(index.ntotal, _ASKED)).astype(np.int64))
+    wanted = min(_ASKED_DEPTH, index.ntotal)
+    few = np.bincount(index.near(asked, wanted)[0]) <= _CROWD * wanted
+    return bool(few.mean() >= _SETTLED)
 
 
 def mapped_shelf(shelf: Shelf, through: Callable[[Matrix], Matrix], dim: int) -> Shelf:
@@ -168,13 +167,23 @@ def search_shelf(shelf: Shelf, queries: NDArray[np.float64], k: int) -> list[Fou
     """
     Rows and cosines of the k nearest for each query of float64[n, d], nearest first, equals in the order of the shelf.
     """
+    search = _found_of_near if isinstance(shelf.index, HalfScan) else _found_of_proposed
     found: list[Found] = []
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
-        found += _found_together(shelf, queries[start : start + _QUERIES_AT_ONCE], min(k, shelf.index.ntotal))
+        found += search(shelf, queries[start : start + _QUERIES_AT_ONCE], min(k, shelf.index.ntotal))
     return found
 
 
-def _found_together(shelf: Shelf, queries: NDArray[np.float64], wanted: int) -> list[Found]:
+def _found_of_near(shelf: Shelf, queries: NDArray[np.float64], wanted: int) -> list[Found]:
+    """
+    Where all who may belong are proposed, their order is all that is to be found.
+    """
+    nearest = _nearest_of_pairs(shelf, queries, *shelf.index.near(queries.astype(np.float32), wanted))
+    first = nearest.of_query[:-1, np.newaxis] + np.arange(wanted)
+    return list(zip(shelf.rows[nearest.numbers[first]], nearest.cosines[first], strict=True))
+
+
+def _found_of_proposed(shelf: Shelf, queries: NDArray[np.float64], wanted: int) -> list[Found]:
     """
     The queries whose candidates settle who is nearest are answered at once, the few others one by one.
     """
@@ -183,28 +192,51 @@ def _found_together(shelf: Shelf, queries: NDArray[np.float64], wanted: int) -> 
     there = (numbers >= 0).all(axis=1)
     # At least ``wanted`` are as similar as the last of them but for the margin: who is further below is none of them.
     least = proposed[:, wanted - 1 : wanted] - 2 * _ROUNDING
-    close = (proposed >= least) & there[:, np.newaxis]
-    candidates = [np.sort(numbers[at, close[at]]) for at in range(len(queries))]
-    ends = np.cumsum([len(of_query) for of_query in candidates])
-    vectors = np.split(shelf.index.reconstruct_batch(np.concatenate(candidates)), ends[:-1])
+    owners, places = np.nonzero((proposed >= least) & there[:, np.newaxis])
+    nearest = _nearest_of_pairs(shelf, queries, owners, numbers[owners, places])
     found: list[Found] = []
     for at, query in enumerate(queries):
-        similarities = _cosines(vectors[at], query)
-        order = np.argsort(-similarities, kind="stable")[:wanted]
-        cosines = similarities[order]
+        first = slice(nearest.of_query[at], nearest.of_query[at] + wanted)
+        cosines = nearest.cosines[first]
         if there[at] and (fetched == shelf.index.ntotal or cosines[-1] > float(proposed[at, -1]) + _ROUNDING):
-            found.append((shelf.rows[candidates[at][order]], cosines))
+            found.append((shelf.rows[nearest.numbers[first]], cosines))
         else:
             found.append(_settle(shelf, query, (numbers[at], proposed[at]), wanted))
     return found
 
 
-def _cosines(vectors: Matrix, query: NDArray[np.float64]) -> NDArray[np.float64]:
-    # Row by row and never as a matrix product: its order of summation would depend on how many rows there are.
-    products = vectors.astype(np.float64)
-    products *= query
-    cosines: NDArray[np.float64] = np.clip(products.sum(axis=1), -1.0, 1.0)
-    return cosines
+class _Nearest(NamedTuple):
+    """
+    Candidates of some queries, in the order of the queries and nearest first, equals by number.
+
+    Those of query i stand from ``of_query[i]`` to ``of_query[i + 1]``.
+    """
+
+    numbers: NDArray[np.int64]
+    cosines: NDArray[np.float64]
+    of_query: NDArray[np.int64]
+
+
+def _nearest_of_pairs(
+    shelf: Shelf, queries: NDArray[np.float64], owners: NDArray[np.int64], numbers: NDArray[np.int64]
+) -> _Nearest:
+    cosines = _cosines(shelf, queries, owners, numbers)
+    order = np.lexsort((numbers, -cosines, owners))
+    ends = np.cumsum(np.bincount(owners, minlength=len(queries)))
+    return _Nearest(numbers[order], cosines[order], np.concatenate([[0], ends]))
+
+
+def _cosines(
+    shelf: Shelf, queries: NDArray[np.float64], owners: NDArray[np.int64], numbers: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    cosines = np.empty(len(numbers))
+    for start in range(0, len(numbers), _PAIRS_AT_ONCE):
+        piece = slice(start, start + _PAIRS_AT_ONCE)
+        # Row by row and never as a matrix product: its order of summation would depend on how many rows there are.
+        products = shelf.index.reconstruct_batch(numbers[piece]).astype(np.float64)
+        products *= queries[owners[piece]]
+        products.sum(axis=1, out=cosines[piece])
+    return np.clip(cosines, -1.0, 1.0, out=cosines)
 
 
 def _settle(
@@ -231,12 +263,8 @@ def _settle(
 
 
 def _exact(shelf: Shelf, query: NDArray[np.float64], numbers: NDArray[np.int64]) -> Found:
-    if not len(numbers):
-        return numbers, np.empty(0)
-    pieces = np.split(numbers, range(_EXACTLY_AT_ONCE, len(numbers), _EXACTLY_AT_ONCE))
-    similarities = np.concatenate([_cosines(shelf.index.reconstruct_batch(piece), query) for piece in pieces])
-    order = np.lexsort((numbers, -similarities))
-    return numbers[order], similarities[order]
+    nearest = _nearest_of_pairs(shelf, query[np.newaxis], np.zeros_like(numbers), numbers)
+    return nearest.numbers, nearest.cosines
 
 
 def _empty_index(dim: int, size: int, settings: BankSettings, name: str) -> Any:  # noqa: ANN401 - of three classes

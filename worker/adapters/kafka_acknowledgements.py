@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from worker.domain import Partition
 from worker.errors import PublishFailed
+from worker.flow.bell import Bell
 from worker.ports import PositionDone
 
 
@@ -17,10 +18,13 @@ class Acknowledgements:
     Published positions until they are acknowledged. Safe for any thread.
 
     ``timeout_s`` is how long one may take; a position that is older was forgotten by the client, which should have
-    failed it long before.
+    failed it long before. ``bell`` rings for each position that is acknowledged or has failed.
     """
 
-    def __init__(self, *, timeout_s: float, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, timeout_s: float, bell: Bell | None = None, monotonic_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._bell = Bell() if bell is None else bell
         self._timeout_s = timeout_s
         self._monotonic_s = monotonic_s
         self._changed = threading.Condition()
@@ -64,6 +68,7 @@ class Acknowledgements:
             del self._missing[ticket]
             self._done.append(self._waiting.pop(ticket)[0])
             self._changed.notify_all()
+        self._bell.ring()
 
     def fail(self, ticket: int, reason: str) -> None:
         """
@@ -77,6 +82,7 @@ class Acknowledgements:
             if self._failure is None:
                 self._failure = unpublished(partition, offset, reason)
             self._changed.notify_all()
+        self._bell.ring()
 
     def take(self) -> Sequence[PositionDone]:
         """

@@ -141,6 +141,14 @@ def forget_offset_fetches(consumer: Any) -> None:  # noqa: ANN401 - kafka-python
         pending.clear()
 
 
+def need_rejoin(consumer: Any) -> bool:  # noqa: ANN401 - kafka-python is untyped
+    """
+    Whether the next poll begins to join the group again, as far as kafka-python says.
+    """
+    coordinator = getattr(consumer, "_coordinator", None)
+    return coordinator is not None and bool(coordinator.need_rejoin())
+
+
 def remember_join(consumer: Any) -> None:  # noqa: ANN401 - kafka-python is untyped
     """
     Make the next poll wait for a join that is under way, where kafka-python has forgotten that it is.

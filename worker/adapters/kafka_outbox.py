@@ -29,6 +29,7 @@ from worker.adapters.kafka_coordinator import ask_on, is_member, stored_offsets
 from worker.adapters.topic_plan import retry_message_bytes
 from worker.domain import Partition
 from worker.errors import CannotStart, ProducerFenced, PublishFailed
+from worker.flow.bell import Bell
 from worker.outcomes import Message, Release
 from worker.ports import GroupMembership, PositionDone, Recorder
 from worker.settings.tree import KafkaSettings
@@ -69,6 +70,7 @@ class KafkaOutbox:
         client_id: str,
         transactional_id: str | None,
         retry_topics: Sequence[str] = (),
+        bell: Bell | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         require_crc32c()
@@ -82,7 +84,7 @@ class KafkaOutbox:
             "bootstrap_timeout_ms": round(start_timeout_s * 1000),
             "max_block_ms": round(start_timeout_s * 1000),
         }
-        self._acknowledgements = Acknowledgements(timeout_s=settings.publish_timeout_s + OVERDUE_GRACE_S)
+        self._acknowledgements = Acknowledgements(timeout_s=settings.publish_timeout_s + OVERDUE_GRACE_S, bell=bell)
         self._producer = self._start()
 
     def _start(self) -> Any:  # noqa: ANN401 - kafka-python is untyped

@@ -1,8 +1,8 @@
 """
 Upload events from the upload topic and the retry topics, through a consumer group.
 
-What the group gives and takes is recorded in ``kafka_group.py``, and which partitions wait in ``kafka_waits.py``;
-producing lives in ``kafka_outbox.py``.
+What the group gives and takes is recorded in ``kafka_group.py``, which partitions wait in ``kafka_waits.py``, and when
+a poll is worth while in ``kafka_fetches.py``; producing lives in ``kafka_outbox.py``.
 """
 
 import time
@@ -23,13 +23,15 @@ from worker.adapters.kafka_client import (
     require_topics,
     starting,
 )
-from worker.adapters.kafka_group import GroupWatch, OwnedNowAssignor, remember_join
+from worker.adapters.kafka_fetches import FetchWatch
+from worker.adapters.kafka_group import GroupWatch, OwnedNowAssignor, need_rejoin, remember_join
 from worker.adapters.kafka_lag import LagWatch
 from worker.adapters.kafka_records import fault_of, read_all_records
 from worker.adapters.kafka_waits import RetryWaits
 from worker.adapters.system_clock import SystemClock
 from worker.domain import Partition, RawEvent
 from worker.errors import CannotStart
+from worker.flow.bell import Bell
 from worker.ports import GroupMembership, Polled, Recorder, Standing
 from worker.settings.tree import KafkaSettings
 
@@ -63,7 +65,7 @@ class KafkaEventSource:
     Uploads that were put off come from the topics of ``retries``, none before it may be tried: its partition is paused
     until then, while the others go on. Offsets are committed by ``commit`` and by transactions only. While the group
     rebalances, a poll waits for that and finds nothing: kafka-python hands out no events then, not even of partitions
-    that stay.
+    that stay. A poll that waits for events ends at once when somebody rings ``bell``.
     """
 
     def __init__(
@@ -74,9 +76,11 @@ class KafkaEventSource:
         client_id: str,
         instance_id: str | None = None,
         retries: RetryWaits | None = None,
+        bell: Bell | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         self._waits = RetryWaits((), SystemClock()) if retries is None else retries
+        self._bell = Bell() if bell is None else bell
         self._topics = [settings.topics.uploads, *self._waits.topics]
         require_crc32c()
         require_topics(settings, self._topics, timeout_s=start_timeout_s)
@@ -92,6 +96,7 @@ class KafkaEventSource:
             )
             self._require_safe_offsets()
             read_all_records(self._consumer)
+            self._fetches = FetchWatch(self._consumer, self._bell)
             self._watch.watch(self._consumer)
             self._consumer.subscribe(self._topics, listener=self._watch)
             # Before the first join: a leader that does not know a topic's partitions assigns none, to nobody.
@@ -99,6 +104,8 @@ class KafkaEventSource:
                 self._consumer.partitions_for_topic(topic)
         self._place = self._consumer.group_metadata()
         self._expelled = False
+        self._taking = False
+        self._away = False
 
     def _require_safe_offsets(self) -> None:
         # kafka-python's own defaults, auto-commit on and latest, both lose uploads.
@@ -115,11 +122,34 @@ class KafkaEventSource:
         revoked in it, and the broker takes transactions of that generation already. So all that was revoked up to the
         generation of ours is in this or an earlier ``revoked``, and after any later revocation the broker refuses it.
         """
+        found = self._look(room) if wait_s <= 0 or self._is_due(room) else self._nothing()
+        # A rebalance was waited for already.
+        if wait_s > 0 and not found.events and not found.revoked and (self._stable or self._away):
+            self._bell.wait(min(wait_s, self._fetches.left_s))
+            # Rung for something else, as like as not, which is not kept waiting for Kafka.
+            if self._is_due(room):
+                found = self._look(room)
+        self._lag.look(self._consumer)
+        return found
+
+    def _is_due(self, room: int) -> bool:
+        return self._fetches.due or self._taking != (room > 0) or not self._stable or need_rejoin(self._consumer)
+
+    @property
+    def _stable(self) -> bool:
+        return bool(self._consumer.group_metadata().state == MemberState.STABLE)
+
+    def _nothing(self) -> Polled:
+        return Polled(frozenset(), (), GroupMembership(self._place))
+
+    def _look(self, room: int) -> Polled:
+        self._taking = room > 0
         self._hold_or_take(room)
-        records = self._fetch(max(room, 1), wait_s)
+        self._fetches.polling()
+        records = self._fetch(max(room, 1))
+        self._fetches.polled(taking=self._taking)
         if self._astray():
             records = {}
-        self._lag.look(self._consumer)
         revoked = self._watch.take_revoked()
         self._waits.forget(revoked)
         present = self._consumer.group_metadata()
@@ -134,17 +164,18 @@ class KafkaEventSource:
         else:
             self._consumer.pause(*self._consumer.assignment())
 
-    def _fetch(self, limit: int, wait_s: float) -> _Records:
+    def _fetch(self, limit: int) -> _Records:
         try:
-            records = self._poll(limit, wait_s)
-            if not records and self._consumer.group_metadata().state != MemberState.STABLE:
+            records = self._poll(limit, 0.0)
+            self._away = False
+            if not records and not self._stable:
                 # At once, so that the answer to a join falls into a poll and not between two.
                 records = self._poll(limit, REJOIN_WAIT_S)
         except kafka_errors.KafkaError as error:
             if not error.retriable:
                 raise crashed(error, f"to give events of {', '.join(self._topics)}") from error
             # A broker that is away is waited for: the consumer reconnects by itself.
-            time.sleep(wait_s)
+            self._away = True
             return {}
         return records
 
@@ -184,7 +215,7 @@ class KafkaEventSource:
             self._expelled = True
         if not self._expelled:
             return False
-        if self._consumer.group_metadata().state == MemberState.STABLE:
+        if self._stable:
             self._watch.lose_all()
             self._consumer.unsubscribe()
             self._consumer.subscribe(self._topics, listener=self._watch)

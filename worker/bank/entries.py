@@ -104,6 +104,13 @@ class EntryTable:
             self._made[row] = made
         return made
 
+    def entries(self, rows: Iterable[int]) -> list[BankEntry]:
+        """
+        The entries of some vectors, in this order.
+        """
+        made = self._made
+        return [made.get(row) or self.entry(row) for row in rows]
+
     def _make(self, row: int) -> BankEntry:
         return BankEntry(
             id=self._ids[row].decode(),

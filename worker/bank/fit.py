@@ -106,7 +106,10 @@ def check_space(manifest: BankManifest, fingerprint: EncoderFingerprint) -> None
             f"that the bank was built with, that file is damaged or was changed; copy it again. Else: {advice}"
         )
     if set(named) == {"preprocess"}:
-        advice += " encoder.jpeg_oversampling is part of preprocess: see that it is what the bank was built with."
+        advice += (
+            " encoder.jpeg_oversampling, encoder.resize and encoder.jpeg_decoder (with a GPU, or without) are part of "
+            "preprocess: see that they are what the bank was built with."
+        )
     raise BankInvalid(
         f"bank {manifest.id} {manifest.version} was built by another encoder: "
         + "; ".join(f"{name} is {found}, the bank wants {wanted}" for name, (wanted, found) in named.items())

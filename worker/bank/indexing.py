@@ -37,6 +37,9 @@ DEPTHS: Final = ((8, 2), (16, 2), (32, 2), (64, 2), (128, 2), (256, 2), (256, 4)
 ENOUGH: Final = 0.997
 """Recall and agreement at which no dearer depth is tried: above the least that is loaded, since uploads are others."""
 
+BETTER: Final = 0.0005
+"""What a dearer depth must find beyond a cheaper one to be taken where neither finds enough."""
+
 MOST_UNSURE: Final = 0.1
 """Of searches for references, the share that may need every cell: with more, the next depth costs less than they do."""
 
@@ -134,7 +137,7 @@ def tried(
         of_kinds = [compared(truth, one, depth=depth) for truth, one in zip(truths, found, strict=True)]
         quality = of_kinds[0].worse(of_kinds[1])
         progress("trying depths", number + 1, len(DEPTHS))
-        if best is None or _least(quality) > _least(best[1]) or _least(quality) >= ENOUGH:
+        if best is None or _worth(quality, best[1]):
             best = record, quality
         if _least(quality) >= ENOUGH and tools.unsure(searched, kinds[0].embeddings, depth) <= MOST_UNSURE:
             break
@@ -143,6 +146,16 @@ def tried(
     record, quality = best
     told = {"recall": quality.recall, "agreement": quality.agreement, "depth": depth, "queries": quality.queries}
     return record.model_copy(update=told)
+
+
+def _worth(quality: SearchQuality, cheaper: SearchQuality) -> bool:
+    """
+    Whether what was found is worth a dearer depth.
+
+    Who is unlike the bank is searched further in any case, so that a greater depth may find hardly more.
+    """
+    found, before = _least(quality), _least(cheaper)
+    return found >= ENOUGH or found > before + BETTER or before < MIN_SEARCH_QUALITY <= found
 
 
 def _least(quality: SearchQuality) -> float:

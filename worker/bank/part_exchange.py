@@ -70,7 +70,7 @@ def station_of(embedder: ReferenceEmbedder) -> Station:
     """
     fingerprint = embedder.encoder.fingerprint
     encoder = f"{fingerprint.model} in {fingerprint.precision}"
-    return Station(__version__, encoder, fingerprint.id, decoder_versions())
+    return Station(__version__, encoder, fingerprint.id, decoder_versions(fingerprint.preprocess))
 
 
 def asked_text(references: Sequence[Surveyed]) -> str:

@@ -1,8 +1,8 @@
 """
 The approximate index that a bank can carry: the columns of ``search.safetensors``, and what they must be.
 
-Numbers only, and plain ones: which cell each reference lies in, and a short code of where in it. Training and searching
-are ``worker.adapters.faiss_cells``; no file of FAISS is ever read.
+Numbers only, and plain ones: which cell each reference lies in, and a short code of where in it. Training is
+``worker.adapters.faiss_cells``, searching ``faiss_cell_scan``; no file of FAISS is ever read.
 """
 
 from collections.abc import Iterator, Mapping

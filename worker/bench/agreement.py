@@ -2,13 +2,13 @@
 Whether two encoders judge alike: the same pictures through both, against one bank, under one policy.
 
 Speed is no matter here. The reference is the encoder that is trusted, the candidate one that computes otherwise from
-the same weights: another backend or precision.
+the same weights, in another backend or precision, or is shown pictures that were brought to its input otherwise.
 """
 
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
@@ -19,9 +19,10 @@ import numpy as np
 from worker.bank.fit import MIN_PROBE_COSINE, check_space, embed_probe
 from worker.bench.corpus import Kind, picture
 from worker.decoders import open_decoder
-from worker.domain import ContentHash, Embedding, Judgement
+from worker.domain import ContentHash, Embedding, EncoderFingerprint, Judgement, PreprocessSpec
 from worker.encoders import load_encoder
 from worker.errors import ConfigInvalid, UploadFailed
+from worker.fingerprint import space_of
 from worker.flow.bank_judge import BankJudge
 from worker.instruments import Beside, open_beside, policy_path, trial_judge
 from worker.operation.one_picture import judged_picture
@@ -78,7 +79,9 @@ class Agreement:
     """
     All pictures that were compared, and the names of those that could not be. Encoders are told by their precision.
 
-    ``probe_cosine`` is that of the candidate with the bank's probe, by which a worker would take or refuse the bank.
+    ``probe_cosine`` is that of the candidate with the bank's probe, by which a worker would take or refuse the bank,
+    where it does not refuse it at once: ``preprocessed_alike`` says whether the candidate is shown what the bank's
+    references were.
     """
 
     model: str
@@ -88,6 +91,7 @@ class Agreement:
     probe_cosine: float
     compared: Sequence[Compared]
     unreadable: Sequence[str]
+    preprocessed_alike: bool = True
 
     @property
     def agreement(self) -> float:
@@ -120,7 +124,8 @@ class Agreement:
             "score_moved_median": round(median(moved), 6),
             "score_moved_most": round(max(moved), 6),
             "probe_cosine": round(self.probe_cosine, 6),
-            "bank_serves_candidate": self.probe_cosine >= MIN_PROBE_COSINE,
+            "preprocessed_alike": self.preprocessed_alike,
+            "bank_serves_candidate": self.preprocessed_alike and self.probe_cosine >= MIN_PROBE_COSINE,
             "flipped": [one.told() for one in flips[:NAMED]],
         }
 
@@ -155,28 +160,30 @@ def run_agreement(
     """
     Compare the encoder of the settings with the candidate, over the bank and under the policy of the settings.
 
-    Raises ``BankInvalid`` where the reference does not fit the bank, or the candidate is of another space; and
+    Raises ``BankInvalid`` where the reference does not fit the bank, or the candidate's weights are others; and
     ``ConfigInvalid`` where the two are one, or not one picture could be compared.
     """
     whole = configured_bank(settings)
     trusted = load_encoder(settings.encoder, InMemoryRecorder())
     other = load_encoder(candidate, InMemoryRecorder())
-    check_space(whole.stored.manifest, other.fingerprint)
+    alike = other.fingerprint.preprocess == trusted.fingerprint.preprocess
+    check_space(whole.stored.manifest, _shown_as(other.fingerprint, trusted.fingerprint.preprocess))
     if trusted.fingerprint.id == other.fingerprint.id:
         raise ConfigInvalid(
             f"configured and candidate come to one encoder here, {other.fingerprint.precision}: name another backend "
-            "or precision, as one encoder always agrees with itself"
+            "or precision, or another --resize, as one encoder always agrees with itself"
         )
     views = whole.stored.views
     decoder = open_decoder(settings, trusted, views)
+    others = decoder if alike else open_decoder(settings, other, views)
     beside = Beside(trusted, decoder, load_policy(policy_path(settings.policy)), views)
     judge = trial_judge(open_beside(beside, settings, whole=whole))
     bench = _Bench(judge, trusted, other, views, settings.batch.size)
-    compared, unreadable = bench.run(samples, decoder, progress)
+    compared, unreadable = bench.run(samples, (decoder, others), progress)
     if not compared:
         raise ConfigInvalid(f"none of {len(samples)} files could be compared, such as {unreadable[0]}; name pictures")
     manifest = whole.stored.manifest
-    probe = embed_probe(whole.stored.probe_png, other, decoder)
+    probe = embed_probe(whole.stored.probe_png, other, others)
     return Agreement(
         model=trusted.fingerprint.model,
         reference=trusted.fingerprint.precision,
@@ -185,7 +192,16 @@ def run_agreement(
         probe_cosine=_cosine(probe, Embedding.from_features(whole.stored.probe)),
         compared=compared,
         unreadable=unreadable,
+        preprocessed_alike=alike,
     )
+
+
+def _shown_as(fingerprint: EncoderFingerprint, preprocess: PreprocessSpec) -> EncoderFingerprint:
+    """
+    The encoder as it would be with another preprocessing: its id is not told anew.
+    """
+    space = space_of(fingerprint.architecture_sha256, fingerprint.weights_sha256, preprocess)
+    return replace(fingerprint, preprocess=preprocess, space=space)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,27 +213,39 @@ class _Bench:
     batch_size: int
 
     def run(
-        self, samples: Sequence[Sample], decoder: PictureDecoder, progress: Callable[[str, int, int], None]
+        self,
+        samples: Sequence[Sample],
+        decoders: tuple[PictureDecoder, PictureDecoder],
+        progress: Callable[[str, int, int], None],
     ) -> tuple[list[Compared], list[str]]:
+        """
+        Each sample, decoded for the reference and for the candidate; one decoder for both is asked once.
+        """
+        decoder, others = decoders
         compared, unreadable = [], []
         for number, (name, read) in enumerate(samples, 1):
             data = read()
             try:
-                decoded = decoder.decode(data, ContentHash(hashlib.sha256(data).hexdigest()))
-                compared.append(self._compared(name, decoded))
+                content = ContentHash(hashlib.sha256(data).hexdigest())
+                decoded = decoder.decode(data, content)
+                compared.append(
+                    self._compared(name, decoded, decoded if others is decoder else others.decode(data, content))
+                )
             except UploadFailed as fault:
                 unreadable.append(f"{name} ({fault.code})")
             progress("pictures", number, len(samples))
         return compared, unreadable
 
-    def _compared(self, name: str, decoded: DecodedPicture) -> Compared:
+    def _compared(self, name: str, *decoded: DecodedPicture) -> Compared:
+        """
+        Of a picture as decoded for the reference, and for the candidate.
+        """
+        shown = list(zip((self.reference, self.candidate), decoded, strict=True))
         judged = [
-            judged_picture(decoded, self.judge, encoder, views=self.views, batch_size=self.batch_size)
-            for encoder in (self.reference, self.candidate)
+            judged_picture(one, self.judge, encoder, views=self.views, batch_size=self.batch_size)
+            for encoder, one in shown
         ]
-        embeddings = [
-            Embedding.from_features(encoder.encode([decoded.pixels])[0]) for encoder in (self.reference, self.candidate)
-        ]
+        embeddings = [Embedding.from_features(encoder.encode([one.pixels])[0]) for encoder, one in shown]
         near = find_neighbours(self.judge.bank, embeddings, k=self.judge.policy.rule.k)
         found = [{one.entry.id for each in hood.nearest.values() for one in each} for hood in near]
         recall = len(found[0] & found[1]) / len(found[0]) if found[0] else 1.0

@@ -16,21 +16,26 @@ from typing import Final
 import numpy as np
 
 from worker.adapters.faiss_bank import FaissBank
-from worker.adapters.faiss_cells import CellScan
+from worker.adapters.faiss_cell_scan import CellScan
 from worker.adapters.faiss_half_scan import HalfScan
 from worker.adapters.faiss_indexing import index_tools
 from worker.adapters.faiss_shelf import Shelf
 from worker.bank.files import StoredBank
 from worker.bank.indexing import tried
+from worker.bank.manifest import MIN_SEARCH_QUALITY
 from worker.bank.search_quality import Asked, SearchQuality, compared, default_depth, neighbourhoods
 from worker.bench.clustered import clustered_bank, strangers, uploads
 from worker.bench.measurement import Measured, interleaved
+from worker.bench.targets import Target
 from worker.domain import Embedding
 from worker.settings.tree import BankSettings
 
 BATCHES: Final = (1, 16, 32, 64)
 OF_SHARE: Final = 32
 """The micro-batch of which the share of the encode time is told."""
+
+MOST_SHARE: Final = 0.05
+"""Of the encode time of that micro-batch, what a search is to take at most, up to a million references."""
 
 CELLS_FROM: Final = 100_000
 """Below so many references exact search is cheap, and no index is made."""
@@ -91,6 +96,31 @@ class BankCost:
         Of the encode time of a micro-batch, what the search takes.
         """
         return index.cpu_ms[OF_SHARE].median / self.encode_cpu_ms
+
+    def share_for_strangers(self, index: IndexCost) -> float:
+        """
+        Likewise where every picture of the micro-batch is unlike the bank, as nobody uploads them unless to mislead.
+        """
+        return index.strangers_cpu_ms.median / self.encode_cpu_ms
+
+    @property
+    def within_target(self) -> bool:
+        """
+        Whether what a worker would use costs no more than it may, and finds as much as it must.
+        """
+        return all(target.met for target in self.targets)
+
+    @property
+    def targets(self) -> list[Target]:
+        """
+        The cost of what a worker would use, and where that is approximate what it finds.
+        """
+        size, quality = f"{self.entries:,} references", self.chosen.quality
+        cost = Target(f"search_share_of_encode, {size}", MOST_SHARE, round(self.share(self.chosen), 4), at_least=False)
+        if quality is None:
+            return [cost]
+        recall = Target(f"recall@{quality.depth}, {size}", MIN_SEARCH_QUALITY, round(quality.recall, 5))
+        return [cost, recall, Target(f"equal_votes, {size}", MIN_SEARCH_QUALITY, round(quality.agreement, 5))]
 
     @property
     def chosen(self) -> IndexCost:
@@ -165,7 +195,8 @@ def _all_opened(stored: StoredBank, tell: Tell) -> dict[str, _Opened]:
     if len(stored.entries) <= SINGLE_UP_TO:
         opened["exact, single precision"] = _open(stored, BankSettings(index="flat", flat_scan="single"))
     if len(stored.entries) >= CELLS_FROM:
-        tools = index_tools(BankSettings())
+        # Exact search is open already, and a million references take seconds and a gigabyte once more.
+        tools = replace(index_tools(BankSettings()), open_exact=lambda _: opened["exact"].bank)
         began = time.process_time()
         cells = tools.make(stored, tell)
         build_cpu_s = time.process_time() - began

@@ -4,7 +4,6 @@
 Known and new uploads are pictures of the same size, mixed evenly, so that nothing but the share differs.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,12 +18,12 @@ from worker.adapters.kafka_platform import PublishedEvent
 from worker.bench.cached import again_and_again, remember_all, write_contents
 from worker.bench.corpus import KINDS, write_variants
 from worker.bench.cpu_time import cores_here
-from worker.bench.encoders import bench_encoder
-from worker.bench.live import START_PATIENCE_S, Lane, Round, bench_servers, lane_sets, settings_of, worker_command
+from worker.bench.live import START_PATIENCE_S, Lane, Round
 from worker.bench.machine import machine
 from worker.bench.measurement import Measured, interleaved, ratios
 from worker.bench.report import Report
-from worker.bench.subjects import Subject, opened_subject
+from worker.bench.stand import opened_stand
+from worker.bench.subjects import Subject
 from worker.bench.uploads import file_events
 
 Progress = Callable[[str, int, int], None]
@@ -68,22 +67,17 @@ def run_cache_share(plan: CachePlan, sets: Sequence[str], *, folder: Path, progr
     """
     All shares in turns through one worker. Raises as ``touchstone bench e2e`` does.
     """
-    root = folder / "pictures"
-    root.mkdir(parents=True, exist_ok=True)
     rounds = plan.rounds * len(plan.shares)
+    stand_of = partial(opened_stand, "cache", [_FROM_REDIS, *sets], folder=folder, references=plan.references)
     with ExitStack() as stack:
-        servers = stack.enter_context(bench_servers(os.environ))
-        own = [f'fetch.file_root="{root}"', f'encoder.export_dir="{folder / "exports"}"', _FROM_REDIS, *sets]
-        named = lane_sets(uuid4().hex[:8], "cache", servers, own)
-        encoder = bench_encoder(settings_of(named).encoder, folder / "encoders")
-        subject = opened_subject(named, encoder, references=plan.references, folder=folder / "banks")
-        stack.callback(subject.store.close)
+        stand = stack.enter_context(stand_of())
+        root, subject = stand.root, stand.subject
         new = iter([f"new/{name}" for name in write_variants(root / "new", plan.most_new, KINDS["1mp"])])
         contents = write_contents(root, max(plan.uploads(share) for share in plan.shares), KINDS["1mp"])
         remember_all(contents, subject, like=subject.inputs([contents[0].path]).sightings[0])
         known = again_and_again(contents)
-        lane = Lane("worker", subject.settings, servers, log_file=folder / "worker.log")
-        stack.enter_context(lane.running(worker_command(subject.sets)))
+        lane, command = stand.lane("worker")
+        stack.enter_context(lane.running(command))
         lane.answered(mixed(new, known, plan.new_uploads, 0.0), patience_s=START_PATIENCE_S)
         contenders = {
             f"{share:g}": partial(_once, lane, new, known, plan.uploads(share), share) for share in plan.shares

@@ -43,9 +43,11 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind("tiny", 160, 120),
         Kind("20kb", 384, 288),
         Kind("0.2mp", 512, 384),
+        Kind("0.5mp", 816, 612),
         Kind("1mp", 1152, 864),
         Kind("2mp", 1632, 1224),
         Kind("4mp", 2304, 1728),
+        Kind("8mp", 3264, 2448),
         Kind("12mp", 4000, 3000),
     )
 }

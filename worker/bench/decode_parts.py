@@ -7,7 +7,7 @@ CPU milliseconds per picture, all parts in turn. The parts are the product's own
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,7 @@ from worker.adapters.perceptual_hash import pdq
 from worker.adapters.realism_statistics import statistics
 from worker.bench.corpus import KINDS, pictures
 from worker.bench.measurement import Measured, interleaved, took
+from worker.decoders import resizer_of
 from worker.decoding.process_decoder import Lifetimes, ProcessDecoder
 from worker.decoding.protocol import Setup
 from worker.domain import ContentHash, PreprocessSpec
@@ -63,22 +64,24 @@ class DecodeBench:
         """
         files = list(pictures(PICTURES, KINDS[self.kind]))
         child = _process_decoder(spec_of(self.size))
+        resizing = _process_decoder(spec_of(self.size, resize="torch"))
         try:
-            works = {**_parts(files, self.size), **_wholes(files, self.size, child)}
+            works = {**_parts(files, self.size), **_wholes(files, self.size, child, resizing)}
             for work in works.values():
                 work(0)
             turns = {name: partial(_cpu_ms, work) for name, work in works.items()}
             found = interleaved(turns, self.rounds, on_done=on_done)
         finally:
             child.close()
+        resizing.close()
         return [Measured.of(name, "ms CPU", values) for name, values in found.items()]
 
 
-def spec_of(size: int, *, jpeg_oversampling: int = 0) -> PreprocessSpec:
+def spec_of(size: int, *, jpeg_oversampling: int = 0, resize: Literal["pillow", "torch"] = "pillow") -> PreprocessSpec:
     """
     The preprocessing of OpenAI's CLIP at this input size.
     """
-    return preprocess_spec({"size": size, "jpeg_oversampling": jpeg_oversampling, **_OPENAI})
+    return preprocess_spec({"size": size, "jpeg_oversampling": jpeg_oversampling, "resize": resize, **_OPENAI})
 
 
 def decoder_of(spec: PreprocessSpec, views: ViewSpec = GLOBAL_ONLY) -> PillowDecoder:
@@ -92,6 +95,7 @@ def decoder_of(spec: PreprocessSpec, views: ViewSpec = GLOBAL_ONLY) -> PillowDec
         views=views,
         statistics=statistics if views.realism else None,
         credentials=credentials_reader(),
+        resizer=resizer_of(spec),
     )
 
 
@@ -117,7 +121,8 @@ def _process_decoder(spec: PreprocessSpec) -> ProcessDecoder:
 
 
 def _parts(files: Sequence[bytes], size: int) -> dict[str, Work]:
-    spec = spec_of(size)
+    spec, by_torch = spec_of(size), spec_of(size, resize="torch")
+    resizer = resizer_of(by_torch)
     loaded = [_loaded(data) for data in files]
     factor = -(-max(loaded[0].size) // HASHED_SIDE)
     hashed = [np.asarray(picture.reduce(factor)) for picture in loaded]
@@ -128,6 +133,9 @@ def _parts(files: Sequence[bytes], size: int) -> dict[str, Work]:
     return {
         "part: JPEG to pixels": lambda number: _loaded(files[number]),
         "part: resize and crop": lambda number: np.asarray(framed(resized(loaded[number], spec), spec)),
+        "part: resize by torch and crop": lambda number: np.asarray(
+            framed(resized(loaded[number], by_torch, None, resizer), by_torch)
+        ),
         "part: reduce for the hash": lambda number: np.asarray(loaded[number].reduce(factor)),
         "part: perceptual hash": lambda number: pdq(hashed[number]),
         "part: content credentials": lambda number: read(files[number]),
@@ -140,15 +148,20 @@ def _parts(files: Sequence[bytes], size: int) -> dict[str, Work]:
     }
 
 
-def _wholes(files: Sequence[bytes], size: int, child: ProcessDecoder) -> dict[str, Work]:
+def _wholes(files: Sequence[bytes], size: int, child: ProcessDecoder, resizing: ProcessDecoder) -> dict[str, Work]:
     spec = spec_of(size)
     return {
         "whole picture": decode_all(decoder_of(spec), files),
         "whole picture, in a process": decode_all(child, files),
+        "whole picture, resized by torch": decode_all(decoder_of(spec_of(size, resize="torch")), files),
+        "whole picture, resized by torch, in a process": decode_all(resizing, files),
         "whole picture, jpeg_oversampling 2": decode_all(decoder_of(spec_of(size, jpeg_oversampling=2)), files),
         "whole picture, jpeg_oversampling 1": decode_all(decoder_of(spec_of(size, jpeg_oversampling=1)), files),
         "crops and one JPEG for all": decode_all(decoder_of(spec, WITH_CROPS), files),
         "crops and realism": decode_all(decoder_of(spec, WITH_REALISM), files),
+        "crops and realism, resized by torch": decode_all(
+            decoder_of(spec_of(size, resize="torch"), WITH_REALISM), files
+        ),
     }
 
 

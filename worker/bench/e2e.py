@@ -19,7 +19,7 @@ from worker.adapters.kafka_platform import PublishedEvent
 from worker.bench.cached import again_and_again, remember_all, write_contents
 from worker.bench.corpus import DRAWN, KINDS, Kind, write_variants
 from worker.bench.cpu_time import cores_here
-from worker.bench.e2e_result import Rounds, figures_of, summary_of
+from worker.bench.e2e_result import MEMORY_NOTE, Rounds, figures_of, summary_of, targets_of
 from worker.bench.encoders import BenchEncoder, bench_encoder
 from worker.bench.live import START_PATIENCE_S, Lane, Servers, bench_servers, lane_sets, settings_of, worker_command
 from worker.bench.machine import machine
@@ -37,6 +37,11 @@ from worker.settings.tree import Settings
 
 NAIVE_BATCH: Final = 32
 STAGE_BATCH: Final = 32
+MOST_NAIVE: Final = 96
+MOST_BATCHED: Final = 192
+MOST_LIGHT: Final = 960
+"""However long the worker's rounds are asked to be: of these lanes a longer round says no more."""
+
 RECENT_CONTENTS: Final = 500
 """Few enough for a worker to remember them all; none of them is among those that Redis is asked for."""
 
@@ -68,9 +73,9 @@ class E2ePlan:
         """
         return cls(
             uploads=uploads,
-            naive_uploads=max(8, uploads // 5) if "naive" in loops else 0,
-            batched_uploads=max(8, uploads // 2) if "batched" in loops else 0,
-            light_uploads=max(24, uploads * 5 // 2),
+            naive_uploads=max(8, min(MOST_NAIVE, uploads // 5)) if "naive" in loops else 0,
+            batched_uploads=max(8, min(MOST_BATCHED, uploads // 2)) if "batched" in loops else 0,
+            light_uploads=max(24, min(MOST_LIGHT, uploads * 5 // 2)),
             cached_uploads=cached_uploads,
             # None comes again before a whole round of others, more than flow.recent_embeddings: partitions are read one
             # after the other, and what comes again sooner a worker knows without asking Redis.
@@ -84,7 +89,7 @@ class E2ePlan:
         """
         How many new pictures a lane is given in all, the warm-up counted in.
         """
-        return (self.rounds + 1) * max(self.uploads, self.batched_uploads, self.naive_uploads)
+        return NAIVE_BATCH + self.rounds * max(self.uploads, self.batched_uploads, self.naive_uploads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +155,8 @@ class E2eRun:
         plan, rounds = self._plan, Rounds()
         uploads = {"worker": plan.uploads, "light": plan.light_uploads}
         uploads |= {"naive": plan.naive_uploads, "batched": plan.batched_uploads}
+        # First: should it not run here, nobody has waited for the others.
+        peer = None if plan.peer_python is None else self._peer(plan.peer_python)
         lanes = {name: self._started(name) for name, count in uploads.items() if count}
         for name, lane in lanes.items():
             progress("lanes ready", len(rounds.ready), len(lanes))
@@ -157,8 +164,8 @@ class E2eRun:
             rounds.ready.append(name)
         contenders = {name: partial(self._once, rounds, lane, uploads[name]) for name, lane in lanes.items()}
         contenders |= {name: partial(self._known_once, rounds, name, lanes["worker"]) for name in self._known}
-        if plan.peer_python is not None:
-            contenders["peer"] = partial(self._peer_once, rounds, self._peer(plan.peer_python))
+        if peer is not None:
+            contenders["peer"] = partial(self._peer_once, rounds, peer)
         contenders["stages"] = partial(_add_costs, rounds.stages, self._stages)
         contenders["light stages"] = partial(_add_costs, rounds.light_stages, self._light_stages)
         contenders["cached stages"] = partial(_add_costs, rounds.cached_stages, self._cached_stages)
@@ -169,10 +176,13 @@ class E2eRun:
 
     def _once(self, rounds: Rounds, lane: Lane, uploads: int) -> None:
         rounds.add(lane.name, lane.answered(self._fresh(lane.name, uploads)))
+        if lane.name == "worker":
+            rounds.look_at_memory(uploads, lane.pid)
 
     def _known_once(self, rounds: Rounds, name: str, worker: Lane) -> None:
         paths = itertools.islice(self._known[name], self._plan.cached_uploads)
         rounds.add(name, worker.answered(file_events(f"{name}-{uuid4().hex[:8]}", paths)))
+        rounds.look_at_memory(self._plan.cached_uploads, worker.pid)
 
     def _peer(self, python: Path) -> Peer:
         """
@@ -233,8 +243,8 @@ def report_of(rounds: Rounds, subject: Subject, plan: E2ePlan) -> Report:
     """
     What the run is told as.
     """
-    figures = figures_of(rounds)
-    cores = cores_here()
+    cores, window = cores_here(), subject.settings.flow.max_in_flight
+    figures = figures_of(rounds, cores=cores, window=window)
     on_device = encodes_on_gpu(subject.settings.encoder)
     summary = summary_of(rounds, figures, cores=cores, on_device=on_device) | {
         **subject.told(),
@@ -252,7 +262,12 @@ def report_of(rounds: Rounds, subject: Subject, plan: E2ePlan) -> Report:
         f"overhead: new images of 160 x 120 through a small encoder; cached: {plan.contents} contents of 20 KB whose "
         f"sightings Redis holds; recent: {RECENT_CONTENTS} others, which the worker remembers"
     )
-    notes = [pictures, known, ROOFLINE_NOTE]
+    steady = (
+        "images_per_s and roofline_fraction are of whole rounds, filling and running dry included; the steady ones of "
+        f"the part in which {window} uploads were under way all the time (flow.max_in_flight), and null in rounds of "
+        "no more than twice that; cores_idle is what nobody used of the cores in whole rounds"
+    )
+    notes = [pictures, known, ROOFLINE_NOTE, steady, MEMORY_NOTE]
     if plan.peer_python is not None:
         notes.append(
             f"peer: clip-retrieval's reader and mapper in batches of {BATCH}, as many images a round as the worker, "
@@ -260,7 +275,7 @@ def report_of(rounds: Rounds, subject: Subject, plan: E2ePlan) -> Report:
             "rate"
         )
     notes += subject.encoder.notes
-    return Report("touchstone bench e2e", summary, figures, machine(), notes)
+    return Report("touchstone bench e2e", summary, figures, machine(), notes, targets_of(summary, on_device=on_device))
 
 
 def naive_command(settings: Settings, subject: Subject, *, batch: int) -> list[str]:

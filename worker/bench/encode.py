@@ -6,13 +6,13 @@ of CPU time, which other processes on the machine disturb less.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Final, cast, get_args
+from typing import Any, Final, cast, get_args
 
 import numpy as np
 import torch
@@ -26,14 +26,18 @@ from worker.bench.encoders import BenchEncoder, bench_encoder
 from worker.bench.machine import machine
 from worker.bench.measurement import Measured, Reading, interleaved
 from worker.bench.report import Report
+from worker.bench.targets import Target
 from worker.domain import Pixels
-from worker.encoders import encode_threads, encodes_on_gpu, load_encoder
+from worker.encoders import encode_threads, encodes_on_gpu, for_pipeline, load_encoder
 from worker.ports import Encoder
 from worker.settings.load import load_settings
 from worker.settings.tree import EncoderSettings
 from worker.telemetry.metrics import InMemoryRecorder
 
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64)
+TARGET_MODEL: Final = "ViT-L-14"
+TARGET_PRECISION: Final = "bf16"
+TARGET_SHARE: Final = 0.6
 _TERA: Final = 1e12
 _MODEL: Final = "encoder.model="
 
@@ -106,7 +110,7 @@ def _encoder_settings(sets: Sequence[str]) -> EncoderSettings:
 
 
 def _opened(precision: str, named: Sequence[str]) -> _Contender:
-    settings = _encoder_settings([*named, f"encoder.precision={precision}"])
+    settings = for_pipeline(_encoder_settings([*named, f"encoder.precision={precision}"]))
     encoder = load_encoder(settings, InMemoryRecorder())
     source, spec = resolve(settings), encoder.fingerprint.preprocess
     operations = None
@@ -197,7 +201,20 @@ def _report(
     }
     for told in by_precision:
         summary |= {f"{told['precision']}_{name}": value for name, value in told.items() if name != "precision"}
-    return Report("Encoding, by batch size", summary, figures, machine(), _notes(made, gpu=gpu))
+    targets = _targets(made, by_precision, gpu=gpu)
+    return Report("Encoding, by batch size", summary, figures, machine(), _notes(made, gpu=gpu), targets)
+
+
+def _targets(made: BenchEncoder, by_precision: Sequence[Mapping[str, Any]], *, gpu: bool) -> list[Target]:
+    """
+    The share of the device's matrix products that bf16 was to reach, with the model and kind of device of that target.
+    """
+    given = None if gpu and made.name.startswith(TARGET_MODEL) else f"{TARGET_MODEL} on a GPU"
+    return [
+        Target(f"matmul_share, {told['precision']}", TARGET_SHARE, told.get("matmul_share"), given=given)
+        for told in by_precision
+        if told["precision"] == TARGET_PRECISION
+    ]
 
 
 def _of_precision(one: _Contender, plan: EncodePlan, found: dict[str, list[Turn]], *, gpu: bool) -> dict[str, object]:

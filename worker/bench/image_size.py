@@ -11,20 +11,12 @@ from typing import Final
 
 import numpy as np
 
-from worker.bench.corpus import Kind, pictures
+from worker.bench.corpus import KINDS, pictures
 from worker.bench.decode_parts import Work, decode_all, decoder_of, spec_of
 from worker.bench.measurement import Measured, interleaved, took
 from worker.domain import ContentHash
 
-SIZES: Final = (
-    Kind("0.2 MP", 512, 384),
-    Kind("0.5 MP", 816, 612),
-    Kind("1 MP", 1152, 864),
-    Kind("2 MP", 1632, 1224),
-    Kind("4 MP", 2304, 1728),
-    Kind("8 MP", 3264, 2448),
-    Kind("12 MP", 4000, 3000),
-)
+SIZES: Final = tuple(KINDS[name] for name in ("0.2mp", "0.5mp", "1mp", "2mp", "4mp", "8mp", "12mp"))
 OVERSAMPLINGS: Final = (0, 2, 1)
 """Of ``encoder.jpeg_oversampling``; 0 decodes every JPEG whole."""
 

@@ -18,10 +18,12 @@ from worker.bench.measurement import Measured
 from worker.bench.stress import Platform, StressFailed, StressPlan, StressRun, run_stress
 from worker.bench.stress_result import Limits, StressResult, result_of
 from worker.bench.stress_uploads import file_uploads, new_run
+from worker.bench.targets import Target
 from worker.bench.uploads import rate_of
 from worker.errors import WorkerCrashed
 
 SETTLE_S: Final = 0.5
+TARGET_LOAD: Final = 0.5
 TARGET_NOTE: Final = (
     "p99_of_target: against batch.deadline_ms and twice the encoding of a full micro-batch (target_p99_ms); "
     "p99_of_target_mean_batch: against the deadline and twice that of the mean micro-batch at that load"
@@ -222,6 +224,14 @@ def quotients(rounds: LatencyRounds, load: float, deadline_ms: float) -> list[fl
         (one.result.latency.p99_ms or 0.0) / target_ms(deadline_ms, full_ms)
         for one, full_ms in zip(rounds.at_load[load], rounds.full_batch_ms, strict=True)
     ]
+
+
+def targets_of(rounds: LatencyRounds, deadline_ms: float) -> list[Target]:
+    """
+    The p99 at half of the capacity, as a share of what it may be; not measured where that load was not asked for.
+    """
+    measured = median(quotients(rounds, TARGET_LOAD, deadline_ms)) if TARGET_LOAD in rounds.at_load else None
+    return [Target(f"p99_of_target at {TARGET_LOAD:.0%} load", 1.0, measured, at_least=False)]
 
 
 def mean_quotients(found: Sequence[AtLoad], deadline_ms: float) -> list[float]:

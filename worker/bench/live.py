@@ -21,7 +21,7 @@ from worker.adapters.kafka_arrivals import Arrivals, Arrived
 from worker.adapters.kafka_platform import PublishedEvent, publish_uploads
 from worker.adapters.kafka_topics import create_for_a_while
 from worker.bench.measurement import Reading, Took
-from worker.bench.uploads import Answers, answers_of, rate_of
+from worker.bench.uploads import Answers, answers_of, rate_of, steady_rate_of
 from worker.dev.kafka_server import EmbeddedKafka
 from worker.dev.redis_server import EmbeddedRedis
 from worker.dev.servers import KAFKA_VARIABLE, REDIS_VARIABLE, kafka_for, redis_for
@@ -104,6 +104,26 @@ class Round:
         CPU seconds of the lane's processes per upload.
         """
         return self.took.cpu_s / len(self.answers.made_s)
+
+    @property
+    def first_s(self) -> float:
+        """
+        Seconds until the first outcomes were made.
+        """
+        return self.answers.made_s[0] - self.answers.began_s
+
+    def idle(self, cores: int) -> float:
+        """
+        The share of the cores that neither the lane nor our servers nor anybody else used; this process counts to it.
+        """
+        used_s = self.took.cpu_s + self.kafka_cpu_s + self.redis_cpu_s
+        return max(0.0, 1.0 - self.took.others - used_s / (self.took.wall_s * cores))
+
+    def steady_per_s(self, window: int) -> float | None:
+        """
+        Uploads answered per second while a worker that takes ``window`` at once was full; None in a shorter round.
+        """
+        return steady_rate_of(self.answers.made_s, window=window)
 
 
 def lane_sets(run: str, lane: str, servers: Servers, more: Sequence[str] = ()) -> list[str]:

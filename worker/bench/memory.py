@@ -5,14 +5,16 @@ Children count with their parent: decoders are the worker's. Memory on an accele
 """
 
 import resource
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import linear_regression
 from typing import Final
 
 _KIB: Final = 1024
 MEBI: Final = 1 << 20
+_LEAST_SAMPLES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,17 @@ def held_by(pids: Iterable[int]) -> Held:
         proportional_bytes=sum(one.proportional_bytes for one in found),
         file_bytes=sum(one.file_bytes for one in found),
     )
+
+
+def growth_per(uploads: int, samples: Sequence[tuple[int, float]]) -> float | None:
+    """
+    By how much memory grows in so many uploads: the slope of a line through ``samples`` of uploads answered and memory.
+
+    None for fewer than three samples, or where all were taken at one number of uploads.
+    """
+    if len(samples) < _LEAST_SAMPLES or len({at for at, _ in samples}) == 1:
+        return None
+    return uploads * linear_regression(*zip(*samples, strict=True)).slope
 
 
 def peak_bytes(pid: int) -> int:

@@ -24,6 +24,9 @@ from worker.bench.live import lane_environ
 from worker.bench.peer_child import MARK
 from worker.errors import CannotStart, ConfigInvalid
 
+INSTALLED: Final = "clip-retrieval 'setuptools<81'"
+"""For pip. Its OpenAI model code still imports pkg_resources, which later setuptools no longer bring."""
+
 BATCH: Final = 32
 LEAST_COSINE: Final = 0.99
 """Between the peer's vector and ours of one picture; it keeps float16, and its pixels may differ by a rounding."""
@@ -88,8 +91,8 @@ class Peer:
                 return answer
         lines = self._log_file.read_text(errors="replace").splitlines()[-_LOG_LINES:]
         raise CannotStart(
-            "the peer ended; --peer-python names an interpreter with clip-retrieval installed. Its last lines:\n"
-            + "\n".join(lines)
+            "the peer ended; --peer-python names an interpreter with clip-retrieval installed, in an environment of "
+            f"its own: pip install {INSTALLED}. Its last lines:\n" + "\n".join(lines)
         )
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.bench.measurement import Measured
+from worker.bench.targets import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Report:
     What one run of a benchmark found.
 
     ``summary`` are the keys that come first in the object; ``figures`` all that was measured; ``notes`` what a reader
-    must know of this run, such as weights that nobody trained.
+    must know of this run, such as weights that nobody trained; ``targets`` what some of the figures were to be.
     """
 
     title: str
@@ -27,15 +28,17 @@ class Report:
     figures: Sequence[Measured]
     machine: Mapping[str, object]
     notes: Sequence[str] = field(default=())
+    targets: Sequence[Target] = field(default=())
 
     def as_object(self) -> dict[str, object]:
         """
-        One object: the summary's keys on top, then the machine, every figure by its name, and the notes.
+        One object: the summary's keys on top, then the machine, every figure by its name, targets, and the notes.
         """
         return {
             **self.summary,
             "machine": dict(self.machine),
             "figures": {figure.name: figure.as_object() for figure in self.figures},
+            "targets": [target.as_object() for target in self.targets],
             "notes": list(self.notes),
         }
 
@@ -50,6 +53,8 @@ def tell(report: Report, *, as_json: bool) -> None:
     console = Console()
     console.print(_figures(report))
     console.print(_summary(report.summary))
+    if report.targets:
+        console.print(_targets(report.targets))
     told = report.machine
     console.print(f"{told['cpu']}, {told['cores']} cores, load {told['load_1m']}", highlight=False)
     for note in report.notes:
@@ -82,4 +87,13 @@ def _summary(summary: Mapping[str, object]) -> Table:
         if isinstance(value, Mapping | list | tuple):
             continue
         table.add_row(name, plain_number(value) if isinstance(value, float) else str(value))
+    return table
+
+
+def _targets(targets: Sequence[Target]) -> Table:
+    table = Table(title="targets", title_justify="left")
+    for heading in ("figure", "target", "measured", "met"):
+        table.add_column(heading, justify="right" if heading in {"target", "measured"} else "left")
+    for one in targets:
+        table.add_row(one.name, one.asked, "" if one.measured is None else plain_number(one.measured), one.verdict)
     return table

@@ -94,8 +94,9 @@ def _cache(stack: ExitStack, inputs: StageInputs, settings: Settings, recorder: 
     found = {one.content_hash: sighting for one, sighting in zip(inputs.fetched, inputs.sightings, strict=True)}
     count = len(found)
     return [
-        Stage("remember", count, lambda: cache.remember(found)),
-        Stage("recall", count, lambda: cache.recall(list(found))),
+        # What every upload asks, and what a new one leaves behind. Written first: what is asked for is there.
+        Stage("cache_write", count, lambda: cache.remember(found)),
+        Stage("cache", count, lambda: cache.recall(list(found))),
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from worker.adapters.system_clock import SystemClock
 from worker.bench.measurement import Measured, Took, interleaved, took_here
 from worker.bench.stage_inputs import StageInputs
-from worker.decoders import open_decoder_of
+from worker.decoders import open_decoder_of, resizer_of
 from worker.domain import BankIdentity, Embedding, Neighbourhood
 from worker.flow.bank_judge import BankJudge
 from worker.settings.tree import Settings
@@ -79,6 +79,7 @@ def stages_of(inputs: StageInputs, settings: Settings) -> list[Stage]:
     fetch = partial(fetch_upload, clock=SystemClock(), max_image_bytes=settings.fetch.max_image_bytes)
     parse = partial(read_event, max_event_bytes=settings.kafka.max_event_bytes)
     spec = instruments.encoder.fingerprint.preprocess
+    resizer = resizer_of(spec)
     embeddings = [sighting.embedding for sighting in inputs.sightings]
     bank, new_judge = instruments.bank, _judge_of(inputs)
     bare_only = settings.decode.model_copy(update={"perceptual_hash": False, "credentials": False})
@@ -94,7 +95,7 @@ def stages_of(inputs: StageInputs, settings: Settings) -> list[Stage]:
         Stage("hash", count, lambda: [fetch(one.upload, inputs.held) for one in inputs.fetched]),
         Stage("decode", count, lambda: [inputs.decode(one) for one in inputs.fetched]),
         Stage("decode_bare", count, lambda: [bare.decode(one.data, one.content_hash) for one in inputs.fetched]),
-        Stage("preprocess", count, lambda: [framed(resized(one, spec), spec) for one in inputs.images]),
+        Stage("preprocess", count, lambda: [framed(resized(one, spec, None, resizer), spec) for one in inputs.images]),
         Stage("encode", count, lambda: [instruments.encoder.encode(chunk) for chunk in inputs.batches]),
         *_encoding_in_smaller_batches(inputs, settings.batch.size),
         Stage("search", count, lambda: find_neighbours(bank, embeddings, k=instruments.policy.rule.k)),
@@ -138,6 +139,13 @@ def best_costs(found: Mapping[str, Sequence[Took]], *, on_device: bool = False) 
         for name in IN_ROOFLINE
         if not (on_device and name == "encode")
     }
+
+
+def with_facts(found: Mapping[str, Sequence[Took]], costs: Mapping[str, float]) -> dict[str, float]:
+    """
+    These best costs, but with all of decoding as the worker is configured, perceptual hash and credentials included.
+    """
+    return {**costs, "decode": min(one.cpu_s for one in found["decode"])}
 
 
 def facts_cost_s(found: Mapping[str, Sequence[Took]]) -> float | None:

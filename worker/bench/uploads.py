@@ -82,6 +82,22 @@ def answers_of(events: Sequence[PublishedEvent], arrived: Sequence[Arrived], *, 
     return Answers(began_s, sorted(one.timestamp_ms / 1000 for one in arrived), dict(cache))
 
 
+def steady_rate_of(made_s: Sequence[float], *, window: int) -> float | None:
+    """
+    Uploads per second while as many as ``window`` were under way all the time; None where a round has no such part.
+
+    From the outcome with which the first so many were answered to that with which the last so many were all that was
+    left: at both moments a worker that takes no more than ``window`` at once has as many in hand, so that nothing is
+    counted that was fetched and decoded before, and nothing that is left to do. A shorter round fits into a worker as a
+    whole, and any part of it would be flattered by what was done ahead.
+    """
+    if len(made_s) <= 2 * window:
+        return None
+    from_s, until_s = made_s[window - 1], made_s[-window - 1]
+    answered = sum(from_s < one_s <= until_s for one_s in made_s)
+    return answered / (until_s - from_s) if until_s > from_s else None
+
+
 def _cache_of(verdict: Mapping[str, object]) -> str:
     told = verdict.get("cache")
     if not isinstance(told, dict):

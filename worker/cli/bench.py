@@ -17,11 +17,13 @@ BENCHES = {
     "decode": "what decoding a picture costs, by part",
     "image-size": "what decoding a picture costs, by its size, whole and at reduced scale",
     "bank": "what searching costs by the size of the bank, beside encoding",
-    "scaling": "one worker and several, each with a core of its own",
+    "sweep": "the whole worker by size of micro-batch and by size of image",
+    "scaling": "one worker and several, each with a core of its own, over few partitions and many",
     "cache": "what a share of known bytes among the uploads brings",
     "simulate": "a fleet on paper: how it scales beyond this machine",
     "size": "from uploads per second to workers, partitions and Redis memory",
     "startup": "how long a worker takes until it is ready, by phase, and how much memory it holds",
+    "report": "all figures that a README would quote of this machine, in one table",
 }
 """Name of each benchmark, and what ``--help`` says of it; dashes in a name are underscores in its file."""
 

@@ -1,8 +1,9 @@
 """
-``touchstone bench agreement``: whether another backend or precision of the encoder judges as the configured one does.
+``touchstone bench agreement``: whether the encoder, computed or shown pictures otherwise, judges as configured.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -24,6 +25,9 @@ DRAWN = 200
 @click.argument("pictures", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--backend", type=click.Choice(list(ENCODER_PRECISIONS)), help="The candidate's. Default: as configured.")
 @click.option("--precision", help="The candidate's, such as bf16 or int8. Default: as configured.")
+@click.option("--resize", type=click.Choice(["pillow", "torch"]), help="The candidate's. Default: as configured.")
+@click.option("--jpeg-oversampling", type=click.IntRange(0, 8), help="The candidate's. Default: as configured.")
+@click.option("--jpeg-decoder", type=click.Choice(["pillow", "device"]), help="Likewise. Default: as configured.")
 @click.option("--count", type=click.IntRange(1), help=f"Pictures at most. Default: all, or {DRAWN} drawn ones.")
 @click.option(
     "--min-agreement", type=click.FloatRange(0, 1), help="Exit with 1 where a smaller share of verdicts agrees."
@@ -33,24 +37,29 @@ DRAWN = 200
 def agreement(
     pictures: tuple[Path, ...],
     *,
-    backend: str | None,
-    precision: str | None,
     count: int | None,
     min_agreement: float | None,
     as_json: bool,
     loaded: LoadedSettings,
+    **asked: object,
 ) -> int:
     """
     Judge PICTURES (files or folders) with the configured encoder and with another backend or precision of it.
 
-    Both are asked over the configured bank, under the configured policy. Verdicts agree where status, label and action
-    are the same. Without PICTURES some are drawn, which look like no photograph: name your own uploads.
+    Or with pictures brought to its input otherwise. Both are asked over the configured bank, under the configured
+    policy. Verdicts agree where status, label and action are the same. Without PICTURES some are drawn, which look like
+    no photograph: name your own uploads.
+
+    A worker that is shown pictures otherwise needs a bank that was built so. Over this one only uploads are seen
+    otherwise, and the references as ever.
     """
     from worker.bench.agreement import drawn, files_below, run_agreement  # noqa: PLC0415 - torch; --help needs none
     from worker.bench.corpus import KINDS  # noqa: PLC0415 - likewise
 
     settings = loaded.settings
-    candidate = _candidate(settings.encoder, backend, precision)
+    candidate = _candidate(settings.encoder, asked)
+    if candidate.jpeg_decoder == "device" and not settings.decode.may_decode_on_device:
+        raise ConfigInvalid("--jpeg-decoder device needs --set decode.unisolated_device=true: see config/worker.toml")
     samples = files_below(pictures, count) if pictures else drawn(KINDS["0.2mp"], count or DRAWN)
     with progress_bars(shown=not as_json) as progress:
         found = run_agreement(settings, candidate, samples, progress=progress)
@@ -69,19 +78,24 @@ def agreement(
     return EXIT_OK
 
 
-def _candidate(configured: EncoderSettings, backend: str | None, precision: str | None) -> EncoderSettings:
+def _candidate(configured: EncoderSettings, asked: Mapping[str, object]) -> EncoderSettings:
     """
-    The configured encoder otherwise computed. Raises ``ConfigInvalid`` where that is no other, or nothing there is.
+    The configured encoder with other settings, but for those that are None.
+
+    Raises ``ConfigInvalid`` where that is no other, or nothing there is.
     """
-    asked = {name: value for name, value in (("backend", backend), ("precision", precision)) if value is not None}
-    if not asked:
-        raise ConfigInvalid("nothing says which encoder to compare with: give --backend, --precision or both")
+    given = {name: value for name, value in asked.items() if value is not None}
+    if not given:
+        raise ConfigInvalid(
+            "nothing says which encoder to compare with: give --backend, --precision, --resize, --jpeg-oversampling, "
+            "--jpeg-decoder or several of them"
+        )
     try:
-        candidate = EncoderSettings.model_validate({**configured.model_dump(), **asked})
+        candidate = EncoderSettings.model_validate({**configured.model_dump(), **given})
     except ValidationError as error:
         raise ConfigInvalid(f"the candidate cannot be: {error.errors()[0]['msg']}") from error
     if candidate == configured:
-        raise ConfigInvalid("--backend and --precision name the configured encoder: name another")
+        raise ConfigInvalid("what is given names the configured encoder: name another")
     return candidate
 
 

@@ -4,7 +4,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from worker.bench.measurement import Measured
 
 _MEGABYTE = 1e6
+_TOLD_DIM = 768
 
 
 def _sizes(_context: click.Context, _option: click.Parameter, given: str) -> tuple[int, ...]:
@@ -31,12 +32,14 @@ def _sizes(_context: click.Context, _option: click.Parameter, given: str) -> tup
 
 @click.command("bank")
 @click.option("--sizes", callback=_sizes, default="10000,100000,1000000", show_default=True, help="References.")
-@click.option("--dim", type=click.IntRange(16, 4096), default=768, show_default=True, help="Of the embeddings.")
+@click.option(
+    "--dim", type=click.IntRange(16, 4096), help="Of the embeddings. Default: the encoder's; told its time, 768."
+)
 @click.option("--encode-ms", type=float, help="CPU milliseconds of encoding 32 pictures. Default: measured beside.")
 @bench_options
 def bank(  # noqa: PLR0917 - one parameter for each option
     sizes: tuple[int, ...],
-    dim: int,
+    dim: int | None,
     encode_ms: float | None,
     sets: tuple[str, ...],
     rounds: int,
@@ -54,20 +57,33 @@ def bank(  # noqa: PLR0917 - one parameter for each option
     from worker.bench.report import Report, tell  # noqa: PLC0415 - likewise
 
     with folder_of(work_folder) as folder, progress_bars(shown=not as_json) as progress:
-        encode, name = (encode_ms, "as told") if encode_ms is not None else _encoding(sets, folder)
-        found = [bank_cost(size, dim, encode=encode, rounds=rounds, tell=progress) for size in sizes]
-    summary: dict[str, object] = {"dim": dim, "encoder": name, "banks": [_as_object(one) for one in found]}
+        told = _Encoding(encode_ms, "as told", _TOLD_DIM) if encode_ms is not None else _encoding(sets, folder)
+        width = dim or told.dim
+        found = [bank_cost(size, width, encode=told.encode, rounds=rounds, tell=progress) for size in sizes]
+    summary: dict[str, object] = {"dim": width, "encoder": told.name, "banks": [_as_object(one) for one in found]}
     for one in found:
         summary[f"search_share_of_encode_{one.entries}"] = round(one.share(one.chosen), 4)
+        summary[f"within_target_{one.entries}"] = one.within_target
     notes = [
         "vectors are drawn from a seed: clustered, of falling spectrum, a tenth of them near copies",
         "shares are of CPU time, at micro-batches of 32",
         *(note for one in found for note in _told(one)),
     ]
-    tell(Report("Searching, by size of the bank", summary, _figures(found), machine(), notes), as_json=as_json)
+    targets = [target for one in found for target in one.targets]
+    tell(Report("Searching, by size of the bank", summary, _figures(found), machine(), notes, targets), as_json=as_json)
 
 
-def _encoding(sets: Sequence[str], folder: Path) -> tuple[Callable[[], Any], str]:
+class _Encoding(NamedTuple):
+    """
+    What encodes a micro-batch, or the CPU milliseconds of that, its name, and the dimensions of its embeddings.
+    """
+
+    encode: Callable[[], Any] | float
+    name: str
+    dim: int
+
+
+def _encoding(sets: Sequence[str], folder: Path) -> _Encoding:
     import numpy as np  # noqa: PLC0415 - only where something is measured
 
     from worker.bench.bank_size import OF_SHARE  # noqa: PLC0415 - likewise
@@ -83,7 +99,7 @@ def _encoding(sets: Sequence[str], folder: Path) -> tuple[Callable[[], Any], str
     size = encoder.fingerprint.preprocess.size
     pictures = np.random.default_rng(7).integers(0, 256, size=(OF_SHARE, size, size, 3), dtype=np.uint8)
     name = f"{made.name}, {settings.backend}, {encoder.fingerprint.precision}"
-    return lambda: encoder.encode(list(pictures)), name
+    return _Encoding(lambda: encoder.encode(list(pictures)), name, encoder.fingerprint.dim)
 
 
 def _figures(found: "Sequence[BankCost]") -> "list[Measured]":
@@ -101,6 +117,8 @@ def _as_object(cost: "BankCost") -> dict[str, object]:
     return {
         "entries": cost.entries,
         "encode_cpu_ms": round(cost.encode_cpu_ms, 3),
+        "chosen": cost.chosen.name,
+        "within_target": cost.within_target,
         "indexes": [_index_object(cost, index) for index in cost.indexes],
     }
 
@@ -114,6 +132,7 @@ def _index_object(cost: "BankCost", index: "IndexCost") -> dict[str, object]:
         "wall_ms": {str(batch): round(figure.median, 3) for batch, figure in index.wall_ms.items()},
         "strangers_cpu_ms": round(index.strangers_cpu_ms.median, 3),
         "share_of_encode": round(cost.share(index), 4),
+        "share_of_encode_strangers": round(cost.share_for_strangers(index), 4),
         "recall": 1.0 if quality is None else round(quality.recall, 5),
         "equal_votes": 1.0 if quality is None else round(quality.agreement, 5),
         "queries": None if quality is None else quality.queries,
@@ -134,10 +153,10 @@ def _told(cost: "BankCost") -> list[str]:
             else f"recall@{quality.depth} {quality.recall:.4f}, decisions {quality.agreement:.4f} "
             f"of {quality.queries:,} queries"
         )
-        strange = index.strangers_cpu_ms.median / cost.encode_cpu_ms
+        share, strange = cost.share(index), cost.share_for_strangers(index)
         lines.append(
-            f"{cost.entries:,} {index.name}: {cost.share(index):.1%} of encoding ({strange:.1%} for pictures unlike "
-            f"the bank), {found}, "
-            f"{index.memory_bytes / _MEGABYTE:,.0f} MB, loaded in {index.load_cpu_s:.1f} s of CPU"
+            f"{cost.entries:,} {index.name}: {share:.1%} of encoding ({strange:.1%} unlike the bank), {found}, "
+            f"{index.memory_bytes / _MEGABYTE:,.0f} MB, loaded in {index.load_cpu_s:.1f} s of CPU, made in "
+            f"{index.build_cpu_s:.0f} s"
         )
     return lines

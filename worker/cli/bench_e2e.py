@@ -15,7 +15,7 @@ from worker.cli.progress_bars import progress_bars
 @click.option(
     "--uploads",
     type=click.IntRange(24, 1_000_000),
-    default=192,
+    default=384,
     show_default=True,
     help="New images of 1 MP in one round of the worker; the naive loops, being slower, are given fewer.",
 )

@@ -6,18 +6,8 @@ from pathlib import Path
 
 import click
 
-from worker.cli.bench_options import bench_options, folder_of
+from worker.cli.bench_options import bench_options, folder_of, numbers_of
 from worker.cli.progress_bars import progress_bars
-
-
-def _sizes(_context: click.Context, _option: click.Parameter, given: str) -> tuple[int, ...]:
-    try:
-        found = tuple(int(one) for one in given.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{given!r} is no list of numbers such as 1,8,32") from None
-    if min(found) < 1 or len(set(found)) < len(found):
-        raise click.BadParameter(f"{given!r}: want different numbers from 1")
-    return found
 
 
 def _precisions(_context: click.Context, _option: click.Parameter, given: str | None) -> tuple[str, ...] | None:
@@ -30,7 +20,9 @@ def _precisions(_context: click.Context, _option: click.Parameter, given: str | 
 
 @click.command("encode")
 @click.option("--device", default="auto", show_default=True, help="As encoder.device: auto, cpu, cuda or cuda:N.")
-@click.option("--sizes", callback=_sizes, default="1,2,4,8,16,32,64", show_default=True, help="Pictures in a batch.")
+@click.option(
+    "--sizes", callback=numbers_of, default="1,2,4,8,16,32,64", show_default=True, help="Pictures in a batch."
+)
 @click.option("--precisions", callback=_precisions, help="Default: fp32,bf16 on a CPU, bf16 on a GPU.")
 @click.option("--seconds", type=click.FloatRange(0.01, 60), default=0.5, show_default=True, help="Of each turn.")
 @bench_options

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import click
 
-from worker.cli.bench_options import bench_options, folder_of
+from worker.cli.bench_options import bench_options, folder_of, kind_of
 from worker.cli.progress_bars import Report as Told
 from worker.cli.progress_bars import progress_bars
 
@@ -23,11 +23,10 @@ PICTURES: Final = 32
 """Different pictures, which take turns in bytes of their own."""
 
 WARM: Final = 32
-SIZES: Final = ("20kb", "0.2mp", "1mp", "2mp", "4mp", "12mp")
 
 
 @click.command()
-@click.option("--picture", type=click.Choice(SIZES), default="1mp", show_default=True, help="Size of the uploads.")
+@click.option("--picture", callback=kind_of, default="1mp", show_default=True, help="Size of the uploads.")
 @click.option("--uploads", type=click.IntRange(20), default=300, show_default=True, help="Of each load and round.")
 @click.option(
     "--burst", type=click.IntRange(20), default=192, show_default=True, help="Uploads that seek the capacity."
@@ -81,7 +80,13 @@ def _measured(
     from worker.bench import live  # noqa: PLC0415 - likewise
     from worker.bench.corpus import KINDS, pictures  # noqa: PLC0415 - likewise
     from worker.bench.encoders import bench_encoder  # noqa: PLC0415 - likewise
-    from worker.bench.latency import TARGET_NOTE, LatencyBench, figures_of, summary_of  # noqa: PLC0415 - likewise
+    from worker.bench.latency import (  # noqa: PLC0415 - likewise
+        TARGET_NOTE,
+        LatencyBench,
+        figures_of,
+        summary_of,
+        targets_of,
+    )
     from worker.bench.machine import machine  # noqa: PLC0415 - likewise
     from worker.bench.report import Report  # noqa: PLC0415 - likewise
     from worker.bench.subjects import opened_subject  # noqa: PLC0415 - likewise
@@ -122,4 +127,5 @@ def _measured(
     notes = [TARGET_NOTE]
     if not encoder.trained:
         notes.append("the weights are random: times are those of trained ones, verdicts mean nothing")
-    return Report("Latency by load", summary, figures_of(rounds, deadline_ms), machine(), notes)
+    figures = figures_of(rounds, deadline_ms)
+    return Report("Latency by load", summary, figures, machine(), notes, targets_of(rounds, deadline_ms))

@@ -4,7 +4,7 @@ Options that benchmarks share, and what they come to: settings for the processes
 
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -70,6 +70,41 @@ def bench_options(command: Callable[..., Returned]) -> Callable[..., Returned]:
         return command(*args, sets=tuple(sets), **kwargs)
 
     return with_sets
+
+
+def numbers_of(_context: click.Context, _option: click.Parameter, given: str) -> tuple[int, ...]:
+    """
+    An option's callback: different numbers from 1, with commas between them. Raises ``click.BadParameter``.
+    """
+    try:
+        found = tuple(int(one) for one in given.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{given!r} is no list of numbers such as 1,8,32") from None
+    if min(found) < 1 or len(set(found)) < len(found):
+        raise click.BadParameter(f"{given!r}: want different numbers, each at least 1")
+    return found
+
+
+def kind_of(_context: click.Context, _option: click.Parameter, given: str) -> str:
+    """
+    An option's callback: the name of a size of pictures. Raises ``click.BadParameter`` with those that there are.
+    """
+    return _known_kinds([given])[0]
+
+
+def kinds_of(_context: click.Context, _option: click.Parameter, given: str) -> tuple[str, ...]:
+    """
+    An option's callback: different names of sizes of pictures. Raises ``click.BadParameter`` likewise.
+    """
+    return _known_kinds(given.split(","))
+
+
+def _known_kinds(names: Sequence[str]) -> tuple[str, ...]:
+    from worker.bench.corpus import KINDS  # noqa: PLC0415 - what draws pictures stays out of --help
+
+    if not set(names) <= set(KINDS) or len(set(names)) < len(names):
+        raise click.BadParameter(f"{','.join(names)!r}: want one of {', '.join(KINDS)}, and none twice")
+    return tuple(names)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from worker.cli.bench_options import bench_options, folder_of
+from worker.cli.bench_options import bench_options, folder_of, kind_of
 from worker.cli.progress_bars import progress_bars
 
 
@@ -14,9 +14,10 @@ from worker.cli.progress_bars import progress_bars
 @click.option(
     "--image-size",
     "kind",
+    callback=kind_of,
     default="1mp",
     show_default=True,
-    help="Size of the images: tiny, 20kb, 0.2mp, 1mp, 2mp, 4mp or 12mp.",
+    help="Size of the images, such as tiny, 20kb, 0.2mp, 1mp, 4mp or 12mp.",
 )
 @click.option(
     "--references", type=click.IntRange(2, 10_000_000), default=10_000, show_default=True, help="Size of the bank."

@@ -1,8 +1,8 @@
 """
 The child program: a decoder behind standard input, which is a socket to the parent, until that is closed.
 
-It imports the decode stage and the three libraries that it may ask, each only where the setup wants it: no torch, no
-Kafka, no settings. The side that talks to it is ``child_process.py``.
+It imports the decode stage and the libraries that it may ask, each only where the setup wants it: no torch (of its
+libraries one, where a spec resizes with it), no Kafka, no settings. The side that talks to it is ``child_process.py``.
 """
 
 import socket
@@ -32,9 +32,11 @@ from worker.decoding.protocol import (
 from worker.domain import ContentHash
 from worker.errors import CannotStart, UploadFailed
 from worker.stages.decode import CredentialsReader, PerceptualHash, PillowDecoder, RealismStatistics
-from worker.views import DecodedPicture
+from worker.stages.left_to_device import LeavingJpegs
+from worker.stages.preprocess import Resizer
+from worker.views import DecodedPicture, Undecoded
 
-Decode = Callable[[bytes, ContentHash], DecodedPicture]
+Decode = Callable[[bytes, ContentHash], DecodedPicture | Undecoded]
 
 PACKAGE: Final = str(Path(worker.__file__).resolve().parent)
 """Where this code lies: parent and child must be one version."""
@@ -49,6 +51,7 @@ def open_decoder(setup: Setup) -> PillowDecoder:
     perceptual_hash: PerceptualHash | None = None
     statistics: RealismStatistics | None = None
     credentials: CredentialsReader | None = None
+    resizer: Resizer | None = None
     if setup.perceptual_hash:
         from worker.adapters import perceptual_hash as hashing  # noqa: PLC0415 - only where it is wanted
 
@@ -58,13 +61,33 @@ def open_decoder(setup: Setup) -> PillowDecoder:
         from worker.adapters import realism_statistics  # noqa: PLC0415 - OpenCV, only where it is wanted
 
         statistics = realism_statistics.statistics
+    if setup.spec.resize == "torch":
+        from worker.adapters.torch_resize import open_resizer  # noqa: PLC0415 - a library of torch's, likewise
+
+        resizer = open_resizer()
     if setup.credentials:
         from worker.adapters.content_credentials import credentials_reader  # noqa: PLC0415 - likewise the C2PA library
 
         credentials = credentials_reader(setup.trust_anchors_pem)
     return PillowDecoder(
-        setup.spec, setup.limits, perceptual_hash, views=setup.views, statistics=statistics, credentials=credentials
+        setup.spec,
+        setup.limits,
+        perceptual_hash,
+        views=setup.views,
+        statistics=statistics,
+        credentials=credentials,
+        resizer=resizer,
     )
+
+
+def open_decode(setup: Setup) -> Decode:
+    """
+    What answers requests: the decoder, or one that leaves plain JPEGs to a device. Raises ``CannotStart``.
+    """
+    decoder = open_decoder(setup)
+    if not setup.device_pixels:
+        return decoder.decode
+    return LeavingJpegs(decoder, setup.limits, decoder.credentials, setup.device_pixels).decode
 
 
 def main() -> None:
@@ -74,7 +97,7 @@ def main() -> None:
     end_with_parent(int(sys.argv[2]))
     drop_descriptors()
     with socket.socket(fileno=0) as channel:
-        serve(channel, lambda setup: open_decoder(setup).decode)
+        serve(channel, open_decode)
 
 
 def serve(channel: socket.socket, opened: Callable[[Setup], Decode]) -> None:

@@ -33,7 +33,7 @@ from worker.decoding.protocol import (
 )
 from worker.domain import ContentHash
 from worker.errors import CannotStart, UploadFailed
-from worker.views import DecodedPicture
+from worker.views import DecodedPicture, Undecoded
 
 START_S: Final = 30.0
 """A child is there within 0.3 s; a cold disk and a busy machine may take long."""
@@ -167,7 +167,9 @@ class DecoderChild:
         """
         return self._pid
 
-    def decode(self, data: bytes, content_hash: ContentHash, timeout_s: float) -> tuple[Answer, DecodedPicture | None]:
+    def decode(
+        self, data: bytes, content_hash: ContentHash, timeout_s: float
+    ) -> tuple[Answer, DecodedPicture | Undecoded | None]:
         """
         What the child makes of a picture, within ``timeout_s`` seconds altogether: its answer, with the pixels if any.
 

@@ -8,7 +8,7 @@ have taken the worker with it.
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import structlog
 
@@ -19,7 +19,7 @@ from worker.decoding.protocol import Answer, Setup, failed, printable
 from worker.domain import ContentHash
 from worker.errors import UploadFailed
 from worker.ports import PictureDecoder
-from worker.views import DecodedPicture
+from worker.views import DecodedPicture, Undecoded
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +36,18 @@ class Lifetimes:
     threads: int
     timeout_s: float
     recycle_after: int
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """
+    A decoder that has anything to close.
+    """
+
+    def close(self) -> None:
+        """
+        End what it holds; a second time, nothing.
+        """
 
 
 class ProcessDecoder:
@@ -69,7 +81,16 @@ class ProcessDecoder:
 
     def decode(self, data: bytes, content_hash: ContentHash) -> DecodedPicture:
         """
-        As ``PillowDecoder.decode``; also DECODE_TIMEOUT, DECODE_CRASHED, and DECODE_BOMB for memory.
+        As ``look_into``, by children that leave nothing to a device.
+        """
+        found = self.look_into(data, content_hash)
+        if isinstance(found, Undecoded):
+            raise TypeError("a decoder whose setup leaves JPEGs to a device is asked with look_into")
+        return found
+
+    def look_into(self, data: bytes, content_hash: ContentHash) -> DecodedPicture | Undecoded:
+        """
+        As ``LeavingJpegs.decode``; also DECODE_TIMEOUT, DECODE_CRASHED, and DECODE_BOMB for memory.
 
         Raises ``CannotStart`` or ``WorkerCrashed`` where no child can be started: that is no picture's fault.
         """
@@ -115,7 +136,9 @@ class ProcessDecoder:
         child.end()
         self._on_end(reason)
 
-    def _picture(self, answer: Answer, picture: DecodedPicture | None, content_hash: ContentHash) -> DecodedPicture:
+    def _picture(
+        self, answer: Answer, picture: DecodedPicture | Undecoded | None, content_hash: ContentHash
+    ) -> DecodedPicture | Undecoded:
         if picture is not None:
             return picture
         if answer.failure is not None:
@@ -132,5 +155,5 @@ def close_decoder(decoder: PictureDecoder) -> None:
     """
     Close a decoder that has anything to close.
     """
-    if isinstance(decoder, ProcessDecoder):
+    if isinstance(decoder, Closing):
         decoder.close()

@@ -18,7 +18,7 @@ from schemas.verdict import ImageFacts
 from worker.domain import ContentHash, PreprocessSpec
 from worker.errors import UploadFailed
 from worker.stages.decode import DecodeLimits
-from worker.views import DecodedPicture, ViewSpec
+from worker.views import DecodedPicture, Undecoded, ViewSpec
 
 SETUP: Final = struct.Struct(">4sI")
 """Before the setup: magic, and how many bytes of JSON follow."""
@@ -34,6 +34,8 @@ BEGUN: Final = b"TSb1"
 """What a child says when it has read a request and before it decodes: who dies before that, dies of something else."""
 
 HEADER_LIMIT_BYTES: Final = 1 << 20
+_ORIENTATIONS: Final = range(1, 9)
+
 LOOKS_PER_FRAME: Final = 2
 """On white, and on grey where much is transparent."""
 
@@ -53,7 +55,8 @@ class Setup:
     What a child is told before its first picture: how to decode, and what it may use for it.
 
     ``memory_bytes`` is the address space beyond that of the program itself; ``cpu_s`` is CPU time for one picture, and
-    ``pictures`` how many of them it will be asked for at most.
+    ``pictures`` how many of them it will be asked for at most. ``device_pixels``: plain JPEGs of up to so many are left
+    to a device, and only looked into.
     """
 
     spec: PreprocessSpec
@@ -65,6 +68,7 @@ class Setup:
     perceptual_hash: bool = False
     credentials: bool = False
     trust_anchors_pem: str | None = field(default=None, repr=False)
+    device_pixels: int = 0
 
     def to_json(self) -> bytes:
         """
@@ -118,20 +122,24 @@ class Answer(_Said):
     """
     What became of one picture: ``facts`` with ``looks``, or a ``failure``, or a ``fault`` that nobody foresaw.
 
+    A JPEG that is left to a device has facts and no looks; so many of its bytes are the JPEG (``jpeg_bytes``).
     ``exhausted``: memory ran out on the way, so that the child should not be asked again.
     """
 
     facts: ImageFacts | None = None
     looks: tuple[Look, ...] = ()
+    jpeg_bytes: int | None = None
     failure: Failure | None = None
     fault: str | None = None
     exhausted: bool = False
 
 
-def answered(picture: DecodedPicture) -> bytes:
+def answered(picture: DecodedPicture | Undecoded) -> bytes:
     """
     The frame that answers with a picture.
     """
+    if isinstance(picture, Undecoded):
+        return told(Answer(facts=picture.facts, jpeg_bytes=picture.jpeg_bytes))
     looks = tuple(Look(native=len(one.native), realism=one.realism) for one in picture.looks)
     arrays = [pixels for one in picture.looks for pixels in (one.pixels, *one.native)]
     return told(Answer(facts=picture.facts, looks=looks), [np.ascontiguousarray(one).data for one in arrays])
@@ -196,10 +204,12 @@ class Expected:
             raise Garbled(f"{body_bytes} bytes of pixels are announced, its views have {wanted}")
         return answer
 
-    def picture(self, answer: Answer, body: bytearray) -> DecodedPicture:
+    def picture(self, answer: Answer, body: bytearray) -> DecodedPicture | Undecoded:
         """
         The picture of a checked answer; its arrays can only be read, like those that Pillow gives.
         """
+        if answer.jpeg_bytes is not None:
+            return Undecoded(_facts(answer), answer.jpeg_bytes)
         size = self.setup.spec.size
         views = np.frombuffer(body, np.uint8).reshape(-1, size, size, 3)
         views.flags.writeable = False
@@ -228,7 +238,23 @@ class Expected:
         if width < 1 or height < 1 or width * height > limits.max_pixels:
             raise Garbled(f"{width} by {height} pixels were never allowed")
 
+    def _check_left(self, answer: Answer) -> None:
+        """
+        A JPEG left to a device is one that may be, whoever says so: the device is given what these numbers say.
+        """
+        facts, end = answer.facts, answer.jpeg_bytes or 0
+        if facts is None or answer.looks or not 0 < end <= self.byte_length:
+            raise Garbled(f"{end} bytes of a JPEG without facts or with pixels")
+        pixels = (facts.width or 0) * (facts.height or 0)
+        if facts.format != "JPEG" or facts.frames_scored != (0,) or pixels > self.setup.device_pixels:
+            raise Garbled(f"a {facts.format} of {pixels} pixels was never to be left to a device")
+        if facts.orientation not in _ORIENTATIONS:
+            raise Garbled(f"orientation {facts.orientation} is none")
+
     def _check_looks(self, answer: Answer) -> None:
+        if answer.jpeg_bytes is not None:
+            self._check_left(answer)
+            return
         most = LOOKS_PER_FRAME * self.setup.limits.max_frames
         if (answer.facts is None) != (not answer.looks) or len(answer.looks) > most:
             raise Garbled(f"{len(answer.looks)} looks at a picture, where one to {most} go with facts")

@@ -4,6 +4,8 @@ The checks of this machine: does it decode what may be uploaded, is there room; 
 
 import os
 import shutil
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +13,7 @@ import numpy as np
 from PIL import __version__ as pillow_version
 
 from worker.adapters.perceptual_hash import pdq
+from worker.adapters.torch_resize import open_resizer
 from worker.decoders import credentials_version
 from worker.doctor.finding import Check, Finding, failed, ok, skipped, warning
 from worker.doctor.port import http
@@ -19,6 +22,7 @@ from worker.domain import ContentHash, Pixels, PreprocessSpec
 from worker.errors import CannotStart, UploadFailed
 from worker.settings.tree import Settings
 from worker.stages.decode import DecodeLimits, PillowDecoder
+from worker.stages.preprocess import Resizer
 
 LEAST_FREE_BYTES: Final = 1 << 30
 _NO_HASH: Final = ContentHash("00" * 32)
@@ -52,9 +56,13 @@ def codecs(settings: Settings) -> Finding:
     """
     Each configured format decodes a tiny built-in picture to the colours that it has.
     """
+    try:
+        resizer = open_resizer() if settings.encoder.resize == "torch" else None
+    except CannotStart as error:
+        return failed(str(error), "install torch as locked, or have Pillow resize and build the bank again")
     found, broken = [], []
     for name in settings.decode.formats:
-        fault = _fault_of(name, hashed=settings.decode.perceptual_hash)
+        fault = _fault_of(name, resizer, hashed=settings.decode.perceptual_hash)
         if fault is None:
             found.append(name)
         else:
@@ -66,15 +74,17 @@ def codecs(settings: Settings) -> Finding:
         )
     credentials = credentials_version(settings.decode)
     read = "content credentials not read" if credentials is None else f"content credentials by c2pa {credentials}"
-    return ok(f"{', '.join(found)} by Pillow {pillow_version}; {read}")
+    resized = "" if resizer is None else f", resized by torch {version('torch')}"
+    return ok(f"{', '.join(found)} by Pillow {pillow_version}{resized}; {read}")
 
 
-def _fault_of(name: str, *, hashed: bool) -> str | None:
+def _fault_of(name: str, resizer: Resizer | None, *, hashed: bool) -> str | None:
     """
     What is wrong with decoding a format; None where nothing is.
     """
     try:
-        decoder = PillowDecoder(_SPEC, DecodeLimits(formats=(name,)), pdq if hashed else None)
+        spec = _SPEC if resizer is None else replace(_SPEC, resize="torch")
+        decoder = PillowDecoder(spec, DecodeLimits(formats=(name,)), pdq if hashed else None, resizer=resizer)
         decoded = decoder.decode(SAMPLES[name], _NO_HASH)
     except (CannotStart, UploadFailed) as error:
         return str(error)

@@ -13,7 +13,8 @@ from worker.bank.leaving_out import Without
 from worker.decoders import open_decoder
 from worker.doctor.finding import Check, Finding, Unanswerable, failed, ok, skipped, warning
 from worker.doctor.parts import Parts
-from worker.encoders import encode_threads, faster_in_bf16, survey_runtime
+from worker.encoders import device_of, encode_threads, faster_in_bf16, survey_runtime
+from worker.errors import CannotStart
 from worker.flow.bank_judge import BankJudge
 from worker.instruments import (
     Beside,
@@ -90,7 +91,7 @@ def device(settings: Settings, parts: Parts) -> Finding:
     found, cores = survey_device(settings.encoder.device), len(os.sched_getaffinity(0))
     other = survey_runtime(settings.encoder)
     if found.gpu is not None and other is None:
-        return ok(f"CUDA: {found.gpu}, torch {found.torch_version}")
+        return ok(f"CUDA: {found.gpu}, torch {found.torch_version}; {_device_jpegs(settings)}")
     threads = found.threads * encode_threads(settings.encoder) if other is None else other.threads
     text = f"CPU: {threads} threads on {cores} cores, "
     text += f"torch {found.torch_version}" if other is None else f"{other.name}, exported to {other.kept}"
@@ -101,6 +102,22 @@ def device(settings: Settings, parts: Parts) -> Finding:
     if faster_in_bf16(settings.encoder):
         return ok(f'{text}; it multiplies {bf16_gain():.1f} times as fast in bf16: see encoder.precision = "bf16"')
     return ok(text)
+
+
+def _device_jpegs(settings: Settings) -> str:
+    """
+    Whether the GPU decodes JPEGs, asked of it: with ``encoder.jpeg_decoder = "device"`` no worker starts without.
+    """
+    from worker.adapters.device_jpeg import DeviceJpegs  # noqa: PLC0415 - its library, only where there is a GPU
+
+    try:
+        version = DeviceJpegs(device_of(settings.encoder)).version
+    except CannotStart as refusal:
+        if settings.encoder.jpeg_decoder == "device":
+            raise
+        return f"it decodes no JPEGs: {refusal}"
+    chosen = "" if settings.encoder.jpeg_decoder == "device" else ', with encoder.jpeg_decoder = "device"'
+    return f"it decodes JPEGs{chosen} ({version})"
 
 
 def policy(parts: Parts) -> Finding:

@@ -14,7 +14,7 @@ from worker.adapters.kafka_survey import ClusterFacts, survey_cluster
 from worker.adapters.redis_survey import RedisFacts, survey_redis
 from worker.bank.leaving_out import Without
 from worker.doctor.finding import Unanswerable
-from worker.encoders import load_encoder
+from worker.encoders import for_pipeline, load_encoder
 from worker.instruments import policy_path
 from worker.operation.active_release import ActiveRelease, active_release
 from worker.policy import Policy, load_policy
@@ -94,7 +94,9 @@ def parts_of(settings: Settings) -> Parts:
         redis=Part("redis", partial(survey_redis, settings.redis, timeout_s=ASK_TIMEOUT_S)),
         encoder=Part(
             "weights",
-            lambda: load_encoder(settings.encoder, recorder=InMemoryRecorder(), batch_size=settings.batch.size),
+            lambda: load_encoder(
+                for_pipeline(settings.encoder), recorder=InMemoryRecorder(), batch_size=settings.batch.size
+            ),
         ),
         policy=Part("policy", lambda: load_policy(policy_path(settings.policy))),
         release=release,

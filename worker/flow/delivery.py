@@ -30,6 +30,12 @@ class Delivery(Protocol):
         Per partition, the offset of the next event to read, as it was stored last; to be read at once.
         """
 
+    @property
+    def due_s(self) -> float:
+        """
+        When ``advance`` has something to do at the latest, on the monotonic clock; infinite where only others know.
+        """
+
     def accept(self, releases: Sequence[Release], now_s: float) -> None:
         """
         Take over released outcomes, in the order of their partitions.
@@ -66,6 +72,7 @@ class AtLeastOnce:
         self._commit_interval_s = commit_interval_s
         self._ledger = OffsetLedger()
         self._last_commit_s = float("-inf")
+        self._uncommitted = False
 
     @property
     def unsettled(self) -> int:
@@ -81,6 +88,13 @@ class AtLeastOnce:
         """
         return self._ledger.committed
 
+    @property
+    def due_s(self) -> float:
+        """
+        When the interval has passed, if there is something to commit.
+        """
+        return self._last_commit_s + self._commit_interval_s if self._uncommitted else float("inf")
+
     def accept(self, releases: Sequence[Release], now_s: float) -> None:  # noqa: ARG002 - the port's signature
         """
         Enter the positions, then publish: an acknowledgement may come before ``publish`` returns.
@@ -95,16 +109,19 @@ class AtLeastOnce:
         """
         for partition, offset in self._outbox.take_acknowledged():
             self._ledger.acknowledge(partition, offset)
+            self._uncommitted = True
         if now_s - self._last_commit_s >= self._commit_interval_s:
             self._commit(now_s)
 
     def _commit(self, now_s: float) -> None:
         offsets = self._ledger.committable()
         if not offsets:
+            self._uncommitted = False  # what is acknowledged lies behind what is not yet
             return
         self._last_commit_s = now_s
         if self._source.commit(offsets):
             self._ledger.commit(offsets)
+            self._uncommitted = False
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """
@@ -151,6 +168,13 @@ class ExactlyOnce:
         """
         return self._committed
 
+    @property
+    def due_s(self) -> float:
+        """
+        When the interval of what is pending has passed.
+        """
+        return self._due_s if self._pending else float("inf")
+
     def accept(self, releases: Sequence[Release], now_s: float) -> None:
         """
         Keep for the next transaction.
@@ -172,6 +196,8 @@ class ExactlyOnce:
         if self._outbox.transact(batch, offsets, membership):
             del self._pending[: len(batch)]
             self._committed |= offsets
+            if len(self._pending) >= self._max_messages:
+                self._due_s = now_s  # the next one is full already
             return True
         # Refused: the group is rebalancing. What we keep is sent again under the next membership; what we lose is
         # forgotten first, because the loop takes revocations before it comes back here.

@@ -5,10 +5,11 @@ What a failed verdict says is the judge's; whether an upload is tried again is i
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from queue import SimpleQueue
 
 from worker.errors import EventUnreadable
+from worker.flow.bell import Bell
 from worker.flow.inbox import drained
 from worker.flow.judging import Judge
 from worker.flow.lines import Slot
@@ -23,10 +24,11 @@ CHANCE: Draw = random.Random().random  # noqa: S311 - it spreads retries, and ke
 
 class Endings:
     """
-    The outcomes of one pipeline, from all of its threads to the loop's.
+    The outcomes of one pipeline, from all of its threads to the loop's, which hears of them by ``bell``.
     """
 
-    def __init__(self, judge: Judge, retries: Retries, clock: Clock) -> None:
+    def __init__(self, judge: Judge, retries: Retries, clock: Clock, *, bell: Bell | None = None) -> None:
+        self._bell = Bell() if bell is None else bell
         self._judge = judge
         self._retries = retries
         self._clock = clock
@@ -36,7 +38,15 @@ class Endings:
         """
         An upload has ended; never blocks.
         """
-        self._settled.put((slot, outcome))
+        self.settle_all([(slot, outcome)])
+
+    def settle_all(self, ended: Iterable[tuple[Slot, Outcome]]) -> None:
+        """
+        These have ended, together: the loop is woken once. Never blocks.
+        """
+        for one in ended:
+            self._settled.put(one)
+        self._bell.ring()
 
     def fail(self, failed: Failed) -> None:
         """

@@ -15,6 +15,7 @@ from schemas.verdict import ImageVerdictV1
 from worker.domain import Partition
 from worker.flow.accounting import measure_verdict
 from worker.flow.backlog import Backlog
+from worker.flow.bell import Bell
 from worker.flow.delivery import Delivery
 from worker.flow.lines import Lines, Slot
 from worker.flow.progress import LoopProgress
@@ -28,13 +29,16 @@ from worker.telemetry.log import log_batch_released, log_dead_letter, log_upload
 log = structlog.get_logger(__name__)
 
 BUSY_WAIT_S = 0.005
-"""How long a poll may wait after a turn in which something happened, while outcomes are under way."""
+"""How long a poll without a bell may wait after a turn in which something happened, while outcomes are under way."""
 
 LONGEST_BUSY_WAIT_S = 0.02
 """To which that grows while nothing happens: an outcome waits at most so long for its release, and each poll costs."""
 
 IDLE_WAIT_S = 0.1
-"""How long a poll may wait while nothing is under way: how late a signal is seen."""
+"""
+How long a poll may wait while nothing is under way, or where the bell rings for all that is: how late a thread's death
+is seen, and what only time brings about.
+"""
 
 FINISH_SHARE = 0.2
 """How much of the drain's time is kept back for the last acknowledgements and commits."""
@@ -102,6 +106,9 @@ class LoopReport:
 class Loop:
     """
     Runs until drained, exhausted or broken; see ``step`` for all that happens.
+
+    With ``bell`` the source's polls end when it rings, and flow and outbox ring it for each outcome and each
+    acknowledgement; without one the loop looks after them every few milliseconds.
     """
 
     def __init__(
@@ -116,7 +123,9 @@ class Loop:
         recorder: Recorder,
         tracer: Tracer = UNTRACED,
         on_verdict: Callable[[ImageVerdictV1], None] | None = None,
+        bell: Bell | None = None,
     ) -> None:
+        self._bell = bell
         self._source = source
         self._flow = flow
         self._delivery = delivery
@@ -143,6 +152,8 @@ class Loop:
         Take nothing new, finish what is under way, commit, leave. Safe in a signal handler; returns at once.
         """
         self._draining.set()
+        if self._bell is not None:
+            self._bell.ring()
 
     def run(self) -> LoopReport:
         """
@@ -194,7 +205,7 @@ class Loop:
         Take what there is room for, release what is ready, commit what is acknowledged.
         """
         self._flow.check()
-        polled = self._source.poll(room=self._room(), wait_s=self._busy_wait_s if self.in_flight else IDLE_WAIT_S)
+        polled = self._source.poll(room=self._room(), wait_s=self._wait_s())
         # Forgotten before the new events are admitted: they may be of a partition that went and came back.
         self._forget(polled.revoked)
         for event in polled.events:
@@ -212,6 +223,13 @@ class Loop:
         self._delivery.advance(self._clock.monotonic_s(), polled.membership)
         self._backlog.commit(self._delivery.committed)
         self._tell()
+
+    def _wait_s(self) -> float:
+        if not self.in_flight:
+            return IDLE_WAIT_S
+        if self._bell is None:
+            return self._busy_wait_s
+        return min(IDLE_WAIT_S, max(0.0, self._delivery.due_s - self._clock.monotonic_s()))
 
     def _tell(self) -> None:
         self._progress = LoopProgress(

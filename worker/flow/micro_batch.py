@@ -6,7 +6,7 @@ Who is coming is counted in ``coming.py``.
 
 import threading
 from collections import deque
-from typing import Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 from worker.flow.coming import Coming
 from worker.flow.inbox import WaitWatch
@@ -15,6 +15,9 @@ from worker.ports import Clock
 T = TypeVar("T")
 
 CloseReason = Literal["size", "arrived", "deadline", "drain"]
+
+LEAST_SHARE: Final = 4
+"""Items in a share of what is left: each micro-batch also costs something by itself."""
 
 
 class MicroBatcher(Generic[T]):
@@ -26,6 +29,9 @@ class MicroBatcher(Generic[T]):
     than that brings anything: with ``coming`` it closes as soon as nobody is on the way, and in any case when its
     oldest item has waited for ``deadline_s``. So an item waits at low load for nothing, and at high load for the
     takers only.
+
+    Where nobody else comes and less is left than one batch for each of ``takers``, they share it, so that they are done
+    at about the same time: else one would encode the last full batch while the others' cores have nothing to do.
     """
 
     def __init__(
@@ -36,8 +42,10 @@ class MicroBatcher(Generic[T]):
         clock: Clock,
         watch: WaitWatch | None = None,
         coming: Coming | None = None,
+        takers: int = 1,
     ) -> None:
         self._size = size
+        self._takers = takers
         self._deadline_s = deadline_s
         self._clock = clock
         self._watch = watch
@@ -96,7 +104,7 @@ class MicroBatcher(Generic[T]):
                 now_s = self._clock.monotonic_s()
                 reason = self.due(now_s)
                 if reason is not None:
-                    taken = [self._items.popleft() for _ in range(min(self._size, len(self._items)))]
+                    taken = [self._items.popleft() for _ in range(self._share())]
                     if self._items:
                         # What is left may be due as well, or has a deadline that another taker must wait for.
                         self._changed.notify()
@@ -110,6 +118,15 @@ class MicroBatcher(Generic[T]):
             for put_s, _ in taken:
                 self._watch.took(put_s)
         return [item for _, item in taken], reason
+
+    def _share(self) -> int:
+        """
+        How many items one taker takes of those that wait.
+        """
+        waiting = len(self._items)
+        if self._closed or (self._coming is not None and self._coming.nobody):
+            return min(self._size, waiting, max(LEAST_SHARE, -(-waiting // self._takers)))
+        return min(self._size, waiting)
 
     def _nobody_comes(self) -> None:
         with self._changed:

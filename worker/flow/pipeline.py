@@ -17,6 +17,7 @@ import structlog
 from schemas.errors import ErrorCode, Stage
 from worker.domain import ContentHash, Provenance, Sighting
 from worker.errors import TouchstoneError, UploadFailed
+from worker.flow.bell import Bell
 from worker.flow.byte_budget import ByteBudget
 from worker.flow.coming import Coming
 from worker.flow.containment import as_failure
@@ -26,6 +27,7 @@ from worker.flow.endings import Endings
 from worker.flow.fetching import Fetching
 from worker.flow.inbox import Inbox
 from worker.flow.kept import Kept
+from worker.flow.landings import Landings
 from worker.flow.lines import Slot
 from worker.flow.micro_batch import MicroBatcher
 from worker.flow.progress import PipelineLoad
@@ -34,8 +36,8 @@ from worker.flow.recalling import Memory
 from worker.flow.remembering import Measured, Unreadable
 from worker.flow.single_flight import Boarding
 from worker.flow.stage_set import PipelineLimits, StageSet
-from worker.flow.travellers import NOT_REACHED, Decoded, Failed, Fetched, Known, Passenger, Unfetched, Unknown
-from worker.flow.unreadable import LASTING, known_failure
+from worker.flow.travellers import Decoded, Failed, Fetched, Known, Passenger, Unfetched, Unknown
+from worker.flow.unreadable import known_failure
 from worker.outcomes import Outcome
 from worker.ports import Clock, Recorder
 from worker.spans import UNTRACED, Tracer
@@ -56,7 +58,14 @@ class Pipeline:
     """
 
     def __init__(
-        self, stages: StageSet, limits: PipelineLimits, *, clock: Clock, recorder: Recorder, tracer: Tracer = UNTRACED
+        self,
+        stages: StageSet,
+        limits: PipelineLimits,
+        *,
+        clock: Clock,
+        recorder: Recorder,
+        tracer: Tracer = UNTRACED,
+        bell: Bell | None = None,
     ) -> None:
         self._tracer = tracer
         self._stages = stages
@@ -65,17 +74,7 @@ class Pipeline:
         self._recorder = recorder
         self._crew = Crew()
         self._budget = ByteBudget(limits.max_bytes)
-        self._makers = [
-            SightingMaker(
-                stages.encoder,
-                stages.judge,
-                stages.views,
-                batch_size=limits.batch_size,
-                clock=clock,
-                recorder=recorder,
-            )
-            for _ in range(limits.encode_threads)
-        ]
+        self._makers = _makers(stages, limits, clock, recorder)
         self._memory = Memory(stages.cache, stages.archive, self._makers[0], tracer)
         self._queues = Queues(clock=clock, recorder=recorder)
         self._coming = coming = Coming()
@@ -85,13 +84,18 @@ class Pipeline:
         self._to_recall: Inbox[Fetched | Passenger] = self._queues.inbox("recall", coming=coming)
         self._to_decode: Inbox[Unknown] = self._queues.inbox("decode", readers=limits.decode_threads, coming=coming)
         self._to_encode: MicroBatcher[Decoded] = self._queues.batcher(
-            "encode", size=limits.batch_size, deadline_s=limits.batch_deadline_s, coming=coming
+            "encode",
+            size=limits.batch_size,
+            deadline_s=limits.batch_deadline_s,
+            coming=coming,
+            takers=limits.encode_threads,
         )
         self._to_judge: Inbox[Sequence[Known]] = self._queues.inbox("judge")
         to_remember: Inbox[Measured | Unreadable] = self._queues.inbox("remember")
         self._kept = Kept(stages, limits, to_remember=to_remember, clock=clock, recorder=recorder)
         self._flights = self._kept.flights
-        self._endings = Endings(stages.judge, limits.retries, clock)
+        self._endings = Endings(stages.judge, limits.retries, clock, bell=bell)
+        self._landings = Landings(self._kept, self._endings, self._to_judge, recorder)
         self._fetching = Fetching(
             stages,
             self._to_fetch,
@@ -123,8 +127,7 @@ class Pipeline:
         Start uploads on their way; never blocks. No micro-batch closes for want of others before all have set out.
         """
         self._coming.more()
-        for slot in slots:
-            self._to_fetch.put(slot)
+        self._to_fetch.put_all(slots)
         self._coming.fewer()
 
     def take_settled(self) -> Sequence[tuple[Slot, Outcome]]:
@@ -190,7 +193,7 @@ class Pipeline:
         self._stages.before_searching()  # for the shift of what is known: see wants_shift
         for batch in self._to_recall.batches(RECALL_LIMIT):
             self._recall_unfetched([one for one in batch if isinstance(one, Passenger) and not one.slot.forgotten])
-            self._recall([one for one in batch if isinstance(one, Fetched) and self._board(one)])
+            self._recall(self._board_all([one for one in batch if isinstance(one, Fetched)]))
 
     def _recall_unfetched(self, batch: Sequence[Passenger]) -> None:
         """
@@ -199,42 +202,55 @@ class Pipeline:
         landed = {one.content_hash: self._flights.landed(one.content_hash) for one in batch}
         unknown = [one for one in batch if not isinstance(landed[one.content_hash], Sighting)]
         answer = self._memory.of_bytes_elsewhere(unknown)
+        together: list[Known] = []
         for one in batch:
             found = answer.known.get(one.content_hash)
             if isinstance(sighting := landed[one.content_hash], Sighting):
-                self._reuse(one, sighting, Provenance("hit", "process"))
+                together.append(Known(one, sighting, Provenance("hit", "process")))
             elif found is not None:
-                self._reuse(one, found[0], Provenance("hit", found[1]))
+                together.append(Known(one, found[0], Provenance("hit", found[1])))
             else:
                 self._to_fetch.put(Unfetched(one.slot, one.upload, one.supersedes, one.content_hash, answer.otherwise))
+        self._landings.reuse(together)
 
-    def _board(self, fetched: Fetched) -> bool:
-        passenger = fetched.passenger
-        boarding = self._flights.board(passenger.content_hash, passenger)
-        if boarding is Boarding.LEADER:
-            return True
-        self._budget.free(passenger.byte_length)
-        if isinstance(boarding, Sighting):
-            self._reuse(passenger, boarding, Provenance("hit", "process"))
-        elif isinstance(boarding, ErrorCode):
-            self._fail_again(passenger, boarding)
-        return False
+    def _board_all(self, batch: Sequence[Fetched]) -> list[Fetched]:
+        """
+        Those that lead a flight; of the others' bytes something is known already, or somebody else is finding out.
+        """
+        leaders: list[Fetched] = []
+        known: list[Known] = []
+        for fetched in batch:
+            passenger = fetched.passenger
+            boarding = self._flights.board(passenger.content_hash, passenger)
+            if boarding is Boarding.LEADER:
+                leaders.append(fetched)
+                continue
+            self._budget.free(passenger.byte_length)
+            if isinstance(boarding, Sighting):
+                known.append(Known(passenger, boarding, Provenance("hit", "process")))
+            elif isinstance(boarding, ErrorCode):
+                self._landings.fail_again(passenger, boarding)
+        self._landings.reuse(known)
+        return leaders
 
     def _recall(self, leaders: Sequence[Fetched]) -> None:
         answer = self._memory.of_bytes_in_hand([one.passenger for one in leaders if one.asked is None])
+        together: list[Known] = []
         for fetched in leaders:
             passenger = fetched.passenger
             if (code := answer.failed.get(passenger.content_hash)) is not None:
                 self._budget.free(passenger.byte_length)
-                self._crash_land(passenger, known_failure(code), Provenance("hit", "redis"), kept=True)
+                self._landings.crash(passenger, known_failure(code), Provenance("hit", "redis"), kept=True)
                 continue
             if (found := answer.known.get(passenger.content_hash)) is None:
                 self._to_decode.put(Unknown(fetched, fetched.asked or answer.otherwise))
                 continue
             self._budget.free(passenger.byte_length)
             self._kept.keeper.offer(Measured(passenger.content_hash, found[0], passenger.turn))
-            self._reuse(passenger, found[0], Provenance("hit", found[1]))
-            self._land(passenger, found[0])
+            together.append(Known(passenger, found[0], Provenance("hit", found[1])))
+        self._landings.reuse(together)
+        for known in together:
+            self._landings.land(known.passenger, known.sighting)
 
     # decode: one picture at a time, in many threads
 
@@ -253,7 +269,7 @@ class Pipeline:
         except TouchstoneError:
             raise  # there is no decoder any more, which is no picture's fault: it ends the worker
         except Exception as fault:  # noqa: BLE001 - one picture's fault is that upload's failed verdict
-            self._crash_land(passenger, as_failure(fault, Stage.DECODE))
+            self._landings.crash(passenger, as_failure(fault, Stage.DECODE))
         else:
             self._to_encode.put(Decoded(passenger, picture, unknown.status))
         finally:
@@ -275,12 +291,12 @@ class Pipeline:
                 encoded = maker.make(pictures)
         except UploadFailed as failure:
             for decoded in batch:
-                self._crash_land(decoded.passenger, failure)
+                self._landings.crash(decoded.passenger, failure)
             return
         together: list[Known] = []
         for decoded, sighting in zip(batch, encoded.results, strict=True):
             if isinstance(sighting, UploadFailed):
-                self._crash_land(decoded.passenger, sighting)
+                self._landings.crash(decoded.passenger, sighting)
                 continue
             picture = decoded.picture
             provenance = Provenance(decoded.status, None, picture.decode_ms, encoded.encode_s * 1000, len(batch))
@@ -290,7 +306,7 @@ class Pipeline:
         # As one item: what was encoded together is judged in one call, so that no bank is exchanged in between.
         self._to_judge.put(together)
         for known in together:
-            self._land(known.passenger, known.sighting)
+            self._landings.land(known.passenger, known.sighting)
 
     # judge: all that is waiting, together
 
@@ -313,36 +329,16 @@ class Pipeline:
             passenger = batch[0].passenger
             self._endings.fail(Failed.of(passenger, as_failure(fault, Stage.DECIDE)))
             return
-        for known, outcome in zip(batch, outcomes, strict=True):
-            self._endings.settle(known.passenger.slot, outcome)
+        slots = [known.passenger.slot for known in batch]
+        self._endings.settle_all(zip(slots, outcomes, strict=True))
 
-    # endings
 
-    def _reuse(self, passenger: Passenger, sighting: Sighting, provenance: Provenance) -> None:
-        self._recorder.count("embeddings_reused_total", tier=provenance.tier or "coalesced")
-        self._to_judge.put([Known(passenger, sighting, provenance)])
-
-    def _land(self, leader: Passenger, sighting: Sighting) -> None:
-        for follower in self._flights.land(leader.content_hash, sighting, turn=leader.turn):
-            self._reuse(follower, sighting, Provenance("coalesced"))
-
-    def _crash_land(
-        self, leader: Passenger, failure: UploadFailed, provenance: Provenance = NOT_REACHED, *, kept: bool = False
-    ) -> None:
-        """
-        The leader has failed, and its followers with it; what no time mends is known to twins to come.
-
-        ``kept``: it was recalled, and need not be written again; nor is it known here then, where it would be known
-        for another ``failure_known_s`` after the cache has let go of it.
-        """
-        code = failure.code if failure.code in LASTING and not kept else None
-        followers = self._flights.land(leader.content_hash, code, turn=leader.turn)
-        if code is not None:
-            self._kept.offer_failure(Unreadable(leader.content_hash, code, leader.turn))
-        self._endings.fail(Failed.of(leader, failure, provenance))
-        for follower in followers:
-            shared = NOT_REACHED if provenance is NOT_REACHED else Provenance("coalesced")
-            self._endings.fail(Failed.of(follower, failure, shared))
-
-    def _fail_again(self, passenger: Passenger, code: ErrorCode) -> None:
-        self._endings.fail(Failed.of(passenger, known_failure(code), Provenance("hit", "process")))
+def _makers(stages: StageSet, limits: PipelineLimits, clock: Clock, recorder: Recorder) -> list[SightingMaker]:
+    """
+    One for each thread that encodes.
+    """
+    encoder, judge, views, size = stages.encoder, stages.judge, stages.views, limits.batch_size
+    return [
+        SightingMaker(encoder, judge, views, batch_size=size, clock=clock, recorder=recorder)
+        for _ in range(limits.encode_threads)
+    ]

@@ -30,12 +30,14 @@ class Queues:
         self._made[stage] = made  # type: ignore[assignment] # it is only counted and closed here
         return made
 
-    def batcher(self, stage: str, *, size: int, deadline_s: float, coming: Coming | None = None) -> MicroBatcher[T]:
+    def batcher(
+        self, stage: str, *, size: int, deadline_s: float, coming: Coming | None = None, takers: int = 1
+    ) -> MicroBatcher[T]:
         """
-        A queue that gives micro-batches; ``coming`` are those who may still fill one.
+        A queue that gives micro-batches to so many ``takers``; ``coming`` are those who may still fill one.
         """
         made: MicroBatcher[T] = MicroBatcher(
-            size=size, deadline_s=deadline_s, clock=self._clock, watch=self._watch(stage), coming=coming
+            size=size, deadline_s=deadline_s, clock=self._clock, watch=self._watch(stage), coming=coming, takers=takers
         )
         self._made[stage] = made  # type: ignore[assignment] # likewise
         return made

@@ -132,6 +132,15 @@ class DecodeSettings(Section):
     timeout_s: Seconds = 10.0
     memory_bytes: Annotated[int, Field(ge=1 << 26)] = 1 << 31
     recycle_after: Annotated[int, Field(ge=1)] = 5000
+    unisolated_device: bool = False
+    device_bytes: Annotated[int, Field(ge=1 << 24)] = 1 << 29
+
+    @property
+    def may_decode_on_device(self) -> bool:
+        """
+        Whether uploaders' bytes may be decoded where nothing confines them.
+        """
+        return self.isolation == "threads" or self.unisolated_device
 
     def _contradictions(self) -> Iterator[str]:
         if self.trust_anchors is not None and not self.credentials:

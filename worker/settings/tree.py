@@ -164,6 +164,8 @@ class EncoderSettings(Section):
     instances: Annotated[int, Field(ge=0, le=64)] = 0
     cuda_graphs: bool = True
     jpeg_oversampling: Annotated[int, Field(ge=0, le=8)] = 0
+    jpeg_decoder: Literal["pillow", "device"] = "pillow"
+    resize: Literal["pillow", "torch"] = "pillow"
     offline: bool = False
 
     def _contradictions(self) -> Iterator[str]:
@@ -172,6 +174,10 @@ class EncoderSettings(Section):
             yield f"{local} is local and needs checkpoint_sha256 (sha256sum FILE prints it)"
         if self.backend != "torch" and self.device.startswith("cuda"):
             yield f"backend {self.backend} computes on the CPU only, found device {self.device}: set cpu or auto"
+        if self.jpeg_decoder == "device" and self.backend != "torch":
+            yield f'jpeg_decoder = "device" needs backend torch, found {self.backend}'
+        if self.jpeg_decoder == "device" and self.jpeg_oversampling:
+            yield 'jpeg_decoder = "device" decodes JPEGs whole: set jpeg_oversampling = 0'
         if self.precision not in ("auto", *ENCODER_PRECISIONS[self.backend]):
             has = ", ".join(ENCODER_PRECISIONS[self.backend])
             yield f"backend {self.backend} has the precisions {has}, found {self.precision}"
@@ -286,6 +292,12 @@ class Settings(Section):
             yield (
                 f"batch.size ({self.batch.size}) must not exceed flow.max_in_flight ({self.flow.max_in_flight}): "
                 "a batch could never fill"
+            )
+        if self.encoder.jpeg_decoder == "device" and not self.decode.may_decode_on_device:
+            yield (
+                'encoder.jpeg_decoder = "device" has the bytes of uploaders read by a library in the worker\'s own '
+                "process: set decode.unisolated_device = true to accept that (SECURITY.md says what it means), or "
+                'encoder.jpeg_decoder = "pillow"'
             )
         if self.bank.s3_profile is not None and self.bank.s3_profile not in self.fetch.s3:
             yield f"bank.s3_profile names {self.bank.s3_profile!r}, fetch.s3 has {sorted(self.fetch.s3)}"

@@ -6,6 +6,7 @@ no profiles. Nothing here changes a picture's size.
 """
 
 import io
+from functools import lru_cache
 from typing import Final, Literal
 
 import numpy as np
@@ -24,6 +25,12 @@ MID_GREY: Final = 128
 
 LEAST_GROUND: Final = 1 / 16
 """Where less of a picture than this share is ground that shines through, its colour is not worth a second look."""
+
+
+_ALL_COLOURS: Final = Image.fromarray(
+    np.stack(np.meshgrid(*[np.arange(0, 256, 15, dtype=np.uint8)] * 3), axis=-1).reshape(-1, 18, 3)
+)
+"""Eighteen levels of each channel, with each of the others."""
 
 
 class ProfileUnusable(Exception):
@@ -109,6 +116,18 @@ def in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
         raise ProfileUnusable(f"the ICC profile cannot be applied ({error})") from error
     assert converted is not None  # noqa: S101 - for the type checker: None is returned only when converting in place
     return converted
+
+
+@lru_cache(maxsize=64)
+def is_srgb(profile: bytes) -> bool:
+    """
+    Whether an ICC profile of colour pictures leaves every colour as it is, but for one level of 255.
+    """
+    try:
+        found = np.asarray(in_srgb(_ALL_COLOURS, profile)).astype(np.int16)
+    except ProfileUnusable:
+        return False
+    return bool(np.abs(found - np.asarray(_ALL_COLOURS)).max() <= 1)
 
 
 def _rescaled(picture: Image.Image, ground: int = 255) -> tuple[Image.Image, AlphaFact]:

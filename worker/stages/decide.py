@@ -10,12 +10,13 @@ from typing import Final
 
 from schemas.judgement import AttributionV1, CalibrationV1
 from schemas.verdict import AppliedRule, ImageFacts, Reason, ReasonCode, ScoreComponent, Thresholds
+from schemas.wire import round_significant, unchecked
 from worker.assessment import Assessment
 from worker.domain import Judgement, Label, Neighbourhood
 from worker.policy import RULE_VERSIONS, CredentialsRule, Rule, SurfacePolicy
 from worker.stages.assess import Assessed
 from worker.stages.credentials import assertion_of_generation, note_on_invalid
-from worker.stages.evidence import evidence_of_vote, is_exact
+from worker.stages.evidence import evidence_of_vote, holds_exact
 from worker.stages.reasons import Reckoning, doubts_about, grounds_for
 from worker.stages.vote import coverage, nearest_difference, nearest_neighbour_weights, soft_vote
 
@@ -86,7 +87,7 @@ def decide(
     because = doubts or [grounds_for(reckoning, neighbourhood)]
     if asserted is not None and terms.credentials.label in terms.surface.labels:
         label, because = _with_credentials(Label(terms.credentials.label), label, because, asserted)
-    exact = any(is_exact(voter, facts.sha256) for voter in reckoning.vote.voters)
+    exact = holds_exact(reckoning.vote, facts.sha256)
     assessment = None if reckoning.assessed is None else reckoning.assessed.assessment
     return Judgement(
         status="abstained" if label is None else "decided",
@@ -159,17 +160,19 @@ def _exact_reasons(*, exact: bool) -> tuple[Reason, ...]:
 def _scores(reckoning: Reckoning, neighbourhood: Neighbourhood, positive: Label) -> tuple[ScoreComponent, ...]:
     heads = () if reckoning.assessed is None else reckoning.assessed.assessment.heads
     return (
-        ScoreComponent(name="soft_vote", value=reckoning.vote.shares[positive], version=RULE_VERSIONS["soft_vote"]),
-        ScoreComponent(
-            name="nearest_neighbour",
-            value=nearest_difference(neighbourhood, positive),
-            version=RULE_VERSIONS["nearest_neighbour"],
-        ),
+        _score_of_rule("soft_vote", reckoning.vote.shares[positive]),
+        _score_of_rule("nearest_neighbour", nearest_difference(neighbourhood, positive)),
         *(
             ScoreComponent(name=head.name, value=head.value, version=head.version, evidence=head.evidence)
             for head in heads
         ),
     )
+
+
+def _score_of_rule(name: AppliedRule, value: float) -> ScoreComponent:
+    # Not validated: a share or a difference of cosines is finite. What heads say is another matter.
+    fields = {"name": name, "value": round_significant(value), "version": RULE_VERSIONS[name], "evidence": None}
+    return unchecked(ScoreComponent, fields)
 
 
 def _calibration(assessed: Assessed, rule: Rule) -> CalibrationV1:

@@ -8,6 +8,7 @@ is ``native_views.py``, what Pillow is told of a file is ``opened.py``.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from typing import Final
 
 import numpy as np
@@ -35,7 +36,7 @@ from worker.stages.heif import REMEDY, can_open_heif
 from worker.stages.native_views import continued, crop_boxes
 from worker.stages.one_footing import MAX_JPEG_SIDE_PX, reduced_to, through_jpeg
 from worker.stages.opened import opened
-from worker.stages.preprocess import RULES_VERSION, Area, framed, resized
+from worker.stages.preprocess import RULES_VERSION, Area, Resizer, framed, resized
 from worker.stages.reduced_jpeg import reduce_jpeg
 from worker.stages.sniff import HEIF, MEDIA_TYPES, announced_bytes, description_of, format_of, is_heif
 from worker.stages.upright import upright
@@ -122,10 +123,13 @@ class PillowDecoder:
         views: ViewSpec = GLOBAL_ONLY,
         statistics: RealismStatistics | None = None,
         credentials: CredentialsReader | None = None,
+        resizer: Resizer | None = None,
     ) -> None:
         """
         Raises ``CannotStart`` for formats that cannot be read, ``ValueError`` for views that cannot be made.
         """
+        if spec.resize != "pillow" and resizer is None:
+            raise ValueError(f"the spec resizes with {spec.resize}: give the decoder its resizer")
         if views.realism and statistics is None:
             raise ValueError("the views ask for realism: give the decoder its statistics, or ask without realism")
         if HEIF in limits.formats and not can_open_heif():
@@ -144,7 +148,8 @@ class PillowDecoder:
         self._perceptual_hash = perceptual_hash
         self._views = views
         self._statistics = statistics if views.realism else None
-        self._credentials = credentials
+        self.credentials = credentials
+        self._resizer = None if spec.resize == "pillow" else resizer
 
     def decode(self, data: bytes, content_hash: ContentHash) -> DecodedPicture:
         """
@@ -165,8 +170,8 @@ class PillowDecoder:
         found: dict[str, object] = {}
         if self._perceptual_hash is not None and looks[0].thumbnail is not None:
             found["pdq"], found["pdq_quality"] = self._perceptual_hash(looks[0].thumbnail)
-        if self._credentials is not None:
-            found["credentials"] = self._credentials(data)
+        if self.credentials is not None:
+            found["credentials"] = self.credentials(data)
         facts = facts.model_copy(update=found)
         first, *further = [
             DecodedPicture(pixels=seen.pixels, facts=facts, native=seen.native, realism=self._realism(seen.square))
@@ -259,9 +264,9 @@ class PillowDecoder:
         crops = [picture.crop(box) for box in crop_boxes(*picture.size, size, self._views.native_crops)]
         square: list[Image.Image] = []
         if self._views.realism:
-            square.append(picture.resize((REALISM_SIDE, REALISM_SIDE), Image.Resampling.BICUBIC))
+            square.append(self._square(picture))
         small, *others = _all_in_srgb(
-            [resized(picture, self._spec, known.area), *thumbnail, *crops, *square], profile, notes
+            [resized(picture, self._spec, known.area, self._resizer), *thumbnail, *crops, *square], profile, notes
         )
         arrays = [np.asarray(other) for other in others]
         after = len(thumbnail) + len(crops)
@@ -282,6 +287,12 @@ class PillowDecoder:
         factor = -(-max(flat.size) // HASHED_SIDE)
         return [flat.reduce(factor) if factor > 1 else flat]
 
+    def _square(self, picture: Image.Image) -> Image.Image:
+        size = (REALISM_SIDE, REALISM_SIDE)
+        if self._resizer is None or picture.size == size:
+            return picture.resize(size, Image.Resampling.BICUBIC)
+        return self._resizer(picture, size, "bicubic")
+
     def _realism(self, square: Pixels | None) -> tuple[float, ...] | None:
         if self._statistics is None or square is None:
             return None
@@ -289,13 +300,15 @@ class PillowDecoder:
         return tuple(float(np.float32(value)) for value in self._statistics(square))
 
 
-def decoder_versions() -> dict[str, str]:
+def decoder_versions(spec: PreprocessSpec) -> dict[str, str]:
     """
-    The libraries that turn bytes into pixels, and the version of our own rules; for ``versions.decoder``.
+    The libraries that turn bytes into the pixels of a spec, and the version of our own rules; for ``versions.decoder``.
     """
     libraries = ("libjpeg_turbo", "zlib", "webp", "avif", "littlecms2")
     found = {name: features.version(name) for name in libraries}
-    known = {name: version for name, version in found.items() if version is not None}
+    known = {name: one for name, one in found.items() if one is not None}
+    if spec.resize == "torch":
+        known["torch"] = version("torch")
     return {"rules": RULES_VERSION, "reading": READING_RULES, "pillow": __version__, **known}
 
 

@@ -5,6 +5,7 @@ What a verdict shows of a neighbourhood: who voted, how near, and how each label
 from collections.abc import Sequence
 
 from schemas.verdict import Evidence, LabelEvidence, NeighbourV1
+from schemas.wire import round_significant, unchecked
 from worker.domain import Label, Neighbourhood
 from worker.stages.vote import SoftVote, Voter, largest_similarity
 
@@ -18,7 +19,7 @@ def evidence_of_vote(
     Among equals the upload's own bytes (``content_hash``) come first, so that the limit never hides an exact match.
     """
     shown: Sequence[Voter] = vote.voters
-    if any(is_exact(voter, content_hash) for voter in shown):
+    if holds_exact(vote, content_hash):
         shown = sorted(shown, key=lambda voter: (-voter.neighbour.similarity, not is_exact(voter, content_hash)))
     return Evidence(
         voted=len(vote.voters),
@@ -31,6 +32,13 @@ def evidence_of_vote(
     )
 
 
+def holds_exact(vote: SoftVote, content_hash: str) -> bool:
+    """
+    Whether a reference that voted has the very bytes of the upload.
+    """
+    return any(neighbour.entry.sha256 == content_hash for _, neighbour, _ in vote.voters)
+
+
 def is_exact(voter: Voter, content_hash: str) -> bool:
     """
     Whether this reference has the very bytes of the upload.
@@ -39,25 +47,30 @@ def is_exact(voter: Voter, content_hash: str) -> bool:
 
 
 def _neighbour(voter: Voter, *, rank: int, exact: bool) -> NeighbourV1:
-    entry = voter.neighbour.entry
-    return NeighbourV1(
-        rank=rank,
-        entry_id=entry.id,
-        label=entry.label,
-        generator=entry.generator,
-        source=entry.source,
-        similarity=voter.neighbour.similarity,
-        weight=voter.share,
-        exact=exact,
-    )
+    entry, similarity = voter.neighbour
+    # Not validated: the bank's entries were when it was opened, a cosine is finite, and a share lies between 0 and 1.
+    fields = {
+        "rank": rank,
+        "entry_id": entry.id,
+        "label": entry.label,
+        "generator": entry.generator,
+        "source": entry.source,
+        "similarity": round_significant(similarity),
+        "weight": round_significant(voter.share),
+        "exact": exact,
+    }
+    return unchecked(NeighbourV1, fields)
 
 
 def _label_evidence(label: Label, neighbourhood: Neighbourhood, vote: SoftVote) -> LabelEvidence:
-    similarities = [voter.neighbour.similarity for voter in vote.voters if voter.label == label]
-    return LabelEvidence(
-        entries=neighbourhood.sizes[label],
-        votes=len(similarities),
-        share=vote.shares[label],
-        max_similarity=largest_similarity(neighbourhood.nearest[label]),
-        mean_similarity=sum(similarities) / len(similarities) if similarities else None,
-    )
+    similarities = [neighbour.similarity for of_voter, neighbour, _ in vote.voters if of_voter == label]
+    largest = largest_similarity(neighbourhood.nearest[label])
+    # Not validated, as above.
+    fields = {
+        "entries": neighbourhood.sizes[label],
+        "votes": len(similarities),
+        "share": round_significant(vote.shares[label]),
+        "max_similarity": None if largest is None else round_significant(largest),
+        "mean_similarity": round_significant(sum(similarities) / len(similarities)) if similarities else None,
+    }
+    return unchecked(LabelEvidence, fields)

@@ -1,11 +1,12 @@
 """
 From a decoded picture to the encoder's input size: exactly what open_clip's own transform does, in uint8.
 
-Resizing and cropping only, with Pillow; colour is ``worker/stages/colour.py``, and ``(x / 255 - mean) / std`` is the
-encoder's, on its device. Any change that moves a pixel changes ``RULES_VERSION``, and with it every fingerprint.
+Resizing and cropping only, with Pillow, or nearly the same with a resizer that a spec asks for; colour is
+``worker/stages/colour.py``, and ``(x / 255 - mean) / std`` is the encoder's, on its device. Any change that moves a
+pixel changes ``RULES_VERSION``, and with it every fingerprint.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -31,6 +32,9 @@ The crop that follows shows none of the rest; open_clip resizes it all the same.
 MOST_OVERSAMPLING: Final = 8
 """Beyond it hardly a picture is large enough to be reduced."""
 
+Resizer = Callable[[Image.Image, tuple[int, int], Literal["bicubic", "bilinear"]], Image.Image]
+"""Brings a picture in mode L, RGB or CMYK to a width and height; only where ``PreprocessSpec.resize`` names it."""
+
 _FILTERS: Final = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -38,8 +42,8 @@ def preprocess_spec(config: Mapping[str, object]) -> PreprocessSpec:
     """
     The spec that an open_clip preprocess configuration asks for (``model.visual.preprocess_cfg``).
 
-    ``jpeg_oversampling`` may stand in it too, which open_clip does not know. Raises ``ValueError`` for what open_clip's
-    inference transform would not do either, and for inputs not square.
+    ``jpeg_oversampling`` and ``jpeg_decoder`` may stand in it too, which open_clip does not know. Raises ``ValueError``
+    for what open_clip's inference transform would not do either, and for inputs not square.
     """
     side = _side(config.get("size", 224))
     resize_mode = config.get("resize_mode") or "shortest"
@@ -67,6 +71,14 @@ def preprocess_spec(config: Mapping[str, object]) -> PreprocessSpec:
     }
     # Only where it is set: without it the hash is the one that all banks have.
     rules: dict[str, object] = {"jpeg_oversampling": oversampling} if oversampling else {}
+    jpeg_decoder = _jpeg_decoder(config.get("jpeg_decoder"))
+    if jpeg_decoder != "pillow":
+        rules["jpeg_decoder"] = jpeg_decoder
+    resize = config.get("resize") or "pillow"
+    if resize not in ("pillow", "torch"):
+        raise ValueError(f"the preprocess resize is {resize!r}, want pillow or torch")
+    if resize == "torch":
+        rules["resize"] = resize
     return PreprocessSpec(
         size=side,
         resize_mode=resize_mode,
@@ -76,6 +88,8 @@ def preprocess_spec(config: Mapping[str, object]) -> PreprocessSpec:
         std=std,
         sha256=canonical_sha256({"rules": RULES_VERSION, **parts, **rules}),
         jpeg_oversampling=oversampling,
+        jpeg_decoder=jpeg_decoder,
+        resize=resize,
     )
 
 
@@ -91,16 +105,37 @@ class Area:
     box: tuple[float, float, float, float]
 
 
-def resized(picture: Image.Image, spec: PreprocessSpec, area: Area | None = None) -> Image.Image:
+def resized(
+    picture: Image.Image, spec: PreprocessSpec, area: Area | None = None, resizer: Resizer | None = None
+) -> Image.Image:
     """
     The picture at the scale of the encoder's input; its sides may still be longer or shorter than ``spec.size``.
 
-    ``area``: of a picture that was decoded smaller, whose sides decide by what they are in the file.
+    ``area``: of a picture that was decoded smaller, whose sides decide by what they are in the file. ``resizer`` is
+    what a spec whose resize is not ``pillow`` needs, and is asked for no other. Raises ``ValueError`` without it.
     """
+    if spec.resize != "pillow" and resizer is None:
+        raise ValueError(f"the spec resizes with {spec.resize}, and no resizer was given: open one for it")
+    resizer = None if spec.resize == "pillow" else resizer
     if area is None:
         picture = picture if spec.resize_mode == "squash" else _without_far_ends(picture)
-        return _resize(picture, _resized_size(picture.size, spec), spec)
-    return picture.resize(_resized_size(area.size, spec), _FILTERS[spec.interpolation], box=area.box)
+        return _resize(picture, _resized_size(picture.size, spec), spec, resizer)
+    size = _resized_size(area.size, spec)
+    if resizer is None or not all(side.is_integer() for side in area.box):
+        # No other resizer takes a part that ends within a pixel. It is small already: Pillow is not slow with it.
+        return picture.resize(size, _FILTERS[spec.interpolation], box=area.box)
+    fills = area.box == (0.0, 0.0, float(picture.width), float(picture.height))
+    return _resize(picture if fills else picture.crop(area.box), size, spec, resizer)
+
+
+def scaling(size: tuple[int, int], spec: PreprocessSpec) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+    """
+    What ``resized`` does to a picture of this width and height: the part that it takes, and the size it brings it to.
+
+    The part is left, top, right and bottom in whole pixels.
+    """
+    box = (0, 0, *size) if spec.resize_mode == "squash" else _middle(size)
+    return box, _resized_size((box[2] - box[0], box[3] - box[1]), spec)
 
 
 def _resized_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
@@ -129,17 +164,27 @@ def framed(picture: Image.Image, spec: PreprocessSpec) -> Image.Image:
     return picture.crop((left, top, left + spec.size, top + spec.size))
 
 
-def _resize(picture: Image.Image, size: tuple[int, int], spec: PreprocessSpec) -> Image.Image:
-    return picture if picture.size == size else picture.resize(size, _FILTERS[spec.interpolation])
+def _resize(picture: Image.Image, size: tuple[int, int], spec: PreprocessSpec, resizer: Resizer | None) -> Image.Image:
+    if picture.size == size:
+        return picture
+    if resizer is not None:
+        return resizer(picture, size, spec.interpolation)
+    return picture.resize(size, _FILTERS[spec.interpolation])
 
 
 def _without_far_ends(picture: Image.Image) -> Image.Image:
-    width, height = picture.size
+    middle = _middle(picture.size)
+    return picture if middle == (0, 0, *picture.size) else picture.crop(middle)
+
+
+def _middle(size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """
+    Where a picture lies without its far ends, those beyond ``MAX_ASPECT``.
+    """
+    width, height = size
     most = MAX_ASPECT * min(width, height)
-    if max(width, height) <= most:
-        return picture
     left, top = max(0, (width - most) // 2), max(0, (height - most) // 2)
-    return picture.crop((left, top, left + min(width, most), top + min(height, most)))
+    return left, top, left + min(width, most), top + min(height, most)
 
 
 def _side(size: object) -> int:
@@ -148,6 +193,16 @@ def _side(size: object) -> int:
     if sides or not isinstance(side, int) or side < 1:
         raise ValueError(f"the preprocess size is {size!r}, want one side in pixels: only square inputs are supported")
     return side
+
+
+def _jpeg_decoder(name: object) -> Literal["pillow", "libjpeg", "nvjpeg"]:
+    match name:
+        case None:
+            return "pillow"
+        case "pillow" | "libjpeg" | "nvjpeg":
+            return name
+        case _:
+            raise ValueError(f"the jpeg_decoder is {name!r}, want pillow, libjpeg or nvjpeg")
 
 
 def _three(value: object, name: str) -> tuple[float, float, float]:

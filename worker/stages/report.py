@@ -7,6 +7,7 @@ Pure functions. They judge nothing: thresholds, label and action come from the p
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -19,6 +20,8 @@ from schemas.verdict import (
     UNCERTAIN,
     Action,
     CacheProvenance,
+    CacheStatus,
+    CacheTier,
     DeclaredOrigin,
     ImageFacts,
     ImageVerdictV1,
@@ -30,6 +33,7 @@ from schemas.verdict import (
     Thresholds,
 )
 from schemas.versions import BankVersion, EncoderVersion, PolicyVersion, PreprocessVersion, Versions
+from schemas.wire import round_significant, unchecked
 from worker.domain import BankIdentity, EncoderFingerprint, Judgement, Provenance, Upload
 from worker.errors import UploadFailed
 from worker.outcomes import VerdictIssued
@@ -243,13 +247,23 @@ def _issued(upload: Upload, findings: _Findings, handled: Handled, versions: Run
         evidence=judgement.evidence if judgement else None,
         image=facts,
         versions=versions.on_surface(findings.surface),
-        cache=CacheProvenance(status=handled.provenance.status, tier=handled.provenance.tier),
+        cache=_cache(handled.provenance.status, handled.provenance.tier),
         timing=_timing(upload, handled),
         error=findings.error,
         # An abstention asks for a person only where the policy recommends one: it may as well let the image pass.
-        audit=Audit(human_review_required=outcome.action is Action.REVIEW),
+        audit=_audit(human_review_required=outcome.action is Action.REVIEW),
     )
     return VerdictIssued(upload.key, upload.identity, verdict)
+
+
+@lru_cache  # of so few there need be no more than one each
+def _cache(status: CacheStatus, tier: CacheTier | None) -> CacheProvenance:
+    return CacheProvenance(status=status, tier=tier)
+
+
+@lru_cache  # likewise
+def _audit(*, human_review_required: bool) -> Audit:
+    return Audit(human_review_required=human_review_required)
 
 
 def _ids(upload: Upload, findings: _Findings, facts: ImageFacts | None, versions: RunVersions) -> tuple[UUID, UUID]:
@@ -289,19 +303,26 @@ def _timing(upload: Upload, handled: Handled) -> Timing:
     happened_at_s = None if recorded_ms is None or recorded_ms < 0 else recorded_ms / 1000
     if upload.identity.time is not None:
         happened_at_s = upload.identity.time.timestamp()
-    return Timing(
-        received_at=datetime.fromtimestamp(raw.received_at_s, UTC),
-        produced_at=datetime.fromtimestamp(handled.produced_at_s, UTC),
-        # Clocks differ between machines and may be set back: what seems to lie in the future is 0 ms old.
-        event_age_ms=None if happened_at_s is None else max(0.0, handled.produced_at_s - happened_at_s) * 1000,
-        total_ms=max(0.0, handled.produced_at_s - raw.received_at_s) * 1000,
-        fetch_ms=handled.fetch_ms,
-        decode_ms=provenance.decode_ms,
-        encode_ms=provenance.encode_ms,
-        search_ms=handled.search_ms,
-        assess_ms=handled.assess_ms,
-        batch_size=provenance.batch_size,
-    )
+    # Clocks differ between machines and may be set back: what seems to lie in the future is 0 ms old.
+    event_age_s = None if happened_at_s is None else max(0.0, handled.produced_at_s - happened_at_s)
+    # Not validated: moments are those of our own clock, and durations its differences.
+    fields = {
+        "received_at": datetime.fromtimestamp(raw.received_at_s, UTC),
+        "produced_at": datetime.fromtimestamp(handled.produced_at_s, UTC),
+        "event_age_ms": None if event_age_s is None else round_significant(event_age_s * 1000),
+        "total_ms": round_significant(max(0.0, handled.produced_at_s - raw.received_at_s) * 1000),
+        "fetch_ms": _rounded(handled.fetch_ms),
+        "decode_ms": _rounded(provenance.decode_ms),
+        "encode_ms": _rounded(provenance.encode_ms),
+        "search_ms": _rounded(handled.search_ms),
+        "assess_ms": _rounded(handled.assess_ms),
+        "batch_size": provenance.batch_size,
+    }
+    return unchecked(Timing, fields)
+
+
+def _rounded(duration_ms: float | None) -> float | None:
+    return None if duration_ms is None else round_significant(duration_ms)
 
 
 _ALIASES: Final[Mapping[str, str]] = {

@@ -21,6 +21,10 @@ NO_NEIGHBOUR: Final = -1.0
 """The similarity that stands for a label of which the index found nothing: the least that a cosine can be."""
 
 
+_ADDED_PAIRWISE: Final = 8
+"""From so many numbers on numpy adds them in another order."""
+
+
 class Voter(NamedTuple):
     """
     A neighbour that took part in the vote; ``share`` is its part of the whole vote, 0 to 1.
@@ -80,11 +84,23 @@ def soft_vote(neighbourhood: Neighbourhood, *, k: int, temperature: float) -> So
         sums[label] += part
     pseudo = math.exp(log_pseudo - peak)
     sums = {label: found + pseudo for label, found in sums.items()}
-    total = float(np.sum(list(sums.values())))
+    total = _total(list(sums.values()))
     return SoftVote(
         {label: found / total for label, found in sums.items()},
-        tuple(Voter(label, neighbour, part / total) for (label, neighbour), part in zip(voters, weight, strict=True)),
+        tuple([Voter(label, neighbour, part / total) for (label, neighbour), part in zip(voters, weight, strict=True)]),
     )
+
+
+def _total(sums: list[float]) -> float:
+    """
+    Their sum, as numpy adds: so few from left to right, which takes a tenth of the time without it.
+    """
+    if len(sums) >= _ADDED_PAIRWISE:
+        return float(np.sum(sums))
+    total = sums[0]
+    for one in sums[1:]:
+        total += one
+    return total
 
 
 @lru_cache(maxsize=64)  # a bank has the same sizes for every upload
@@ -143,10 +159,14 @@ def largest_similarity(neighbours: tuple[Neighbour, ...]) -> float | None:
 
 def _nearest_of_all(neighbourhood: Neighbourhood, depth: int) -> list[tuple[Label, Neighbour]]:
     union = [(label, neighbour) for label, neighbours in neighbourhood.nearest.items() for neighbour in neighbours]
-    union.sort(key=lambda pair: -pair[1].similarity)
-    if len({neighbour.similarity for _, neighbour in union}) < len(union):
+    union.sort(key=_similarity, reverse=True)
+    if len(set(map(_similarity, union))) < len(union):
         union.sort(key=lambda pair: (-pair[1].similarity, pair[1].entry.id))
     if len(union) <= depth:
         return union
     last = union[depth - 1][1].similarity
     return [pair for pair in union if pair[1].similarity >= last]
+
+
+def _similarity(pair: tuple[Label, Neighbour]) -> float:
+    return pair[1][1]

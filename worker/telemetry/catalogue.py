@@ -181,6 +181,10 @@ MEASURED: Final[Mapping[MetricName, Metric]] = {
         "(recycled).",
         _of("reason", "timeout", "crashed", "garbled", "out_of_memory", "idle", "recycled"),
     ),
+    "device_jpegs_total": _counter(
+        "JPEGs that were left to the encoder's device: decoded there, or refused by it and decoded as ever.",
+        _of("result", "decoded", "refused"),
+    ),
 }
 
 GAUGES: Final[Mapping[GaugeName, Metric]] = {
