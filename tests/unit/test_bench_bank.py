@@ -150,10 +150,12 @@ def test_searches_take_fresh_uploads(monkeypatch: pytest.MonkeyPatch) -> None:
     A search repeated with the same queries finds in the processor's cache what it read a moment before.
     """
     asked: dict[int, list[Embedding]] = {}
+    kept: list[FaissBank] = []  # or another bank may be told by the number of one that is gone
     nearest = FaissBank.nearest
 
     def noted(self: FaissBank, embeddings: Sequence[Embedding], k: int) -> Sequence[Neighbourhood]:
         if len(embeddings) == 64:
+            kept.append(self)
             asked.setdefault(id(self), []).append(embeddings[0])
         return nearest(self, embeddings, k)
 

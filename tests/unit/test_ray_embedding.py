@@ -150,7 +150,7 @@ def test_other_decoders_are_refused(
     """
     played(list)
     versions = iter([{"pillow": "12.3.0"}, {"pillow": "11.0.0"}])
-    monkeypatch.setattr("worker.bank.part_exchange.decoder_versions", lambda: next(versions))
+    monkeypatch.setattr("worker.bank.part_exchange.decoder_versions", lambda _: next(versions))
 
     with pytest.raises(CannotStart, match=r"it has pillow 11\.0\.0, here 12\.3\.0\. Every node needs"):
         build_small(a_source(tmp_path / "source"), tmp_path / "bank", over_ray())

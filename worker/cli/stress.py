@@ -35,7 +35,7 @@ PICTURES: Final = 32
 SETTLE_S: Final = 1.0
 """For which outcomes are read on after the last one was there: a second one would come about then."""
 
-SIZES: Final = ("tiny", "20kb", "0.2mp", "1mp", "2mp", "4mp", "12mp")
+SIZES: Final = ("tiny", "20kb", "0.2mp", "0.5mp", "1mp", "2mp", "4mp", "8mp", "12mp")
 Told = Callable[[str, int, int], None]
 
 
