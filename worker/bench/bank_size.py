@@ -233,7 +233,7 @@ def _timed(
     CPU and wall milliseconds of each round, by index and micro-batch; all take turns, encoding among them.
     """
     contenders: dict[str, Callable[[], Times]] = {
-        name: partial(_searched, name, one.bank, kinds=kinds, depth=depth, starts=count())
+        name: partial(_searched, name, one.bank, kinds=kinds, depth=depth, starts={batch: count() for batch in BATCHES})
         for name, one in opened.items()
     }
     if callable(encode):
@@ -257,10 +257,10 @@ def _searched(
     *,
     kinds: tuple[Sequence[Embedding], Sequence[Embedding]],
     depth: int,
-    starts: Iterator[int],
+    starts: Mapping[int, Iterator[int]],
 ) -> Times:
     def next_of(asked: Sequence[Embedding], batch: int) -> object:
-        start = next(starts) * batch % (len(asked) - batch)
+        start = next(starts[batch]) * batch % (len(asked) - batch)
         return bank.nearest(asked[start : start + batch], depth)
 
     asked, strange = kinds
