@@ -90,3 +90,21 @@ def profile_with_red_and_blue_swapped() -> bytes:
     red, blue = entries[b"rXYZ"], entries[b"bXYZ"]
     profile[red : red + 4], profile[blue : blue + 4] = b"bXYZ", b"rXYZ"
     return bytes(profile)
+
+
+def profile_with_another_curve_between_levels(step: int = 15) -> bytes:
+    """
+    An ICC profile that is sRGB at every ``step``-th level of each channel, and black at all others.
+    """
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    levels = [level / 255 for level in range(256)]
+    linear = [level / 12.92 if level <= 0.04045 else ((level + 0.055) / 1.055) ** 2.4 for level in levels]
+    table = [round(65535 * value) if level % step == 0 else 0 for level, value in enumerate(linear)]
+    curve = struct.pack(">4sII256H", b"curv", 0, 256, *table)
+    for index in range(struct.unpack_from(">I", profile, 128)[0]):
+        start = 132 + 12 * index
+        if profile[start + 1 : start + 4] == b"TRC":
+            struct.pack_into(">II", profile, start + 4, len(profile), len(curve))
+    profile += curve
+    struct.pack_into(">I", profile, 0, len(profile))
+    return bytes(profile)

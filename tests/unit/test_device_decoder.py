@@ -4,6 +4,7 @@ A decoder with a device: who goes there together, what happens to what it refuse
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,9 @@ import pytest
 from schemas.errors import ErrorCode
 from tests.decoding_rig import hash_of, setup_of
 from tests.device_rig import MOST_BYTES, device_spec, leaving, on_device
+from tests.fake_encoder import fake_embedder
 from tests.pictures import ANY_HASH, encoded, photograph
+from worker.bank.part_exchange import station_of
 from worker.decoding.device_batches import DeviceBatches, DeviceJob, DeviceSeen
 from worker.decoding.protocol import ANSWER, Answer, Expected, Garbled, Look, answered, lengths_of
 from worker.errors import UploadFailed
@@ -71,7 +74,8 @@ def asked_while_busy(device: ScriptedDevice, batches: DeviceBatches, jobs: Seque
         others = []
         for number, one in enumerate(jobs[1:], 1):
             others.append(threads.submit(batches.ask, one))
-            while len(batches._queue) < number:
+            end_s = time.monotonic() + PATIENCE_S
+            while len(batches._queue) < number and time.monotonic() < end_s:
                 threading.Event().wait(0.001)
         device.gate.set()
         return [done.exception() or done.result() for done in (first, *others)]
@@ -248,3 +252,16 @@ def test_a_child_that_was_not_told_to_leaves_nothing() -> None:
     for pixels in (0, 120 * 90 - 1):
         with pytest.raises(Garbled, match="never to be left"):
             expected_of(pixels).answer(an_answer()[ANSWER.size :], 0)
+
+
+def test_a_station_says_what_its_device_decodes_with() -> None:
+    """
+    Actors whose devices decode otherwise must not make vectors of one bank together.
+    """
+    here, there = (ScriptedDevice() for _ in range(2))
+    there.version = "another"
+    told = [station_of(replace(fake_embedder(), decoder=on_device(device))) for device in (here, there)]
+
+    assert "device_jpegs another, here scripted" == told[0].differences(told[1])
+    assert not told[0].differences(told[0])
+    assert "device_jpegs" not in station_of(fake_embedder()).decoders

@@ -50,6 +50,16 @@ def test_restarts_comments_and_profiles_are_nothing_special() -> None:
     assert JpegExtent(96, 80, grey=False, end=len(data)) == jpeg_extent(data)
 
 
+def test_one_of_endless_segments_is_not_plain() -> None:
+    """
+    Counting millions of empty comments would take the worker's own time.
+    """
+    with_comments = {count: PLAIN[:2] + b"\xff\xfe\x00\x02" * count + PLAIN[2:] for count in (500, 5000)}
+
+    assert jpeg_extent(with_comments[500]) is not None
+    assert jpeg_extent(with_comments[5000]) is None
+
+
 def test_a_grey_one_says_that_it_is() -> None:
     """
     One component.

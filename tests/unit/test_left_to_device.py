@@ -10,7 +10,14 @@ from PIL import ImageCms
 from schemas.errors import ErrorCode
 from schemas.verdict import ContentCredentials
 from tests.device_rig import device_spec, leaving, turned
-from tests.pictures import ANY_HASH, encoded, photograph, profile_with_red_and_blue_swapped, spec_of
+from tests.pictures import (
+    ANY_HASH,
+    encoded,
+    photograph,
+    profile_with_another_curve_between_levels,
+    profile_with_red_and_blue_swapped,
+    spec_of,
+)
 from worker.domain import PreprocessSpec
 from worker.errors import UploadFailed
 from worker.stages.colour import is_srgb
@@ -161,6 +168,15 @@ def test_a_profile_is_srgb_by_what_it_does() -> None:
     assert is_srgb(SRGB)
     assert not is_srgb(profile_with_red_and_blue_swapped())
     assert not is_srgb(b"")
+
+
+def test_a_profile_that_is_srgb_at_some_levels_only_is_not() -> None:
+    """
+    Else an uploader could choose what is judged beside what people see: by curves, and by tables in a long profile.
+    """
+    assert is_srgb(profile_with_another_curve_between_levels(step=1))
+    assert not is_srgb(profile_with_another_curve_between_levels())
+    assert not is_srgb(SRGB + bytes(4096))
 
 
 def test_each_decoder_is_a_fingerprint_of_its_own() -> None:

@@ -23,6 +23,7 @@ from worker.bank.sources import Reference
 from worker.bank.survey import Skipped, Surveyed
 from worker.bank.vectors import from_tensors, shape_problems, single_rows, stacked, value_problems
 from worker.bank.workshop import Embedded
+from worker.decoding.device_decoder import DeviceDecoder
 from worker.domain import ContentHash, Label
 from worker.errors import WorkerCrashed
 from worker.stages.decode import decoder_versions
@@ -70,7 +71,10 @@ def station_of(embedder: ReferenceEmbedder) -> Station:
     """
     fingerprint = embedder.encoder.fingerprint
     encoder = f"{fingerprint.model} in {fingerprint.precision}"
-    return Station(__version__, encoder, fingerprint.id, decoder_versions(fingerprint.preprocess))
+    decoders = decoder_versions(fingerprint.preprocess)
+    if isinstance(embedder.decoder, DeviceDecoder):
+        decoders["device_jpegs"] = embedder.decoder.version
+    return Station(__version__, encoder, fingerprint.id, decoders)
 
 
 def asked_text(references: Sequence[Surveyed]) -> str:

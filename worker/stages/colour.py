@@ -32,6 +32,16 @@ _ALL_COLOURS: Final = Image.fromarray(
 )
 """Eighteen levels of each channel, with each of the others."""
 
+_ALL_LEVELS: Final = Image.fromarray(
+    np.stack(
+        [np.outer(np.arange(256), which).astype(np.uint8) for which in ((1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    )
+)
+"""Every level of grey and of each channel: curves may be those of sRGB at a few levels and others between."""
+
+_LONGEST_SRGB_BYTES: Final = 4096
+"""A usual sRGB profile has 3,144; tables in a longer one could hide colours between those that are looked at."""
+
 
 class ProfileUnusable(Exception):
     """
@@ -118,16 +128,22 @@ def in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     return converted
 
 
-@lru_cache(maxsize=64)
 def is_srgb(profile: bytes) -> bool:
     """
-    Whether an ICC profile of colour pictures leaves every colour as it is, but for one level of 255.
+    Whether an ICC profile of colour pictures leaves every colour as it is, but for one level of 255; never a long one.
     """
+    return len(profile) <= _LONGEST_SRGB_BYTES and _leaves_colours(profile)
+
+
+@lru_cache(maxsize=64)
+def _leaves_colours(profile: bytes) -> bool:
     try:
-        found = np.asarray(in_srgb(_ALL_COLOURS, profile)).astype(np.int16)
+        return all(
+            np.abs(np.asarray(in_srgb(shown, profile)).astype(np.int16) - np.asarray(shown)).max() <= 1
+            for shown in (_ALL_COLOURS, _ALL_LEVELS)
+        )
     except ProfileUnusable:
         return False
-    return bool(np.abs(found - np.asarray(_ALL_COLOURS)).max() <= 1)
 
 
 def _rescaled(picture: Image.Image, ground: int = 255) -> tuple[Image.Image, AlphaFact]:

@@ -31,6 +31,10 @@ _SAMPLINGS: Final = frozenset({_GREY, *(((h, v), (1, 1), (1, 1)) for h, v in ((1
 _YCC_IDS: Final = b"\x01\x02\x03"
 _FRAME: Final = struct.Struct(">BHHB")
 
+_MOST_SEGMENTS: Final = 1000
+"""Before the scan; a colour profile and metadata in pieces take some 300 at most; millions of empty ones would keep
+whoever counts them busy."""
+
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
@@ -77,7 +81,9 @@ def jpeg_header(data: bytes) -> JpegHeader | None:
         return None
     frame: JpegHeader | None = None
     at = len(_START)
-    while at + 4 <= len(data) and data[at] == 0xFF:  # noqa: PLR2004 - every marker begins with it
+    left = _MOST_SEGMENTS
+    while left and at + 4 <= len(data) and data[at] == 0xFF:  # noqa: PLR2004 - every marker begins with it
+        left -= 1
         marker, (length,) = data[at + 1], struct.unpack_from(">H", data, at + 2)
         body, at = data[at + 4 : at + 2 + length], at + 2 + length
         if length < 2 or at > len(data):  # noqa: PLR2004 - a length counts itself

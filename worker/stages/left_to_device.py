@@ -2,8 +2,8 @@
 JPEGs that are not decoded here but left to a device: which ones, and what is told of them instead of pixels.
 
 The bytes are still opened here, so that format, size, orientation, colour profile and credentials are read where all
-hostile bytes are read, and everything that is refused is refused by ``decode.py``. What a device makes of the rest is
-``worker/adapters/device_jpeg.py``.
+hostile bytes are read, and what the headers tell to be refused is refused by ``decode.py``. What a device makes of the
+rest is ``worker/adapters/device_jpeg.py``.
 """
 
 from dataclasses import dataclass, field
