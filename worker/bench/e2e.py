@@ -207,6 +207,9 @@ class E2eRun:
     def _opened(self, lane: str, encoder: BenchEncoder) -> Subject:
         sets = self._place.lane_sets(lane)
         own = [one for one in sets if not (lane == "light" and one.startswith(("encoder.", "bank.")))]
+        if lane == "light":
+            # So small an encoder is mostly Python, and two at once would fight over the interpreter.
+            own.append("encoder.instances=1")
         subject = opened_subject(own, encoder, references=self._plan.references, folder=self._place.folder / "banks")
         self._stack.callback(subject.store.close)
         return subject
@@ -259,8 +262,9 @@ def report_of(rounds: Rounds, subject: Subject, plan: E2ePlan) -> Report:
         f"other bytes after {DRAWN}"
     )
     known = (
-        f"overhead: new images of 160 x 120 through a small encoder; cached: {plan.contents} contents of 20 KB whose "
-        f"sightings Redis holds; recent: {RECENT_CONTENTS} others, which the worker remembers"
+        "overhead: new images of 160 x 120 through a small encoder, one batch at a time; "
+        f"cached: {plan.contents} contents of 20 KB whose sightings Redis holds; recent: {RECENT_CONTENTS} others, which "
+        "the worker remembers"
     )
     steady = (
         "images_per_s and roofline_fraction are of whole rounds, filling and running dry included; the steady ones of "
