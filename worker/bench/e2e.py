@@ -263,8 +263,8 @@ def report_of(rounds: Rounds, subject: Subject, plan: E2ePlan) -> Report:
     )
     known = (
         "overhead: new images of 160 x 120 through a small encoder, one batch at a time; "
-        f"cached: {plan.contents} contents of 20 KB whose sightings Redis holds; recent: {RECENT_CONTENTS} others, which "
-        "the worker remembers"
+        f"cached: {plan.contents} contents of 20 KB whose sightings Redis holds; recent: {RECENT_CONTENTS} others, "
+        "which the worker remembers"
     )
     steady = (
         "images_per_s and roofline_fraction are of whole rounds, filling and running dry included; the steady ones of "
