@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from typing import Any, Protocol, Self
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import KafkaAdminClient
+from kafka.admin import KafkaAdminClient, OffsetSpec
 
 from tests.fakes_kafka import Headers, InMemoryEventSource, InMemoryKafka, InMemoryOutbox, StoredRecord
 from tests.kafka_reader import DEADLINE_S, Counts
@@ -191,18 +191,21 @@ class RealWorld:
 
     def records(self, topic: str, *, isolation_level: str = "read_committed") -> Sequence[StoredRecord]:
         """
-        Everything up to the present end.
+        Everything up to the present end. A reader of what is committed waits there for transactions that are open.
+
+        A commit is answered before its marks are in the log, and until then its records are not to be seen.
         """
         with closing(
             KafkaConsumer(**self.client, auto_offset_reset="earliest", isolation_level=isolation_level)
         ) as reader:
             partitions = [TopicPartition(topic, number) for number in sorted(reader.partitions_for_topic(topic))]
             reader.assign(partitions)
-            ends = reader.end_offsets(partitions)
+            # Of the log itself: to a reader of what is committed it ends where an open transaction begins.
+            ends = self.admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
             found: list[StoredRecord] = []
             give_up_s = time.monotonic() + DEADLINE_S
             # By position and not by count: the log also holds the marks of transactions.
-            while any(reader.position(at) < ends[at] for at in partitions) and time.monotonic() < give_up_s:
+            while any(reader.position(at) < ends[at].offset for at in partitions) and time.monotonic() < give_up_s:
                 for records in reader.poll(timeout_ms=200).values():
                     found += [stored(record) for record in records]
         return sorted(found, key=lambda record: (record.partition, record.offset))

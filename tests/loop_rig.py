@@ -78,6 +78,7 @@ class Tuning:
     retries: Retries = NO_RETRIES
     storm: StormLimits = NO_LIMITS
     encode_threads: int = 1
+    share_batches: bool = True
 
 
 @cache
@@ -217,6 +218,7 @@ class Worker:
             recent_embeddings=tuning.recent_embeddings,
             retries=tuning.retries,
             encode_threads=tuning.encode_threads,
+            share_batches=tuning.share_batches,
         )
 
     def _loop(self) -> Loop:

@@ -47,7 +47,11 @@ class StandIn:
         self.stored: dict[TopicPartition, int] = {}
         # How records are read is tested in tests/unit/test_kafka_records.py.
         self._fetcher = SimpleNamespace(
-            PartitionRecords=None, _fetch_futures=[], _completed_fetches=[], _next_partition_records=None
+            PartitionRecords=None,
+            _fetch_futures=[],
+            _completed_fetches=[],
+            _next_partition_records=None,
+            _paused_partition_records={},
         )
         self.ends: dict[TopicPartition, int] = {}
 

@@ -21,7 +21,7 @@ from worker.adapters.sighting_codec import SightingScope
 from worker.adapters.system_clock import SystemClock
 from worker.decoders import device_version, look_rules
 from worker.decoding.process_decoder import close_decoder
-from worker.encoders import advise_bf16, encode_threads
+from worker.encoders import advise_bf16, encode_threads, encodes_on_gpu
 from worker.flow.bank_judge import BankJudge
 from worker.flow.bell import Bell
 from worker.flow.beside import WatchedFlow
@@ -138,6 +138,7 @@ def _limits_of(settings: Settings, mode: Mode) -> PipelineLimits:
         failure_known_s=settings.redis.failure_ttl_s,
         retries=retries_of(settings, mode),
         encode_threads=encode_threads(settings.encoder),
+        share_batches=not encodes_on_gpu(settings.encoder),
     )
 
 

@@ -53,13 +53,32 @@ def encode_threads(settings: EncoderSettings) -> int:
     """
     How many threads encode at once: as configured in ``encoder.instances``, else what pays on the device.
 
-    With ``encoder.threads`` configured for a CPU it is one: the threads are those of the whole encoder then.
+    On a CPU never more than cores, of which torch takes no more than ``OMP_NUM_THREADS`` allows. With
+    ``encoder.threads`` configured it is one there: the threads are those of the whole encoder then.
     """
     if settings.instances:
         return settings.instances
     if encodes_on_gpu(settings):
         return GPU_INSTANCES
-    return 1 if settings.threads else min(CPU_INSTANCES, len(os.sched_getaffinity(0)))
+    return 1 if settings.threads else _instances_on(_cores_for(settings))
+
+
+def _cores_for(settings: EncoderSettings) -> int:
+    """
+    How many cores of the CPU the encoder may compute on.
+    """
+    if settings.backend != "torch":
+        return len(os.sched_getaffinity(0))
+    from worker.adapters.clip_device import torch_cores  # noqa: PLC0415 - torch takes seconds to import
+
+    return torch_cores()
+
+
+def _instances_on(cores: int) -> int:
+    """
+    Up to ``CPU_INSTANCES``, such that equal shares leave the fewest cores over; of several such numbers the largest.
+    """
+    return max(range(1, CPU_INSTANCES + 1), key=lambda instances: (instances * (cores // instances), instances))
 
 
 def for_pipeline(settings: EncoderSettings) -> EncoderSettings:

@@ -30,6 +30,20 @@ pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(300)]
 CLOCK = SystemClock()
 
 
+class HeldClock(SystemClock):
+    """
+    A wall clock that stands still while ``held_at_s`` is set: nothing becomes due, however long a test takes.
+    """
+
+    held_at_s: float | None = None
+
+    def wall_s(self) -> float:
+        """
+        Where it stands, or the system's time.
+        """
+        return super().wall_s() if self.held_at_s is None else self.held_at_s
+
+
 @pytest.fixture
 def web() -> Iterator[MendableWeb]:
     """
@@ -65,11 +79,11 @@ def put_off(world: RealWorld, number: int, *in_s: float) -> float:
     return now_s
 
 
-def source_of(world: RealWorld, client_id: str) -> KafkaEventSource:
+def source_of(world: RealWorld, client_id: str, clock: SystemClock = CLOCK) -> KafkaEventSource:
     """
     A member of the world's group that reads its retry topic too.
     """
-    waits = RetryWaits([f"{world.name}-again"], CLOCK, delays_s=(30.0,))
+    waits = RetryWaits([f"{world.name}-again"], clock, delays_s=(30.0,))
     return KafkaEventSource(world.settings, world.counts, client_id=client_id, retries=waits)
 
 
@@ -77,11 +91,14 @@ def test_a_partition_waits_and_the_others_go_on(world: RealWorld) -> None:
     """
     Nothing is read before its time, what lies behind it waits with it, and uploads and other partitions do not.
     """
-    with closing(source_of(world, "one")) as source:
+    clock = HeldClock()
+    with closing(source_of(world, "one", clock)) as source:
         began_s = put_off(world, 0, 0.0, 2.0, 0.0)
         put_off(world, 1, 0.0)
         world.upload(1, b"upload")
+        clock.held_at_s = began_s + 1.0
         early = poll_until(source, 3)
+        clock.held_at_s = None
         uncommitted = source.commit({Partition(f"{world.name}-again", 0): 1})
         late = poll_until(source, 2)
         arrived_s = CLOCK.wall_s()
@@ -98,7 +115,9 @@ def test_who_comes_next_waits_for_the_same_record(world: RealWorld) -> None:
     A member that takes over while a record waits finds it where it lay, and not before its time.
     """
     began_s = put_off(world, 0, 3.0)
-    with closing(source_of(world, "one")) as source:
+    clock = HeldClock()
+    clock.held_at_s = began_s
+    with closing(source_of(world, "one", clock)) as source:
         # Until it has seen the record: it lags behind by it, and holds it back.
         held = eventually(
             lambda: (

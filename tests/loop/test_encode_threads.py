@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info  # type: ignore[import-untyped] # it h
 from tests.fake_encoder import FakeEncoder, fake_decoder
 from tests.loop_rig import Tuning, Worker, shipped_policy, small_bank
 from tests.loop_world import World
-from worker.app import running_pipeline
+from worker.app import _limits_of, running_pipeline
 from worker.flow.crew import crew_threads
 from worker.flow.stage_set import StageSet
 from worker.instruments import Instruments
@@ -38,6 +38,24 @@ def test_as_many_micro_batches_are_encoded_at_once_as_there_are_threads(world: W
     gate.open()
     worker.finish()
     assert 16 == sum(worker.encoder.batches)
+
+
+@pytest.mark.parametrize(("shared", "batches"), [(True, [4, 4]), (False, [8])])
+def test_threads_with_cores_of_their_own_share_what_is_left(world: World, shared: bool, batches: list[int]) -> None:
+    """
+    When the last one has arrived: small batches for several threads, or one for those that take turns on a device.
+    """
+    names = [f"upload-{number}" for number in range(8)]
+    world.publish(*names)
+    tuning = replace(PAIRS, batch_size=16, batch_deadline_s=3600.0, encode_threads=2, share_batches=shared)
+    worker = Worker(world, tuning)
+    gate = worker.seams.gate("decode", names[0])
+    worker.step_until(lambda: len(worker.seams.passed("decode")) == len(names) - 1)
+    assert [] == worker.encoder.batches
+
+    gate.open()
+    worker.finish()
+    assert batches == worker.encoder.batches
 
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
@@ -115,6 +133,17 @@ def test_every_thread_that_searches_beside_the_encoder_is_capped(world: World) -
     Capped(world, PAIRS).finish()
 
     assert ["judge", "recall"] == sorted(told)
+
+
+@pytest.mark.parametrize(("device", "shared"), [("cpu", True), ("cuda:0", False), ("auto", False)])
+def test_the_device_says_whether_batches_are_shared(device: str, shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    On a CPU the encoder threads have cores of their own; on a GPU they take turns.
+    """
+    monkeypatch.setattr("worker.adapters.clip_device.torch.cuda.is_available", lambda: True)
+    found = _limits_of(Settings(encoder=EncoderSettings(device=device)), "replay")
+
+    assert shared == found.share_batches
 
 
 def test_the_settings_say_how_many_encode(world: World) -> None:

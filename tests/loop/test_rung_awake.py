@@ -8,6 +8,7 @@ from tests.loop_rig import Tuning, Worker
 from tests.loop_seams import PATIENCE_S
 from tests.loop_world import MISSING, World
 from worker.flow.bell import Bell
+from worker.flow.delivery import ExactlyOnce
 from worker.flow.loop import IDLE_WAIT_S
 
 
@@ -66,10 +67,15 @@ def test_a_transaction_that_is_due_is_not_waited_beyond(world: World) -> None:
     What only time brings about bounds the wait.
     """
     world.publish("one")
-    worker, _ = a_rung_worker(world, Tuning(delivery="exactly_once", interval_s=0.03))
-    worker.step_until(lambda: worker.loop._delivery.unsettled == 1)
+    worker, _ = a_rung_worker(world, Tuning(delivery="exactly_once", interval_s=3600.0))
+    delivery = worker.loop._delivery
+    assert isinstance(delivery, ExactlyOnce)
+    worker.step_until(lambda: delivery.unsettled == 1)
+    worker.loop.step()
+    delivery._due_s = world.clock.monotonic_s() + 0.03
     worker.loop.step()
 
+    assert IDLE_WAIT_S == worker.source.waits_s[-2]
     assert 0.03 >= worker.source.waits_s[-1]
     worker.finish()
 

@@ -3,6 +3,8 @@ What the machine computes on, and what follows from it for how many encode at on
 """
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +13,13 @@ from itertools import cycle
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from structlog.testing import capture_logs
 
 from tests.bank_builders import a_picture
+from tests.conftest import ROOT
 from tests.doctor_parts import some_parts, there
 from tests.fake_encoder import FakeEncoder, fake_decoder
 from tests.pictures import ANY_HASH
@@ -45,15 +50,23 @@ def settings_of(**values: object) -> EncoderSettings:
     return EncoderSettings.model_validate(values)
 
 
+def on_cores(monkeypatch: pytest.MonkeyPatch, cores: int, torch_began_with: int | None = None) -> None:
+    """
+    A process that may use so many cores, on which torch began with as many threads unless told otherwise.
+    """
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cores)))
+    monkeypatch.setattr(clip_device, "_AT_START", cores if torch_began_with is None else torch_began_with)
+
+
 def test_how_many_encode_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    One for each core of a CPU, up to a number, and several for a GPU, unless instances are configured.
+    On a CPU as many, up to a number, as leave the fewest cores over, and several on a GPU, unless it is configured.
 
     Other runtimes than torch have the CPU. With threads configured there is one instance, which has them.
     """
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for cores, on_cpu in ((1, 1), (3, 3), (64, CPU_INSTANCES)):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _pid, cores=cores: set(range(cores)))
+    for cores, on_cpu in ((1, 1), (3, 3), (4, 4), (5, 1), (6, 3), (10, 2), (64, CPU_INSTANCES)):
+        on_cores(monkeypatch, cores)
 
         assert GPU_INSTANCES == encode_threads(settings_of()) == encode_threads(settings_of(device="cuda:1"))
         assert on_cpu == encode_threads(settings_of(device="cpu")) == encode_threads(settings_of(backend="openvino"))
@@ -67,7 +80,7 @@ def test_a_pipeline_shares_the_cores_among_its_instances(monkeypatch: pytest.Mon
     """
     All runtimes are given as many instances as encode at once, and each its share; who encodes alone has all cores.
     """
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(9)))
+    on_cores(monkeypatch, 9)
     torch_has: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", torch_has.append)
     settings = settings_of(device="cpu", backend="openvino")
@@ -75,11 +88,59 @@ def test_a_pipeline_shares_the_cores_among_its_instances(monkeypatch: pytest.Mon
     share_cores(within.device, threads=within.threads, instances=within.instances)
     share_cores(settings.device, threads=settings.threads, instances=settings.instances)
 
-    assert (Room(threads=2, instances=CPU_INSTANCES), Room(threads=9, instances=1)) == (
-        room_of(within),
-        room_of(settings),
+    assert (Room(threads=3, instances=3), Room(threads=9, instances=1)) == (room_of(within), room_of(settings))
+    assert [3] == torch_has
+
+
+@given(cores=st.integers(1, 200))
+def test_no_other_number_of_instances_has_more_of_the_cores(cores: int) -> None:
+    """
+    Equal shares for up to so many instances use as many cores as any, and never more than there are.
+    """
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        on_cores(monkeypatch, cores)
+        room = room_of(for_pipeline(settings_of(backend="openvino")))
+    most = max(instances * (cores // instances) for instances in range(1, CPU_INSTANCES + 1))
+
+    assert most == room.threads * room.instances
+    assert room.instances <= min(cores, CPU_INSTANCES)
+
+
+@pytest.mark.parametrize(
+    ("began_with", "instances", "shares"), [(1, 1, []), (2, 2, [1]), (8, 4, [2]), (64, 4, [16]), (99, 4, [16])]
+)
+def test_torch_has_no_more_threads_than_it_began_with(
+    began_with: int, instances: int, shares: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    ``OMP_NUM_THREADS`` holds on a host of many cores, however often encoders are loaded; one alone is left as it is.
+    """
+    on_cores(monkeypatch, 64, torch_began_with=began_with)
+    torch_has: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", torch_has.append)
+    for _ in range(2):
+        found = for_pipeline(settings_of(device="cpu"))
+        share_cores(found.device, threads=found.threads, instances=found.instances)
+
+        assert instances == found.instances
+    assert 2 * shares == torch_has
+
+
+def test_omp_num_threads_is_what_torch_begins_with() -> None:
+    """
+    In a process of its own: what is set there before torch is loaded bounds its threads and the encodings at once.
+    """
+    asked = (
+        "from worker.encoders import encode_threads; from worker.settings.tree import EncoderSettings; "
+        "import worker.adapters.clip_device as device; found = encode_threads(EncoderSettings(device='cpu')); "
+        "device.share_cores('cpu', threads=0, instances=found); print(found, device.torch_cores())"
     )
-    assert [2] == torch_has
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert "1 1" == done.stdout.strip()
 
 
 def test_the_name_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,6 +219,7 @@ def test_the_doctor_says_what_bf16_would_bring(monkeypatch: pytest.MonkeyPatch) 
     """
     In the line of the device, as measured, and without making a warning of it.
     """
+    monkeypatch.setattr(model, "survey_device", lambda _: DeviceFacts("2", 1, None))
     monkeypatch.setattr(model, "faster_in_bf16", lambda _: True)
     monkeypatch.setattr(model, "bf16_gain", lambda: 4.25)
     found = model.device(Settings(encoder=settings_of(device="cpu")), some_parts(encoder=there(FakeEncoder())))

@@ -207,7 +207,7 @@ def test_threads_are_set_only_when_configured(small: SmallEncoder, monkeypatch: 
     """
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    monkeypatch.setattr("worker.adapters.clip_device.os.sched_getaffinity", lambda _: range(8))
+    monkeypatch.setattr("worker.adapters.clip_device.torch_cores", lambda: 8)
     loaded(small, threads=0)
     loaded(small, threads=3)
     loaded(small, threads=0, instances=3)

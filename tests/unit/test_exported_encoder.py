@@ -5,6 +5,7 @@ The encoder on ONNX Runtime and OpenVINO: near to torch, with an identity of its
 import importlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,6 +154,20 @@ def test_the_configured_backend_is_loaded() -> None:
     assert isinstance(load_encoder(settings, CountingRecorder()), ExportedEncoder)
     assert 1 == encode_threads(EncoderSettings(backend="openvino", threads=2))
     assert 3 == encode_threads(EncoderSettings(backend="openvino", instances=3))
+
+
+@pytest.mark.parametrize(("threads", "instances"), [(1, 1), (1, 3), (3, 1), (2, 2), (4, 4)])
+def test_callers_and_the_pool_together_are_as_many_threads_as_the_room(threads: int, instances: int) -> None:
+    """
+    ONNX Runtime has one pool for all callers, who compute beside it: it starts what is wanting beside them.
+    """
+    exported("onnxruntime")  # torch, which exports it once, starts threads as well
+    before = set(Path("/proc/self/task").iterdir())
+    encoder = exported("onnxruntime", threads=threads, instances=instances)
+    started = len(set(Path("/proc/self/task").iterdir()) - before)
+
+    assert threads * instances == started + instances
+    assert (2, encoder.fingerprint.dim) == encoder.encode(pictures(2)).shape
 
 
 def test_a_tower_of_convolutions_is_not_called_int8() -> None:

@@ -16,6 +16,7 @@ from tests.doctor_parts import some_parts, there
 from tests.exported_encoders import exported, require_backend, small_model
 from tests.fake_encoder import FakeEncoder
 from tests.small_encoder import loaded
+from worker import encoders
 from worker.adapters.exported_encoder import ExportedEncoder
 from worker.bank.embedding import ReferenceEmbedder
 from worker.bank.fit import check_fit
@@ -74,6 +75,18 @@ def test_the_doctor_names_the_runtime(tmp_path: Path) -> None:
     assert "openvino 20" in fine.text
     assert str(tmp_path) in fine.text
     assert "warning" == many.status
+
+
+def test_the_doctor_counts_the_threads_of_a_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Those on which a worker would compute, and not those of an encoder that has all cores for itself.
+    """
+    require_backend("openvino")
+    monkeypatch.setattr(encoders, "_instances_on", lambda _cores: 10_000)
+    settings = Settings(encoder=EncoderSettings(backend="openvino", export_dir=tmp_path))
+    found = model.device(settings, some_parts(encoder=there(FakeEncoder())))
+
+    assert "CPU: 10000 threads on" in found.text
 
 
 def test_a_bank_takes_it_by_its_probe(tmp_path: Path) -> None:

@@ -3,10 +3,15 @@ When a poll of kafka-python's consumer has something to give.
 """
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from kafka import TopicPartition
+from kafka.consumer.fetcher import CompletedFetch, Fetcher
+from kafka.consumer.subscription_state import SubscriptionState
 from kafka.future import Future
 
+from tests.hostile_batches import batch_bytes
 from worker.adapters.kafka_fetches import LOOK_EVERY_S, SOON_S, FetchWatch
 from worker.errors import CannotStart
 from worker.flow.bell import Bell
@@ -18,7 +23,9 @@ class Desk:
     """
 
     def __init__(self) -> None:
-        self.fetcher = SimpleNamespace(_fetch_futures=[], _completed_fetches=[], _next_partition_records=None)
+        self.fetcher = SimpleNamespace(
+            _fetch_futures=[], _completed_fetches=[], _next_partition_records=None, _paused_partition_records={}
+        )
         self.bell = Bell()
         self.now_s = 100.0
         self.held = {0, 1}
@@ -122,6 +129,83 @@ def test_what_was_fetched_and_not_taken_makes_the_next_poll_due(kept: str) -> No
     desk.polled(taking=True)
 
     assert (False, True) == (without_room, desk.watch.due)
+
+
+UPLOADS, RETRY, LATER_RETRY = (TopicPartition(topic, 0) for topic in ("uploads", "retry-1", "retry-2"))
+
+
+class RealDesk:
+    """
+    kafka-python's own fetcher and subscriptions, without a broker, and the watch over both.
+    """
+
+    def __init__(self) -> None:
+        self.subscriptions: Any = SubscriptionState()
+        self.fetcher: Any = Fetcher(SimpleNamespace(_manager=SimpleNamespace(_net=None)), self.subscriptions)
+        self.subscriptions.assign_from_user([UPLOADS, RETRY, LATER_RETRY])
+        for partition in (UPLOADS, RETRY, LATER_RETRY):
+            self.subscriptions.seek(partition, 0)
+        consumer = SimpleNamespace(
+            _fetcher=self.fetcher,
+            assignment=self.subscriptions.assigned_partitions,
+            paused=self.subscriptions.paused_partitions,
+        )
+        self.watch = FetchWatch(consumer, Bell(), monotonic_s=lambda: 0.0)
+
+    def answered(self, partition: TopicPartition, count: int) -> None:
+        """
+        A fetch brought so many records of a partition, from its beginning on.
+        """
+        data = SimpleNamespace(
+            error_code=0,
+            high_watermark=count,
+            diverging_epoch=None,
+            records=batch_bytes([(b"key", b"value", [])] * count),
+            aborted_transactions=None,
+            preferred_read_replica=-1,
+        )
+        self.fetcher._completed_fetches.append(CompletedFetch(partition, 0, 12, data, None))
+
+    def polled(self, room: int) -> dict[TopicPartition, int]:
+        """
+        A poll, from its beginning to its end: how many records it gave of which partitions.
+        """
+        self.watch.polling()
+        records, _ = self.fetcher.fetched_records(room)
+        self.watch.polled(taking=True)
+        return {partition: len(taken) for partition, taken in records.items()}
+
+    def put_off(self, partition: TopicPartition) -> None:
+        """
+        None of its records may be tried yet: as the source of events does it.
+        """
+        self.subscriptions.seek(partition, 0)
+        self.subscriptions.pause(partition)
+
+
+def test_a_partition_that_was_paused_with_records_in_hand_is_fetched_again() -> None:
+    """
+    Two partitions wait, each with records that a poll had no room for; meanwhile uploads are read to their end.
+    """
+    desk = RealDesk()
+    given = []
+    for partition in (RETRY, LATER_RETRY):
+        desk.answered(partition, 3)
+        given.append(desk.polled(2))
+        desk.put_off(partition)
+    desk.answered(UPLOADS, 2)
+    given.append(desk.polled(5))
+    waiting = (set(desk.fetcher._paused_partition_records), desk.watch.due)
+    for partition in (RETRY, LATER_RETRY):
+        desk.subscriptions.resume(partition)
+    given.append(desk.polled(5))
+    soon = desk.watch.due
+    given.append(desk.polled(5))
+
+    assert [{RETRY: 2}, {LATER_RETRY: 2}, {UPLOADS: 2}, {}, {}] == given
+    assert ({RETRY, LATER_RETRY}, False) == waiting
+    assert (True, False) == (soon, desk.watch.due)
+    assert {UPLOADS, RETRY, LATER_RETRY} == set(desk.fetcher._fetchable_partitions())
 
 
 def test_where_to_read_from_is_waited_for_too() -> None:

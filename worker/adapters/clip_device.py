@@ -12,6 +12,9 @@ import torch
 _SIDE: Final = 768
 _TRIES: Final = 10
 
+_AT_START: Final = torch.get_num_threads()
+"""Torch's own count, before an encoder that is loaded changes it for the whole process."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
@@ -37,6 +40,16 @@ def torch_threads() -> int:
     How many threads torch computes with where this is asked.
     """
     return torch.get_num_threads()
+
+
+def torch_cores() -> int:
+    """
+    How many cores torch may compute on here, the same before and after an encoder was loaded.
+
+    Those of this process, or fewer where torch began with fewer threads: ``OMP_NUM_THREADS`` says so, or two hardware
+    threads are one core.
+    """
+    return min(len(os.sched_getaffinity(0)), _AT_START)
 
 
 def on_gpu(configured: str) -> bool:
@@ -66,11 +79,11 @@ def bf16_gain() -> float:
 
 def share_cores(device: str, *, threads: int, instances: int) -> None:
     """
-    Let torch compute with ``encoder.threads`` threads in each encoding; with 0, all cores shared among the instances.
+    Let torch compute with so many ``threads`` in each encoding; with 0, ``torch_cores`` shared among the instances.
 
-    With neither configured, torch is left as it is. For the whole process.
+    With 0 and one instance torch is left as it is. For the whole process.
     """
     if threads:
         torch.set_num_threads(threads)
     elif instances > 1 and not on_gpu(device):
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // instances))
+        torch.set_num_threads(max(1, torch_cores() // instances))

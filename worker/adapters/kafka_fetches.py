@@ -1,7 +1,8 @@
 """
 When a poll of kafka-python's consumer has something to give: a fetch was answered, or it is time to look at the rest.
 
-Each poll takes two or three turns through kafka-python's own thread, whatever it finds. Polling: ``kafka_source.py``.
+Each poll takes two or three turns through kafka-python's own thread, whatever it finds. What kafka-python put by of a
+partition while that was paused is seen to here too. Polling: ``kafka_source.py``.
 """
 
 import time
@@ -20,7 +21,7 @@ And while there is something to fetch and nothing is being fetched: before it is
 broker is away.
 """
 
-_NEEDED: Final = ("_fetch_futures", "_completed_fetches", "_next_partition_records")
+_NEEDED: Final = ("_fetch_futures", "_completed_fetches", "_next_partition_records", "_paused_partition_records")
 
 
 class FetchWatch:
@@ -58,8 +59,14 @@ class FetchWatch:
     def polling(self) -> None:
         """
         A poll begins: what arrives from now on may be missed by it.
+
+        Without this a partition that was paused with records in hand may never be read again: kafka-python 3.0.12 does
+        not fetch it before it has taken these up, and takes them up only if nothing else is in hand; what it has handed
+        out to the end, which is false but not None, counts as something there and as nothing everywhere else.
         """
         self._arrived = False
+        if not self._fetcher._next_partition_records:  # noqa: SLF001 - as above
+            self._fetcher._next_partition_records = None  # noqa: SLF001 - as above
 
     def polled(self, *, taking: bool) -> None:
         """
@@ -79,7 +86,9 @@ class FetchWatch:
         fetching = any(not future.is_done for future in under_way)
         to_fetch = taking and not fetching and bool(self._consumer.assignment() - self._consumer.paused())
         self._look_s = self._monotonic_s() + (SOON_S if to_fetch else LOOK_EVERY_S)
-        if taking and (fetcher._completed_fetches or fetcher._next_partition_records):  # noqa: SLF001 - as above
+        # Of several partitions that go on, kafka-python takes up the records of one in each poll.
+        put_by = fetcher._paused_partition_records.keys() - self._consumer.paused()  # noqa: SLF001 - as above
+        if taking and (fetcher._completed_fetches or fetcher._next_partition_records or put_by):  # noqa: SLF001 - as above
             self._arrived = True
 
     def _answered(self, _response: object) -> None:

@@ -65,8 +65,7 @@ def open_session(folder: Path, precision: str, room: Room) -> Session:
     As ``Runtime.open_session``; int8 asks for a CPU that multiplies bytes.
     """
     options = onnxruntime.SessionOptions()
-    # For each caller: with one, whoever asks computes by himself.
-    options.intra_op_num_threads = room.threads
+    options.intra_op_num_threads = pool_of(room)
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
     # Threads that spin for the next batch take the cores from the decoders.
@@ -94,6 +93,16 @@ def open_session(folder: Path, precision: str, room: Room) -> Session:
         return found
 
     return Session(run, f"{precision}-onnxruntime", 1 if precision == "int8" else AT_ONCE)
+
+
+def pool_of(room: Room) -> int:
+    """
+    The size of a session's pool with which all callers together compute on all threads of the room.
+
+    Callers share one pool and compute beside it; each is counted as one of the pool's own, so that of the size one
+    thread less is started. With 1 none is, and whoever asks computes by himself.
+    """
+    return room.threads * room.instances - room.instances + 1
 
 
 def _require_int8() -> None:

@@ -13,7 +13,7 @@ from worker.bank.leaving_out import Without
 from worker.decoders import open_decoder
 from worker.doctor.finding import Check, Finding, Unanswerable, failed, ok, skipped, warning
 from worker.doctor.parts import Parts
-from worker.encoders import device_of, encode_threads, faster_in_bf16, survey_runtime
+from worker.encoders import device_of, encode_threads, faster_in_bf16, for_pipeline, survey_runtime
 from worker.errors import CannotStart
 from worker.flow.bank_judge import BankJudge
 from worker.instruments import (
@@ -89,7 +89,7 @@ def device(settings: Settings, parts: Parts) -> Finding:
     """
     parts.encoder.borrowed()
     found, cores = survey_device(settings.encoder.device), len(os.sched_getaffinity(0))
-    other = survey_runtime(settings.encoder)
+    other = survey_runtime(for_pipeline(settings.encoder))
     if found.gpu is not None and other is None:
         return ok(f"CUDA: {found.gpu}, torch {found.torch_version}; {_device_jpegs(settings)}")
     threads = found.threads * encode_threads(settings.encoder) if other is None else other.threads

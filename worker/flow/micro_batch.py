@@ -32,6 +32,7 @@ class MicroBatcher(Generic[T]):
 
     Where nobody else comes and less is left than one batch for each of ``takers``, they share it, so that they are done
     at about the same time: else one would encode the last full batch while the others' cores have nothing to do.
+    Threads that take turns on one device, a GPU, are one taker in this: small batches bring them nothing.
     """
 
     def __init__(

@@ -88,7 +88,7 @@ class Pipeline:
             size=limits.batch_size,
             deadline_s=limits.batch_deadline_s,
             coming=coming,
-            takers=limits.encode_threads,
+            takers=limits.encode_threads if limits.share_batches else 1,
         )
         self._to_judge: Inbox[Sequence[Known]] = self._queues.inbox("judge")
         to_remember: Inbox[Measured | Unreadable] = self._queues.inbox("remember")

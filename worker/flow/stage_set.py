@@ -45,6 +45,8 @@ class StageSet:
 class PipelineLimits:
     """
     Threads, bytes, the closing of micro-batches, what is known of bytes seen lately, and how often it is tried again.
+
+    With ``share_batches`` encoder threads share what is left when nobody else comes: they have cores of their own.
     """
 
     fetch_threads: int
@@ -56,3 +58,4 @@ class PipelineLimits:
     failure_known_s: float = FAILURE_KNOWN_S
     retries: Retries = NO_RETRIES
     encode_threads: int = 1
+    share_batches: bool = True
