@@ -76,9 +76,11 @@ def _cores_for(settings: EncoderSettings) -> int:
 
 def _instances_on(cores: int) -> int:
     """
-    Up to ``CPU_INSTANCES``, such that equal shares leave the fewest cores over; of several such numbers the largest.
+    The largest number up to ``CPU_INSTANCES`` of which equal shares leave no more than an eighth of the cores over.
+
+    Decoders and all that is not encoding take what is left; one instance leaves nothing.
     """
-    return max(range(1, CPU_INSTANCES + 1), key=lambda instances: (instances * (cores // instances), instances))
+    return max(number for number in range(1, CPU_INSTANCES + 1) if cores // number and 8 * (cores % number) <= cores)
 
 
 def for_pipeline(settings: EncoderSettings) -> EncoderSettings:
