@@ -20,7 +20,7 @@ _ADDRESS = re.compile(r"://((?:(?!://)[^\s?#])*)((?:[?#]\S*)?)")
 _HOST = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 # A name, a colon and no port: a password, of which the rest may have been cut off, or a bracket around no address.
 _NO_HOST = re.compile(r"[\w.%+~-]*:(?!\d{0,5}(?:\W|$))|\[(?![0-9A-Fa-f:.]+\])")
-_SPACED_PASSWORD = re.compile(r"://[\w.%+~-]{0,64}:(?!\d{0,5}(?:\W|$))[^\s@]{0,128}[ \t][^\n@]{0,128}@")
+_SPACED_PASSWORD = re.compile(r"://[\w.%+~-]{0,64}:(?!\d{0,5}(?:\W|$))\S{0,128}[ \t][^\n]{0,128}@")
 
 # Of what has no scheme: whatever is asked after a question mark, and what has a name of a secret. All that follows goes
 # too, for a value may hold what else would end it.

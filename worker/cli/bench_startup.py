@@ -33,7 +33,7 @@ def startup(
     Start `touchstone run` on real Kafka and Redis, once more than there are rounds: the first start warms the cache.
 
     Uses the servers that KAFKA_BOOTSTRAP_SERVERS and REDIS_URL name, else brings its own. Phases overlap and do not add
-    up; memory is that of the worker and its decoders, pages that they share counted once.
+    up; memory is that of the worker and its decoders, pages that they share counted in each.
     """
     from worker.bench.report import tell  # noqa: PLC0415 - rich; --help must not wait for it
     from worker.bench.startup import StartupPlan, run_startup  # noqa: PLC0415 - torch takes seconds to import; likewise
