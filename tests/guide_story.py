@@ -254,6 +254,18 @@ ELSEWHERE: Final[Mapping[str, Elsewhere]] = {
     "touchstone bench stages": Elsewhere("tests/integration/test_bench_e2e.py", "stages, [", "it needs servers"),
     "touchstone bench latency": Elsewhere("tests/integration/test_stress.py", "LatencyBench(", "it takes minutes"),
     "touchstone bench scaling": Elsewhere("tests/integration/test_bench_fleets.py", "scaling, [", "it needs servers"),
+    "touchstone bench e2e --no-batched --uploads 1280 --cached-uploads 6000 --rounds 2": Elsewhere(
+        "tests/integration/test_bench_e2e.py", "e2e, [", "it takes minutes"
+    ),
+    "touchstone bench startup --precision bf16 --uploads 100 --rounds 2": Elsewhere(
+        "tests/integration/test_bench_startup.py", 'bench("--model"', "it needs servers and takes a minute"
+    ),
+    "touchstone bench latency --precision bf16 --rounds 2 --set batch.size=8": Elsewhere(
+        "tests/integration/test_stress.py", "LatencyBench(", "it takes minutes"
+    ),
+    "touchstone bench scaling --precision bf16 --rounds 2": Elsewhere(
+        "tests/integration/test_bench_fleets.py", "scaling, [", "it needs servers"
+    ),
     "touchstone bench sweep": Elsewhere("tests/integration/test_bench_fleets.py", "sweep, [", "it needs servers"),
     "touchstone bench report": Elsewhere(
         "tests/unit/test_bench_report.py", "bench_report.report, [", "it takes minutes"
