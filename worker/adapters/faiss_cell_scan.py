@@ -264,7 +264,15 @@ class CellScan:
         asked, assigned, nearest, of_codes, found = map(faiss.swig_ptr, (*given, similarities, numbers))
         # FAISS's own Python face takes no parameters here, and an attribute would be every thread's.
         params = faiss.SearchParametersIVF(nprobe=cells.shape[1])  # type: ignore[call-arg] # missing in the stubs
-        self._index.search_preassigned_c(len(within), asked, width, assigned, nearest, of_codes, found, False, params)
+        # Its threads would meet after each list: two take ten times as long as one. The count is this thread's own.
+        threads = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)
+        try:
+            self._index.search_preassigned_c(
+                len(within), asked, width, assigned, nearest, of_codes, found, False, params
+            )
+        finally:
+            faiss.omp_set_num_threads(threads)
         return numbers
 
 
