@@ -266,6 +266,9 @@ ELSEWHERE: Final[Mapping[str, Elsewhere]] = {
     "touchstone bench scaling --precision bf16 --rounds 2": Elsewhere(
         "tests/integration/test_bench_fleets.py", "scaling, [", "it needs servers"
     ),
+    "touchstone bench bank --precision bf16 --sizes 1000000": Elsewhere(
+        "tests/unit/test_bench_bank.py", '"--sizes", "1000', "its largest bank takes minutes"
+    ),
     "touchstone bench sweep": Elsewhere("tests/integration/test_bench_fleets.py", "sweep, [", "it needs servers"),
     "touchstone bench report": Elsewhere(
         "tests/unit/test_bench_report.py", "bench_report.report, [", "it takes minutes"
