@@ -20,6 +20,28 @@ POST, OTHER = ContentName("acme", "post-1"), ContentName("acme", "post-2")
 AT = Partition("deletions", 0)
 
 
+class InFlight:
+    """
+    A ``worker.operation.listening.Memory`` that holds nothing, and in which others forgot these bytes.
+    """
+
+    def __init__(self, *elsewhere: ContentHash) -> None:
+        self.elsewhere: Sequence[ContentHash] = elsewhere
+
+    def forget(self, hashes: Sequence[ContentHash]) -> int:
+        """
+        It remembers nothing.
+        """
+        return 0
+
+    def forgotten_elsewhere(self) -> Sequence[ContentHash]:
+        """
+        What others forgot, once.
+        """
+        told, self.elsewhere = self.elsewhere, ()
+        return told
+
+
 class Archive:
     """
     A ``Forgetter`` that is told what to do.

@@ -2,7 +2,7 @@
 What a worker notices of contents that are gone when it is about to leave is forgotten all the same, on a real Redis.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
+from tests.forgetting_worlds import InFlight
 from tests.servers import eventually
 from tests.sightings import a_hash, a_scope, a_sighting
 from worker.adapters.redis_contents import RedisContents
@@ -18,7 +19,6 @@ from worker.adapters.sighting_file import SightingFile
 from worker.adapters.system_clock import SystemClock
 from worker.contents import ContentName
 from worker.dev.servers import RedisAt
-from worker.domain import ContentHash
 from worker.operation.forgetting import Deletion
 from worker.operation.listening import listening
 from worker.operation.noting import noting_contents
@@ -69,28 +69,6 @@ def test_what_nobody_took_is_forgotten_at_the_end(settings: Settings, archive: S
     assert [] == marks
 
 
-class InFlight:
-    """
-    A ``worker.operation.listening.Memory`` in which others forgot a cat.
-    """
-
-    def __init__(self) -> None:
-        self.elsewhere = [CAT]
-
-    def forget(self, hashes: Sequence[ContentHash]) -> int:
-        """
-        It remembers nothing.
-        """
-        return 0
-
-    def forgotten_elsewhere(self) -> Sequence[ContentHash]:
-        """
-        The cat, once.
-        """
-        told, self.elsewhere = self.elsewhere, []
-        return told
-
-
 def test_an_archive_that_is_open_is_not_opened_again(settings: Settings, archive: SightingFile) -> None:
     """
     What a worker has open forgets, while it runs and at its end, also where its path no longer leads to it.
@@ -100,7 +78,7 @@ def test_an_archive_that_is_open_is_not_opened_again(settings: Settings, archive
     recorder = InMemoryRecorder()
     with (
         noting_contents(moved, recorder, archive) as noting,
-        listening(moved, InFlight(), recorder, noting, archive, client="test"),
+        listening(moved, InFlight(CAT), recorder, noting, archive, client="test"),
     ):
         forgotten = eventually(lambda: archive.recall([CAT]) == {})
     archive.keep({CAT: a_sighting(CAT)})

@@ -13,9 +13,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from schemas.deleted import TYPE
-from tests.forgetting_worlds import AT, BODY, CAT, DOG, OTHER, POST, World, a_record
+from tests.forgetting_worlds import AT, BODY, CAT, DOG, OTHER, POST, InFlight, World, a_record
 from tests.servers import eventually
-from worker.domain import ContentHash, RawEvent
+from worker.domain import RawEvent
 from worker.errors import EventUnreadable
 from worker.operation.forgetting import Deletion, Stores, read_deletion
 from worker.operation.listening import HEARD_BEFORE_S, DeletionListener, Overlooked
@@ -226,28 +226,6 @@ def test_a_listener_ends_while_a_store_is_down(world: World) -> None:
     assert [] == source.committed
 
 
-class InFlight:
-    """
-    A ``worker.operation.listening.Memory`` in which others forgot a dog.
-    """
-
-    def __init__(self) -> None:
-        self.elsewhere = [DOG]
-
-    def forget(self, hashes: Sequence[ContentHash]) -> int:
-        """
-        It remembers nothing.
-        """
-        return 0
-
-    def forgotten_elsewhere(self) -> Sequence[ContentHash]:
-        """
-        The dog, once.
-        """
-        told, self.elsewhere = self.elsewhere, []
-        return told
-
-
 @pytest.mark.parametrize("announced", [True, False])
 def test_what_nobody_announced_is_followed_until_it_is_done(world: World, *, announced: bool) -> None:
     """
@@ -263,7 +241,7 @@ def test_what_nobody_announced_is_followed_until_it_is_done(world: World, *, ann
             world.archive.down = False
         return bool(world.archive.told)
 
-    listen(world, source, back_again, Overlooked(noticed, InFlight(), quiet))
+    listen(world, source, back_again, Overlooked(noticed, InFlight(DOG), quiet))
 
     assert [[CAT, DOG]] == world.archive.told
     assert {OTHER} == world.redis.gone
@@ -276,7 +254,7 @@ def test_what_could_not_be_followed_is_left_to_whoever_comes_next(world: World) 
     noticed = Noticed()
     noticed.add([Deletion(OTHER, (CAT,))])
     world.archive.down = True
-    overlooked = Overlooked(noticed, InFlight(), world.stores)
+    overlooked = Overlooked(noticed, InFlight(DOG), world.stores)
     listen(world, None, lambda: "bytes_of" in world.redis.calls, overlooked)
 
     assert [Deletion(OTHER, (CAT,)), Deletion(None, (DOG,))] == noticed.take()
